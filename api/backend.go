@@ -1,0 +1,91 @@
+package api
+
+import (
+	"context"
+
+	"hayloft/feed"
+	"hayloft/internal/id"
+)
+
+// Page is where a list goes on: After is the last row's key as the feed gave
+// it (0: from the start), Limit how many are wanted.
+type Page = feed.Page
+
+// Feed is what the API needs of the feed. Every method may be called from many
+// goroutines; those that change something return when the change is durable.
+// viewer 0 is the anonymous viewer.
+type Feed interface {
+	CreateAccount(ctx context.Context, a feed.NewAccount) (feed.User, feed.Session, error)
+	// Credentials returns the account and its password hash for a login.
+	Credentials(ctx context.Context, handle string) (id.ID, string, error)
+	CreateSession(ctx context.Context, user id.ID, s feed.NewSession) (feed.Session, error)
+	// SessionByToken returns the live session of a token's SHA-256.
+	SessionByToken(ctx context.Context, hash [32]byte) (feed.Session, error)
+	Sessions(ctx context.Context, user id.ID) ([]feed.Session, error)
+	DeleteSession(ctx context.Context, user, session id.ID) error
+	DeleteSessions(ctx context.Context, user id.ID) error
+
+	UserByID(ctx context.Context, viewer, user id.ID) (feed.UserView, error)
+	UserByHandle(ctx context.Context, viewer id.ID, handle string) (feed.UserView, error)
+	UpdateProfile(ctx context.Context, user id.ID, name, bio *string) (feed.User, error)
+	Follow(ctx context.Context, reader, author id.ID) error   // idempotent
+	Unfollow(ctx context.Context, reader, author id.ID) error // idempotent
+	Followers(ctx context.Context, viewer, user id.ID, p Page) (rows []feed.UserView, next id.ID, err error)
+	Following(ctx context.Context, viewer, user id.ID, p Page) (rows []feed.UserView, next id.ID, err error)
+
+	// BeginUpload reserves a photo id and records what its upload URL binds.
+	BeginUpload(ctx context.Context, owner id.ID, spec feed.UploadSpec) (id.ID, error)
+	Upload(ctx context.Context, photo id.ID) (feed.Upload, error)
+	// Intend commits the intent to write blob for photo, before any byte is
+	// appended: what is never attached is tombstoned by the sweeper.
+	Intend(ctx context.Context, photo, blob id.ID) error
+	// Stored attaches the durable master. With details it finalizes in the same
+	// command (Pending), else the photo is Stored.
+	Stored(ctx context.Context, photo id.ID, m feed.Master, details *feed.Details) error
+	// Finalize makes a stored photo pending; the same call again returns the photo.
+	Finalize(ctx context.Context, owner, photo id.ID, d feed.Details) (feed.PhotoView, error)
+
+	// Photo returns a photo that viewer may see; the author sees it from Pending on.
+	Photo(ctx context.Context, viewer, photo id.ID) (feed.PhotoView, error)
+	// WaitReady returns when the photo is no longer Pending, or ctx's error.
+	WaitReady(ctx context.Context, viewer, photo id.ID) (feed.PhotoView, error)
+	UpdatePhoto(ctx context.Context, owner, photo id.ID, c feed.PhotoChange) (feed.PhotoView, error)
+	DeletePhoto(ctx context.Context, owner, photo id.ID, purge bool) error // idempotent
+	RestorePhoto(ctx context.Context, owner, photo id.ID) (feed.PhotoView, error)
+	DeletedPhotos(ctx context.Context, owner id.ID, p Page) (rows []feed.PhotoView, next id.ID, err error)
+	PhotosBy(ctx context.Context, viewer, author id.ID, p Page) (rows []feed.PhotoView, next id.ID, err error)
+	FeedPage(ctx context.Context, viewer id.ID, p Page) (rows []feed.PhotoView, next id.ID, err error)
+
+	Like(ctx context.Context, user, photo id.ID) error   // idempotent
+	Unlike(ctx context.Context, user, photo id.ID) error // idempotent
+	Likes(ctx context.Context, viewer, photo id.ID, p Page) (rows []feed.UserView, next id.ID, err error)
+	AddComment(ctx context.Context, user, photo id.ID, text string, parent id.ID) (feed.Comment, error)
+	DeleteComment(ctx context.Context, user, comment id.ID) error
+	Comments(ctx context.Context, viewer, photo id.ID, p Page) (rows []feed.Comment, next id.ID, err error)
+	Replies(ctx context.Context, viewer, comment id.ID, p Page) (rows []feed.Comment, next id.ID, err error)
+
+	// AppliedIndex is the Raft index this replica has applied (Hayloft-Index).
+	AppliedIndex() uint64
+	// Ready returns nil when the feed can serve and accept writes.
+	Ready() error
+}
+
+// Blobs is what the API needs of the blob store.
+type Blobs interface {
+	// Reserve mints a blob id and a cookie for one write of class originals.
+	Reserve(ctx context.Context) (id.ID, id.Cookie, error)
+	// WriteMaster appends the verbatim upload and returns when it is durable.
+	// data is the caller's again afterwards. ErrMoved (see volume/server): the
+	// id's tile has closed, reserve again.
+	WriteMaster(ctx context.Context, blob id.ID, cookie id.Cookie, m MasterNeedle) error
+	// ReadMaster returns the verified bytes; they are the caller's.
+	ReadMaster(ctx context.Context, blob id.ID, cookie id.Cookie) ([]byte, error)
+}
+
+// MasterNeedle is a master with what the needle itself says of it, so that
+// originals can be rescued from bare volumes.
+type MasterNeedle struct {
+	Photo, Owner id.ID
+	ContentType  string
+	Data         []byte
+}

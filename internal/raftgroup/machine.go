@@ -1,0 +1,34 @@
+package raftgroup
+
+import (
+	"errors"
+
+	"github.com/cockroachdb/pebble/v2"
+)
+
+// ErrUnsupported is returned by a Machine for a command whose version it does
+// not know. It stops the group: a replica must never skip what others applied.
+var ErrUnsupported = errors.New("raftgroup: unsupported command version")
+
+// Machine is a replicated state machine over one Pebble instance. The group
+// owns the instance, the batch and the applied index.
+type Machine interface {
+	// Apply runs one command on the group's single apply goroutine. It reads
+	// and writes through b, an indexed batch that shows the effects of earlier
+	// commands; it reads nothing else: no clock, no random numbers, no other
+	// store. cmd is only valid during the call.
+	//
+	// A returned error is the command's deterministic refusal, handed to the
+	// proposer; b must not have been written to. result is handed to the
+	// proposer on this node and dropped elsewhere.
+	Apply(b *pebble.Batch, cmd []byte) (result any, err error)
+
+	// Applied runs on the same goroutine after the batch that ends with index
+	// is committed to Pebble and visible to readers, and before proposers are
+	// answered.
+	Applied(db *pebble.DB, index uint64)
+
+	// Restored runs when the Pebble instance was opened or replaced, before any
+	// Apply. It loads whatever the machine keeps in memory from db.
+	Restored(db *pebble.DB) error
+}
