@@ -16,11 +16,15 @@ type Machine interface {
 	// Apply runs one command on the group's single apply goroutine. It reads
 	// and writes through b, an indexed batch that shows the effects of earlier
 	// commands; it reads nothing else: no clock, no random numbers, no other
-	// store. cmd is only valid during the call.
+	// store. cmd is only valid during the call. Keys that begin with the byte
+	// 0x00 belong to the group.
 	//
 	// A returned error is the command's deterministic refusal, handed to the
-	// proposer; b must not have been written to. result is handed to the
-	// proposer on this node and dropped elsewhere.
+	// proposer; b must not have been written to (it stops the group). result is
+	// handed to the proposer on this node and dropped elsewhere.
+	//
+	// When the group stops, what Apply did since the last Applied is not
+	// committed; neither method is called again.
 	Apply(b *pebble.Batch, cmd []byte) (result any, err error)
 
 	// Applied runs on the same goroutine after the batch that ends with index

@@ -1,0 +1,177 @@
+package raftgroup
+
+import (
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/hashicorp/raft"
+)
+
+// fsm is the three-method adapter between Raft and the Machine. Its methods run
+// on Raft's apply goroutine, but for pending.Persist.
+type fsm struct{ g *Group }
+
+var _ raft.BatchingFSM = fsm{}
+
+// result is the answer to one command.
+type result struct {
+	value any
+	err   error
+}
+
+// Apply implements raft.FSM.
+func (f fsm) Apply(l *raft.Log) any { return f.ApplyBatch([]*raft.Log{l})[0] }
+
+// ApplyBatch implements raft.BatchingFSM. The answer to an entry is a []result,
+// one per command, or an error when the entry was not applied.
+func (f fsm) ApplyBatch(logs []*raft.Log) (answers []any) {
+	g := f.g
+	answers = make([]any, len(logs))
+	done := false
+	defer func() {
+		if done {
+			return
+		}
+		// Pebble panics when its log cannot be written, or ends the goroutine
+		// after a fatal error. Its locks may be held: it is given up.
+		if r := recover(); r != nil {
+			if g.breakState(r) {
+				panic(r) // a fault of the Machine, not of the disk
+			}
+			for i := range answers {
+				answers[i] = g.stoppedErr()
+			}
+			return
+		}
+		g.raftDied()
+	}()
+	for next := 0; next < len(logs); {
+		if err := g.stoppedErr(); err != nil {
+			for i := next; i < len(logs); i++ {
+				answers[i] = err
+			}
+			break
+		}
+		n, err := g.applySome(logs[next:], answers[next:])
+		if err != nil {
+			g.fail(err)
+			continue // the rest, this part included, is answered above
+		}
+		next += n
+	}
+	done = true
+	return answers
+}
+
+// applySome applies entries until the batch is large enough, commits it and
+// tells the Machine. On an error nothing of it is applied.
+func (g *Group) applySome(logs []*raft.Log, answers []any) (n int, err error) {
+	in, err := g.states.acquire()
+	if err != nil {
+		return 0, err
+	}
+	defer g.states.release(in)
+	applied := g.applied.Load()
+	b := in.db.NewIndexedBatch()
+	defer b.Close()
+	var commands, bytes int
+	for n < len(logs) && b.Len() < maxBatchBytes {
+		l := logs[n]
+		bytes += len(l.Data)
+		if l.Index > applied {
+			if l.Type == raft.LogCommand {
+				res, err := g.applyEntry(b, l)
+				if err != nil {
+					return 0, fmt.Errorf("apply entry %d: %w", l.Index, err)
+				}
+				answers[n] = res
+				commands += len(res)
+			}
+			applied = l.Index
+		}
+		n++
+	}
+	if applied > g.applied.Load() {
+		if err := b.Set(appliedKey, appliedValue(applied), nil); err != nil {
+			return 0, err
+		}
+		if err := b.Commit(pebble.NoSync); err != nil {
+			return 0, fmt.Errorf("commit to the state: %w", err)
+		}
+		g.setApplied(applied)
+		g.opts.Machine.Applied(in.db, applied)
+	}
+	g.noteApplied(n, commands, bytes)
+	return n, nil
+}
+
+// applyEntry runs the commands of one entry.
+func (g *Group) applyEntry(b *pebble.Batch, l *raft.Log) ([]result, error) {
+	cmds, err := unpack(l.Data)
+	if err != nil {
+		return nil, err
+	}
+	res := make([]result, len(cmds))
+	for i, cmd := range cmds {
+		before := b.Count()
+		v, err := g.opts.Machine.Apply(b, cmd)
+		if errors.Is(err, ErrUnsupported) {
+			return nil, err
+		}
+		if err != nil && b.Count() != before {
+			return nil, fmt.Errorf("command %d was refused after it wrote: %w", i, err)
+		}
+		res[i] = result{v, err}
+	}
+	return res, nil
+}
+
+// Snapshot implements raft.FSM. A stopped group takes none: Raft counts entries
+// as applied that were not.
+func (f fsm) Snapshot() (raft.FSMSnapshot, error) {
+	if err := f.g.stoppedErr(); err != nil {
+		return nil, err
+	}
+	return pending{f.g}, nil
+}
+
+// pending is a snapshot that was asked for. The checkpoint is made in Persist,
+// beside the apply goroutine: it may hold later entries too, all committed,
+// which Apply skips by their index.
+type pending struct{ g *Group }
+
+// Persist implements raft.FSMSnapshot.
+func (p pending) Persist(s raft.SnapshotSink) error {
+	k, ok := s.(*sink)
+	if !ok {
+		return fmt.Errorf("raftgroup: foreign snapshot sink %T", s)
+	}
+	in, err := p.g.states.acquire()
+	if err != nil {
+		return err
+	}
+	defer p.g.states.release(in)
+	index, err := readApplied(in.db)
+	if err != nil {
+		return err
+	}
+	return k.checkpoint(in.db, index)
+}
+
+// Release implements raft.FSMSnapshot.
+func (pending) Release() {}
+
+// Restore implements raft.FSM: the leader sent a snapshot.
+func (f fsm) Restore(r io.ReadCloser) error {
+	defer r.Close()
+	if err := f.g.stoppedErr(); err != nil {
+		return err
+	}
+	if err := f.g.restore(r); err != nil {
+		f.g.fail(fmt.Errorf("restore a snapshot: %w", err))
+		return err
+	}
+	return nil
+}

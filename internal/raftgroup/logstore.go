@@ -1,0 +1,245 @@
+package raftgroup
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"runtime"
+	"runtime/debug"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/raft"
+	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
+	"go.etcd.io/bbolt"
+)
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// store is what Raft needs of its log file.
+type store interface {
+	raft.LogStore
+	raft.StableStore
+	Close() error
+}
+
+// openBolt opens the log file. A second process that has it open makes this
+// fail after a second in place of waiting for ever.
+func openBolt(path string) (*raftboltdb.BoltStore, error) {
+	var s *raftboltdb.BoltStore
+	err := guarded(func() (err error) {
+		s, err = raftboltdb.New(raftboltdb.Options{
+			Path: path,
+			BoltOptions: &bbolt.Options{
+				Timeout:        time.Second,
+				NoFreelistSync: true, // the freelist is rebuilt at open; syncing it costs every append
+				FreelistType:   bbolt.FreelistMapType,
+			},
+			MsgpackUseNewTimeFormat: true,
+		})
+		return err
+	})
+	if errors.Is(err, bbolt.ErrInvalid) || errors.Is(err, bbolt.ErrChecksum) || errors.Is(err, bbolt.ErrVersionMismatch) {
+		err = fmt.Errorf("%w: %w", ErrCorrupt, err)
+	}
+	return s, err
+}
+
+// logStore stands between Raft and its log file. It adds a checksum to each
+// entry and checks it on every read, and it makes the first failure the last:
+// what Raft would retry, or panic about, stops the group.
+type logStore struct {
+	under store
+	fail  func(error) // stops the group; safe from any goroutine
+	dead  func()      // tells that a goroutine of Raft's ended early
+	armed atomic.Bool // callers are Raft's goroutines
+	err   atomic.Pointer[error]
+}
+
+// poison remembers the first failure and stops the group.
+func (s *logStore) poison(err error) error {
+	if s.err.CompareAndSwap(nil, &err) {
+		s.fail(err)
+	}
+	return *s.err.Load()
+}
+
+func (s *logStore) poisoned() error {
+	if p := s.err.Load(); p != nil {
+		return *p
+	}
+	return nil
+}
+
+// end stops the group and the calling goroutine. Raft panics when it cannot
+// read an entry it must apply or save its term, which would take the whole
+// process down; the role alone has to stop, and a made-up answer could reach
+// another voter.
+func (s *logStore) end(err error) error {
+	err = s.poison(err)
+	if s.armed.Load() {
+		s.dead()
+		runtime.Goexit()
+	}
+	return err
+}
+
+// FirstIndex implements raft.LogStore.
+func (s *logStore) FirstIndex() (i uint64, err error) {
+	err = guarded(func() error { i, err = s.under.FirstIndex(); return err })
+	return i, err
+}
+
+// LastIndex implements raft.LogStore.
+func (s *logStore) LastIndex() (i uint64, err error) {
+	err = guarded(func() error { i, err = s.under.LastIndex(); return err })
+	return i, err
+}
+
+// GetLog implements raft.LogStore. An entry that is not there is
+// raft.ErrLogNotFound, which Raft answers with a snapshot.
+func (s *logStore) GetLog(index uint64, log *raft.Log) error {
+	err := s.read(index, log)
+	if err == nil || errors.Is(err, raft.ErrLogNotFound) {
+		return err
+	}
+	return s.end(err)
+}
+
+func (s *logStore) read(index uint64, log *raft.Log) error {
+	*log = raft.Log{}
+	err := guarded(func() error { return s.under.GetLog(index, log) })
+	if err == raft.ErrLogNotFound {
+		return err
+	}
+	if err != nil {
+		return fmt.Errorf("%w: log entry %d: %w", ErrCorrupt, index, err)
+	}
+	if log.Index != index || !sealed(log) {
+		return fmt.Errorf("%w: log entry %d does not match its checksum", ErrCorrupt, index)
+	}
+	return nil
+}
+
+// StoreLog implements raft.LogStore.
+func (s *logStore) StoreLog(log *raft.Log) error { return s.StoreLogs([]*raft.Log{log}) }
+
+// StoreLogs implements raft.LogStore. It returns after the sync.
+func (s *logStore) StoreLogs(logs []*raft.Log) error {
+	if err := s.poisoned(); err != nil {
+		return err
+	}
+	copies := make([]raft.Log, len(logs)) // Raft's own stay untouched: others read them
+	out := make([]*raft.Log, len(logs))
+	for i, l := range logs {
+		copies[i] = *l
+		out[i] = &copies[i]
+		if len(l.Extensions) == 0 {
+			copies[i].Extensions = seal(l)
+		} else if !sealed(l) {
+			return fmt.Errorf("%w: entry %d arrived damaged", ErrCorrupt, l.Index)
+		}
+	}
+	if err := guarded(func() error { return s.under.StoreLogs(out) }); err != nil {
+		return s.poison(fmt.Errorf("append to the log: %w", err))
+	}
+	return nil
+}
+
+// DeleteRange implements raft.LogStore.
+func (s *logStore) DeleteRange(lo, hi uint64) error {
+	if err := s.poisoned(); err != nil {
+		return err
+	}
+	if err := guarded(func() error { return s.under.DeleteRange(lo, hi) }); err != nil {
+		return s.poison(fmt.Errorf("truncate the log: %w", err))
+	}
+	return nil
+}
+
+// Set implements raft.StableStore.
+func (s *logStore) Set(key, val []byte) error {
+	if err := s.poisoned(); err != nil {
+		return err
+	}
+	if err := guarded(func() error { return s.under.Set(key, val) }); err != nil {
+		return s.poison(fmt.Errorf("save %q: %w", key, err))
+	}
+	return nil
+}
+
+// Get implements raft.StableStore.
+func (s *logStore) Get(key []byte) (val []byte, err error) {
+	err = guarded(func() error { val, err = s.under.Get(key); return err })
+	return val, err
+}
+
+// SetUint64 implements raft.StableStore. Raft panics when it fails.
+func (s *logStore) SetUint64(key []byte, val uint64) error {
+	err := s.poisoned()
+	if err == nil {
+		err = guarded(func() error { return s.under.SetUint64(key, val) })
+	}
+	if err != nil {
+		return s.end(fmt.Errorf("save %q: %w", key, err))
+	}
+	return nil
+}
+
+// GetUint64 implements raft.StableStore.
+func (s *logStore) GetUint64(key []byte) (val uint64, err error) {
+	err = guarded(func() error { val, err = s.under.GetUint64(key); return err })
+	return val, err
+}
+
+// verify reads the whole log before Raft does: no gap, every checksum right.
+// It returns the first and last index, zeros for an empty log.
+func (s *logStore) verify() (first, last uint64, err error) {
+	if first, err = s.FirstIndex(); err != nil {
+		return 0, 0, fmt.Errorf("%w: log: %w", ErrCorrupt, err)
+	}
+	if last, err = s.LastIndex(); err != nil {
+		return 0, 0, fmt.Errorf("%w: log: %w", ErrCorrupt, err)
+	}
+	if first == 0 {
+		return 0, 0, nil
+	}
+	var log raft.Log
+	for i := first; i <= last; i++ {
+		if err := s.read(i, &log); err == raft.ErrLogNotFound {
+			return 0, 0, fmt.Errorf("%w: log entry %d of %d to %d is missing", ErrCorrupt, i, first, last)
+		} else if err != nil {
+			return 0, 0, err
+		}
+	}
+	return first, last, nil
+}
+
+// The extension of an entry: a version byte, then CRC32C of index, term, type
+// and data, little-endian. It travels to followers with the entry, so it also
+// covers the way there.
+const sealVersion = 1
+
+func seal(l *raft.Log) []byte {
+	var head [17]byte
+	binary.LittleEndian.PutUint64(head[0:], l.Index)
+	binary.LittleEndian.PutUint64(head[8:], l.Term)
+	head[16] = byte(l.Type)
+	crc := crc32.Update(crc32.Checksum(head[:], castagnoli), castagnoli, l.Data)
+	return binary.LittleEndian.AppendUint32([]byte{sealVersion}, crc)
+}
+
+func sealed(l *raft.Log) bool { return string(l.Extensions) == string(seal(l)) }
+
+// guarded turns a panic or a page fault inside bbolt, which trusts the pages it
+// maps, into an error.
+func guarded(f func() error) (err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("%w: reading the log file: %v", ErrCorrupt, r)
+		}
+	}()
+	return f()
+}

@@ -1,0 +1,120 @@
+package raftgroup
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/hashicorp/raft"
+)
+
+// Defaults and limits.
+const (
+	// MaxCommandBytes is the largest command Propose takes.
+	MaxCommandBytes = 1 << 20
+
+	maxEntryBytes    = 1 << 20 // an entry is closed when the next command would pass this
+	maxEntryCommands = 1024
+	queueLength      = 2048 // proposals waiting for the packer; more wait in Propose
+	maxInFlight      = 2    // entries between the packer and their answers: one syncs while one is applied
+	maxBatchBytes    = 4 << 20
+
+	defaultSnapshotEntries = 8192
+	defaultSnapshotBytes   = 64 << 20
+	defaultTrailingLogs    = 256
+)
+
+// Voter is a member of the group that votes.
+type Voter struct {
+	ID   string // its NodeID
+	Addr string // its address on the Transport
+}
+
+// Options configure a Group. Dir, Name, NodeID and Machine must be given; the
+// zero value of everything else works and means a group of one voter.
+type Options struct {
+	Dir     string  // made when missing; belongs to this group alone
+	Name    string  // what the group replicates, e.g. "directory"; kept in Dir and checked
+	NodeID  string  // this member; kept in Dir and checked
+	Machine Machine // the state machine
+
+	// Events, when set, is told what happens. See Event.
+	Events func(Event)
+
+	// Transport connects the voters; the group closes it. Nil means an
+	// in-memory one, for a group of one voter.
+	Transport raft.Transport
+	// Bootstrap lists the first voters of a new group, the same list on each
+	// of them. Empty means this node alone. It is used only when Dir holds no
+	// state at all.
+	Bootstrap []Voter
+	// Join leaves a new Dir without a configuration: the node waits until a
+	// member adds it.
+	Join bool
+
+	// SnapshotEntries and SnapshotBytes of log since the last snapshot cause the
+	// next one. TrailingLogs entries stay in the log behind a snapshot, for
+	// followers that are a little late. Zero means 8192, 64 MiB and 256.
+	SnapshotEntries uint64
+	SnapshotBytes   int64
+	TrailingLogs    uint64
+
+	// Tune, when set, adjusts the Pebble options before the state is opened. It
+	// must not change the comparer, the file system or the WAL.
+	Tune func(*pebble.Options)
+	// FS holds state and snapshots (not the log). Nil means the machine's.
+	FS vfs.FS
+
+	wrapStore func(store) store // tests put faults between raft and the log
+}
+
+// Validate lists every fault of o.
+func (o *Options) Validate() error {
+	var errs []error
+	need := func(ok bool, format string, args ...any) {
+		if !ok {
+			errs = append(errs, fmt.Errorf("raftgroup: "+format, args...))
+		}
+	}
+	need(o.Dir != "", "Dir is empty")
+	need(o.Name != "", "Name is empty")
+	need(o.NodeID != "", "NodeID is empty")
+	need(o.Machine != nil, "Machine is nil")
+	need(o.SnapshotBytes >= 0, "SnapshotBytes is negative")
+	need(!o.Join || len(o.Bootstrap) == 0, "Join and Bootstrap exclude each other")
+	need(o.Transport != nil || (!o.Join && len(o.Bootstrap) == 0), "Join and Bootstrap need a Transport")
+	self := len(o.Bootstrap) == 0
+	seen := map[string]bool{}
+	for _, v := range o.Bootstrap {
+		need(v.ID != "" && v.Addr != "", "voter %q at %q: empty field", v.ID, v.Addr)
+		need(!seen[v.ID], "voter %q is listed twice", v.ID)
+		seen[v.ID] = true
+		self = self || v.ID == o.NodeID
+	}
+	need(self, "Bootstrap does not list this node, %q", o.NodeID)
+	return errors.Join(errs...)
+}
+
+// withDefaults returns a copy of o with every zero value filled in.
+func (o Options) withDefaults() Options {
+	if o.Events == nil {
+		o.Events = func(Event) {}
+	}
+	if o.SnapshotEntries == 0 {
+		o.SnapshotEntries = defaultSnapshotEntries
+	}
+	if o.SnapshotBytes == 0 {
+		o.SnapshotBytes = defaultSnapshotBytes
+	}
+	if o.TrailingLogs == 0 {
+		o.TrailingLogs = defaultTrailingLogs
+	}
+	if o.FS == nil {
+		o.FS = vfs.Default
+	}
+	if o.wrapStore == nil {
+		o.wrapStore = func(s store) store { return s }
+	}
+	return o
+}
