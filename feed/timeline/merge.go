@@ -1,0 +1,75 @@
+package timeline
+
+import (
+	"io"
+	"slices"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"hayloft/internal/id"
+)
+
+// mergerName is stored by Pebble; a change of what merging means needs another
+// name and another formatVersion.
+const mergerName = "hayloft.timeline.1"
+
+// newMerger returns the merge operator that joins timeline operands.
+//
+// The join of two runs has the larger floor and the union of their positions
+// at or above it; when more than limit are left it keeps the newest limit and
+// the lowest of these becomes the floor. It is associative, commutative and
+// idempotent (merge_test.go), so Pebble may join operands in any grouping and
+// a delivery that is repeated changes nothing.
+func newMerger(limit int) *pebble.Merger {
+	return &pebble.Merger{
+		Name: mergerName,
+		Merge: func(_, value []byte) (pebble.ValueMerger, error) {
+			m := &merge{limit: limit}
+			return m, decodeOperand(&m.run, value)
+		},
+	}
+}
+
+// merge collects operands and joins them once, at the end.
+type merge struct {
+	run
+	limit int
+}
+
+// MergeNewer implements pebble.ValueMerger. The join does not depend on order.
+func (m *merge) MergeNewer(value []byte) error { return decodeOperand(&m.run, value) }
+
+// MergeOlder implements pebble.ValueMerger.
+func (m *merge) MergeOlder(value []byte) error { return decodeOperand(&m.run, value) }
+
+// Finish implements pebble.ValueMerger.
+func (m *merge) Finish(bool) ([]byte, io.Closer, error) {
+	normalise(&m.run, m.limit)
+	return appendRun(make([]byte, 0, 16+6*len(m.pos)), m.run), nil, nil
+}
+
+// normalise sorts r, removes what is double or below the floor, and trims it.
+func normalise(r *run, limit int) {
+	descending := func(a, b id.ID) int { return comparePos(b, a) }
+	if !slices.IsSortedFunc(r.pos, descending) {
+		slices.SortFunc(r.pos, descending)
+	}
+	r.pos = slices.Compact(r.pos)
+	for len(r.pos) > 0 && r.pos[len(r.pos)-1] < r.floor {
+		r.pos = r.pos[:len(r.pos)-1]
+	}
+	if len(r.pos) > limit {
+		r.pos = r.pos[:limit]
+		r.floor = r.pos[limit-1]
+	}
+}
+
+func comparePos(a, b id.ID) int {
+	switch {
+	case a < b:
+		return -1
+	case a > b:
+		return 1
+	}
+	return 0
+}

@@ -1,0 +1,354 @@
+package timeline
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"hayloft/internal/id"
+)
+
+// never is the floor of a reader without a timeline: above every position.
+const never = id.ID(1<<64 - 1)
+
+// Page returns the reader's posts with Pos below before (0: from the newest),
+// by Pos descending, at most limit of them: what the reader and all whom the
+// reader follows have posted and visible lets pass.
+//
+// visible is called for each candidate in that order, on the caller's
+// goroutine. It alone decides: an entry may stay for a post that was deleted,
+// or whose author the reader no longer follows.
+//
+// next is what to pass as before for the page that follows; 0 means that
+// nothing is left. A page may be short, even empty, while next is not 0:
+// the work for one page is bounded.
+func (s *Store) Page(
+	ctx context.Context, reader, before id.ID, limit int, visible func(Post) (bool, error),
+) (posts []Post, next id.ID, err error) {
+	if limit < 1 {
+		return nil, 0, fmt.Errorf("timeline: page of %d posts", limit)
+	}
+	s.dbMu.RLock()
+	defer s.dbMu.RUnlock()
+	if s.db == nil {
+		return nil, 0, ErrClosed
+	}
+	// The timeline first and the source second: so an event that the former
+	// has not seen is among those that the latter has yet to hand out, and
+	// nothing falls between the two.
+	v := s.openView(reader)
+	defer closeInto(&err, v)
+	snap := s.snapshot()
+	defer closeInto(&err, snap)
+	p := pager{
+		ctx: ctx, s: s, snap: snap, view: v, reader: reader, before: before,
+		limit: limit, visible: visible,
+	}
+	err = p.page()
+	if damaged(err) { // only the instance; it is not needed for a right page
+		s.o.Notify(Notice{Kind: ReadFailed, Err: err})
+		v.built, v.broken = false, true
+		p.posts, p.pending, p.follows, p.examined, p.last = nil, nil, nil, 0, 0
+		err = p.page()
+	}
+	if err != nil {
+		return nil, 0, err
+	}
+	s.counters.pages.Add(1)
+	return p.posts, p.next, nil
+}
+
+// pager makes one page.
+type pager struct {
+	ctx     context.Context
+	s       *Store
+	snap    Snapshot
+	view    *view
+	reader  id.ID
+	before  id.ID
+	limit   int
+	visible func(Post) (bool, error)
+
+	followees []id.ID // ascending
+	pending   []Post  // published, fan-out not known to have reached the reader
+	follows   []id.ID // followees that are not backfilled yet
+
+	posts    []Post
+	examined int
+	last     id.ID // the last position examined
+	next     id.ID
+	full     bool // no more of this page
+}
+
+func (p *pager) page() (err error) {
+	if p.followees, err = p.snap.Followees(p.reader); err != nil {
+		return err
+	}
+	floor, err := p.floor()
+	if err != nil {
+		return err
+	}
+	p.wish(floor)
+	if p.before == 0 || p.before > floor {
+		if err := p.above(floor); err != nil || p.full {
+			return err
+		}
+	}
+	if floor == 0 {
+		return nil
+	}
+	if len(p.posts) == p.limit {
+		p.next = p.last // whether anything lies below is the next page's work
+		return nil
+	}
+	if floor == never {
+		p.s.counters.pulledPages.Add(1)
+	}
+	return p.below(floor)
+}
+
+// floor returns the position at and above which the timeline, with what
+// pending and follows add, is complete.
+func (p *pager) floor() (id.ID, error) {
+	if !p.view.built {
+		return never, nil
+	}
+	bound := p.s.o.tune.pending
+	events, err := following(p.snap, p.view.cursor, bound+1)
+	if errors.Is(err, errStale) {
+		return never, nil // the writer is about to find out
+	}
+	if err != nil {
+		return 0, err
+	}
+	if len(events) > bound {
+		return never, nil // it lags so far behind that pulling is cheaper
+	}
+	for _, e := range events {
+		switch {
+		case e.Kind == Published && !e.Post.Pull:
+			p.addPending(e.Post)
+		case e.Kind == Followed && e.Reader == p.reader:
+			p.follows = append(p.follows, e.Post.Author)
+		}
+	}
+	for _, f := range p.view.open {
+		p.addPending(f.Post)
+	}
+	return p.view.floor, nil
+}
+
+func (p *pager) addPending(post Post) {
+	if _, follows := slices.BinarySearch(p.followees, post.Author); follows {
+		p.pending = append(p.pending, post)
+	}
+}
+
+// wish asks the writer for what would make the next page cheaper.
+func (p *pager) wish(floor id.ID) {
+	s, many := p.s, len(p.followees)
+	s.readersMu.RLock()
+	seen, built := s.readers[p.reader]
+	s.readersMu.RUnlock()
+	var w wish
+	switch {
+	case p.view.broken:
+		w = rebuild
+	case !p.view.built && !built && many <= s.o.MaxFollowees:
+		w = build
+	case p.view.built && many > s.o.MaxFollowees+s.o.MaxFollowees/4: // not to and fro
+		w = drop
+	case built && s.hour() > seen:
+		w = touch
+	default:
+		return
+	}
+	if !s.requests.add(p.reader, w) {
+		s.counters.refused.Add(1)
+	}
+}
+
+// above takes the page's part at and above the floor.
+func (p *pager) above(floor id.ID) error {
+	m := mergeStreams{snap: p.snap}
+	fetch := min(p.limit+1, p.s.o.tune.fetch)
+	if err := m.add(&stream{entries: p.view, pos: p.view.below(p.before)}); err != nil {
+		return err
+	}
+	if err := m.add(&stream{author: p.reader, before: p.before, fetch: fetch}); err != nil {
+		return err
+	}
+	for _, a := range p.followees {
+		pull := slices.Contains(p.follows, a)
+		if !pull {
+			var err error
+			if pull, err = p.snap.HasPull(a); err != nil {
+				return err
+			}
+		}
+		if !pull {
+			continue
+		}
+		// All posts, whatever their mode: what is a timeline entry as well is
+		// yielded once.
+		if err := m.add(&stream{author: a, before: p.before, fetch: fetch}); err != nil {
+			return err
+		}
+	}
+	slices.SortFunc(p.pending, func(a, b Post) int { return comparePos(b.Pos, a.Pos) })
+	if p.before != 0 {
+		p.pending = slices.DeleteFunc(p.pending, func(a Post) bool { return a.Pos >= p.before })
+	}
+	if err := m.add(&stream{buf: p.pending}); err != nil {
+		return err
+	}
+	return p.take(&m, floor)
+}
+
+// below takes the page's part below the floor: it pulls.
+func (p *pager) below(floor id.ID) error {
+	from := p.before
+	if floor != never && (from == 0 || from > floor) {
+		from = floor
+	}
+	m := mergeStreams{snap: p.snap}
+	fetch := p.firstFetch()
+	if err := m.add(&stream{author: p.reader, before: from, fetch: fetch}); err != nil {
+		return err
+	}
+	for _, a := range p.followees {
+		if err := m.add(&stream{author: a, before: from, fetch: fetch}); err != nil {
+			return err
+		}
+	}
+	return p.take(&m, 0)
+}
+
+// firstFetch is how many posts to read at first from each of many authors:
+// most of them have nothing on the page. A stream that is used up reads more.
+func (p *pager) firstFetch() int {
+	return min(max(2, 4*p.limit/(len(p.followees)+1)), p.s.o.tune.fetch)
+}
+
+// take fills the page from m, down to and including lowest.
+func (p *pager) take(m *mergeStreams, lowest id.ID) error {
+	for {
+		post, ok, err := m.next()
+		if err != nil {
+			return err
+		}
+		if !ok || post.Pos < lowest {
+			return nil
+		}
+		if len(p.posts) == p.limit || p.examined == p.s.o.tune.examine {
+			p.next, p.full = p.last, true
+			return nil
+		}
+		if p.examined%64 == 0 {
+			if err := p.ctx.Err(); err != nil {
+				return err
+			}
+		}
+		p.examined++
+		p.last = post.Pos
+		show, err := p.visible(post)
+		if err != nil {
+			return fromSource(err)
+		}
+		if show {
+			p.posts = append(p.posts, post)
+		}
+	}
+}
+
+// view is what the instance says about one reader at one moment.
+type view struct {
+	it     *pebble.Iterator // nil: nothing can be read
+	key    [9]byte          // scratch
+	state                   //
+	built  bool             // what follows is a timeline
+	broken bool             // there is one that cannot be read
+	floor  id.ID            //
+	pos    []id.ID          // descending
+}
+
+// openView reads state and timeline of reader at one moment. A view that
+// cannot be read is one that is not built.
+func (s *Store) openView(reader id.ID) *view {
+	v := &view{}
+	if err := v.read(s.db, reader); err != nil {
+		v.built, v.broken = false, true
+		s.o.Notify(Notice{Kind: ReadFailed, Err: err})
+	}
+	return v
+}
+
+func (v *view) read(db *pebble.DB, reader id.ID) (err error) {
+	if v.it, err = db.NewIter(nil); err != nil {
+		return err
+	}
+	b, ok, err := v.get(key1(keyState))
+	if err != nil || !ok {
+		return err // ok is false: the writer has not begun
+	}
+	if v.state, err = decodeState(b); err != nil {
+		return err
+	}
+	setKey8(v.key[:], keyTimeline, uint64(reader))
+	b, ok, err = v.get(v.key[:])
+	if err != nil || !ok {
+		return err
+	}
+	t := run{pos: make([]id.ID, 0, 512)}
+	if err := decodeOperand(&t, b); err != nil {
+		return err
+	}
+	if !t.base {
+		return fmt.Errorf("%w: timeline of %v has no base", errCorrupt, reader)
+	}
+	v.built, v.floor, v.pos = true, t.floor, t.pos
+	return nil
+}
+
+// get returns the value of key, valid until the next call.
+func (v *view) get(key []byte) ([]byte, bool, error) {
+	if !v.it.SeekGE(key) || !bytes.Equal(v.it.Key(), key) {
+		return nil, false, v.it.Error()
+	}
+	b, err := v.it.ValueAndErr()
+	return b, err == nil, err
+}
+
+// below returns the positions below before (0: all).
+func (v *view) below(before id.ID) []id.ID {
+	if before == 0 {
+		return v.pos
+	}
+	i, _ := slices.BinarySearchFunc(v.pos, before-1, func(p, t id.ID) int { return comparePos(t, p) })
+	return v.pos[i:]
+}
+
+// post resolves a position.
+func (v *view) post(pos id.ID) (Post, error) {
+	setKey8(v.key[:], keyPost, uint64(pos))
+	b, ok, err := v.get(v.key[:])
+	if err != nil {
+		return Post{}, err
+	}
+	if !ok {
+		return Post{}, fmt.Errorf("%w: no post at %v", errCorrupt, pos)
+	}
+	return decodePost(pos, b)
+}
+
+// Close releases the view.
+func (v *view) Close() error {
+	if v.it == nil {
+		return nil
+	}
+	return v.it.Close()
+}

@@ -1,0 +1,340 @@
+package timeline
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"hayloft/internal/id"
+)
+
+// writer is the state of Run: the only goroutine that writes to the instance.
+// Each step commits one batch, and memory changes only after the commit, so
+// that the two cannot differ whatever fails.
+type writer struct {
+	s  *Store
+	db *pebble.DB
+
+	started bool // the state row is there
+	state        // as committed; the first of open is next
+	turn    int  // the kind of work to begin with at the next step
+
+	nextSweep time.Time
+	expired   []id.ID // readers to drop, found by the last sweep
+
+	unflushed      int             // deliveries since the last flush began
+	dirty          bool            // anything written since then
+	dirtySince     time.Time       //
+	flushing       <-chan struct{} // nil: no flush is under way
+	flushingCursor uint64          // becomes durable with it
+
+	followers []id.ID // scratch
+	posts     []Post  // scratch
+}
+
+// Run consumes the source's events until ctx ends, when it returns ctx's
+// error, or until storage or source fail. It may be called again after that;
+// never twice at once.
+func (s *Store) Run(ctx context.Context) error {
+	if !s.running.CompareAndSwap(false, true) {
+		return errors.New("timeline: Run is running")
+	}
+	defer s.running.Store(false)
+	waiter := startWaiter(s.o.Source)
+	defer waiter.stop()
+	for {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		worked, err := s.step()
+		if err != nil {
+			return err
+		}
+		if err := s.w.flush(); err != nil {
+			return err
+		}
+		if worked {
+			continue
+		}
+		if err := s.idle(ctx, waiter); err != nil {
+			return err
+		}
+	}
+}
+
+// idle returns when there may be something to do.
+func (s *Store) idle(ctx context.Context, waiter *waiter) error {
+	w := s.w
+	waiter.ask(w.cursor)
+	now := s.o.Clock.Now()
+	next := w.nextSweep.Sub(now)
+	if w.dirty && w.flushing == nil {
+		next = min(next, w.dirtySince.Add(s.o.tune.flushEvery).Sub(now))
+	}
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case err := <-waiter.answer:
+		waiter.asked = false
+		return err
+	case <-s.requests.wake:
+	case <-w.flushing:
+	case <-s.o.Clock.After(next):
+	}
+	return nil
+}
+
+// step does one piece of work, so small that the others need not wait long,
+// and reports whether there was any. The kinds take turns.
+func (s *Store) step() (worked bool, err error) {
+	if p := s.corrupt.Load(); p != nil {
+		return true, s.reset(*p)
+	}
+	worked, err = s.w.work()
+	if damaged(err) {
+		return true, s.reset(err)
+	}
+	if err != nil {
+		return false, fmt.Errorf("timeline: %w", err)
+	}
+	return worked, nil
+}
+
+// reset wipes the instance under the feet of the pages.
+func (s *Store) reset(why error) error {
+	s.dbMu.Lock()
+	defer s.dbMu.Unlock()
+	if s.db == nil {
+		return ErrClosed
+	}
+	if err := s.wipe(why); err != nil {
+		return fmt.Errorf("timeline: wipe: %w", err)
+	}
+	return nil
+}
+
+func (w *writer) work() (bool, error) {
+	if !w.started {
+		return true, w.start()
+	}
+	kinds := [...]func() (bool, error){w.events, w.fanoutChunk, w.serve, w.expire}
+	for range kinds {
+		kind := kinds[w.turn%len(kinds)]
+		w.turn = (w.turn + 1) % len(kinds)
+		if worked, err := kind(); worked || err != nil {
+			return worked, err
+		}
+	}
+	return false, nil
+}
+
+// start puts the cursor of an empty instance at the newest event: as nobody
+// has a timeline yet, no event before it matters.
+func (w *writer) start() error {
+	snap := w.s.snapshot()
+	last, err := snap.LastSeq()
+	if err := errors.Join(err, snap.Close()); err != nil {
+		return err
+	}
+	return w.commit(w.db.NewBatch(), state{cursor: last}, func() { w.started = true })
+}
+
+// commit writes b with the new state, then runs applied, which brings the rest
+// of memory up to date. It closes b.
+func (w *writer) commit(b *pebble.Batch, st state, applied func()) (err error) {
+	defer closeInto(&err, b)
+	if err := b.Set(key1(keyState), encodeState(st), nil); err != nil {
+		return err
+	}
+	return w.commitOnly(b, func() {
+		w.state = st
+		w.publish()
+		applied()
+	})
+}
+
+// commitOnly is commit for a batch that leaves the state as it is.
+func (w *writer) commitOnly(b *pebble.Batch, applied func()) error {
+	if err := b.Commit(pebble.NoSync); err != nil {
+		return err
+	}
+	if !w.dirty {
+		w.dirty, w.dirtySince = true, w.s.o.Clock.Now()
+	}
+	applied()
+	return nil
+}
+
+// publish shows the writer's state to Stats.
+func (w *writer) publish() {
+	w.s.counters.cursor.Store(w.cursor)
+	w.s.counters.openFanouts.Store(uint64(len(w.open)))
+}
+
+// flush moves the durable cursor: it begins a flush when enough has been
+// written or when the first of it is old, and notes one that has ended.
+func (w *writer) flush() error {
+	if w.flushing != nil {
+		select {
+		case <-w.flushing:
+			w.flushing = nil
+			w.s.counters.durable.Store(w.flushingCursor)
+		default:
+			return nil
+		}
+	}
+	t := w.s.o.tune
+	if !w.dirty || w.unflushed < t.flushCount && w.s.o.Clock.Now().Before(w.dirtySince.Add(t.flushEvery)) {
+		return nil
+	}
+	return w.beginFlush()
+}
+
+func (w *writer) beginFlush() error {
+	flushed, err := w.db.AsyncFlush()
+	if err != nil {
+		return fmt.Errorf("timeline: flush: %w", err)
+	}
+	w.flushing, w.flushingCursor = flushed, w.cursor
+	w.dirty, w.unflushed = false, 0
+	return nil
+}
+
+// serve grants one wish.
+func (w *writer) serve() (bool, error) {
+	reader, wish, ok := w.s.requests.take()
+	if !ok {
+		return false, nil
+	}
+	_, built := w.s.readers[reader]
+	switch {
+	case wish == drop:
+		return true, w.drop([]id.ID{reader})
+	case wish == rebuild || wish == build && !built:
+		return true, w.build(reader)
+	case built:
+		return true, w.touch(reader)
+	}
+	return true, nil
+}
+
+func (s *Store) hour() hours { return hours(max(0, s.o.Clock.Now().Unix()) / 3600) }
+
+func setReader(b *pebble.Batch, reader id.ID, h hours) error {
+	return b.Set(key8(keyReader, uint64(reader)), binary.BigEndian.AppendUint32(nil, uint32(h)), nil)
+}
+
+func (w *writer) setSeen(reader id.ID, h hours) {
+	w.s.readersMu.Lock()
+	w.s.readers[reader] = h
+	w.s.readersMu.Unlock()
+}
+
+// touch notes that the reader was here.
+func (w *writer) touch(reader id.ID) (err error) {
+	b, h := w.db.NewBatch(), w.s.hour()
+	defer closeInto(&err, b)
+	if err := setReader(b, reader, h); err != nil {
+		return err
+	}
+	return w.commitOnly(b, func() { w.setSeen(reader, h) })
+}
+
+// drop forgets timelines.
+func (w *writer) drop(readers []id.ID) (err error) {
+	b := w.db.NewBatch()
+	defer closeInto(&err, b)
+	for _, r := range readers {
+		err := errors.Join(
+			b.Delete(key8(keyReader, uint64(r)), nil),
+			b.Delete(key8(keyTimeline, uint64(r)), nil))
+		if err != nil {
+			return err
+		}
+	}
+	return w.commitOnly(b, func() {
+		w.s.readersMu.Lock()
+		for _, r := range readers {
+			delete(w.s.readers, r)
+		}
+		w.s.readersMu.Unlock()
+		w.s.counters.drops.Add(uint64(len(readers)))
+	})
+}
+
+// expire drops those who were not here for the active window, some at a time.
+func (w *writer) expire() (bool, error) {
+	now := w.s.o.Clock.Now()
+	if len(w.expired) == 0 && !now.Before(w.nextSweep) {
+		window := w.s.o.ActiveWindow
+		w.nextSweep = now.Add(min(max(window/16, time.Minute), 6*time.Hour))
+		oldest := now.Add(-window).Unix()
+		for r, h := range w.s.readers {
+			// Seen some time within hour h: absent only when all of it is past.
+			if (int64(h)+1)*3600 <= oldest {
+				w.expired = append(w.expired, r)
+			}
+		}
+	}
+	if len(w.expired) == 0 {
+		return false, nil
+	}
+	some := w.expired[:min(len(w.expired), w.s.o.tune.chunk)]
+	if err := w.drop(some); err != nil {
+		return false, err
+	}
+	w.expired = w.expired[len(some):]
+	return true, nil
+}
+
+// waiter calls Source.Wait on a goroutine of its own, so that Run can wait for
+// other things too.
+type waiter struct {
+	done   chan struct{} // closed to stop
+	ended  chan struct{}
+	seq    chan uint64
+	answer chan error
+	asked  bool // Run's: an answer is owed
+}
+
+func startWaiter(src Source) *waiter {
+	w := &waiter{
+		done: make(chan struct{}), ended: make(chan struct{}),
+		seq: make(chan uint64), answer: make(chan error),
+	}
+	go func() {
+		defer close(w.ended)
+		for {
+			select {
+			case <-w.done:
+				return
+			case seq := <-w.seq:
+				err := src.Wait(w.done, seq)
+				select {
+				case w.answer <- err:
+				case <-w.done:
+					return
+				}
+			}
+		}
+	}()
+	return w
+}
+
+// ask begins to wait for an event after seq, unless it waits already. A wait
+// that began earlier is for an event no later than that.
+func (w *waiter) ask(seq uint64) {
+	if !w.asked {
+		w.seq <- seq
+		w.asked = true
+	}
+}
+
+func (w *waiter) stop() {
+	close(w.done)
+	<-w.ended
+}
