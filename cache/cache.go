@@ -1,0 +1,228 @@
+package cache
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"hayloft/internal/clock"
+	"hayloft/internal/id"
+	"hayloft/internal/sign"
+)
+
+// Cache is the cache tier of one node.
+type Cache struct {
+	opts   Options
+	clock  clock.Clock
+	names  *names
+	shards []*shard // a power of two
+	log    follower
+
+	places chan struct{} // one element for each fill under way
+	queued atomic.Int64  // fills waiting for a place
+
+	ctx    context.Context // ends with Close; parent of every fill
+	cancel context.CancelFunc
+	mu     sync.Mutex // guards closed against tasks.Add after Close
+	closed bool
+	tasks  sync.WaitGroup
+
+	n     counters
+	loose atomic.Int64 // bytes of objects that were served without being kept
+}
+
+type counters struct {
+	hits, misses, collapsed, fills, fillErrors, fillNotFound, fillsPurged, fillsRefused atomic.Uint64
+	unkept, pushes, purges, gaps, revalidations, notFound, unavailable, bytesServed     atomic.Uint64
+}
+
+// What get answers with beside an entry. errDenied is a 404 like ErrNotFound.
+var (
+	errDenied  = errors.New("cache: not for this client")
+	errPurged  = errors.New("cache: overtaken by a purge")
+	errBusy    = errors.New("cache: too many fills under way")
+	errClosed  = errors.New("cache: closed")
+	errTimeout = errors.New("cache: the fill took too long")
+	errStale   = errors.New("cache: no fresh verdict in time")
+)
+
+// New returns a running cache; its caller must Close it.
+func New(o Options) (*Cache, error) {
+	if err := o.Validate(); err != nil {
+		return nil, err
+	}
+	o = o.withDefaults()
+	c := &Cache{
+		opts:   o,
+		clock:  o.Clock,
+		names:  newNames(o.Variants, o.Formats),
+		places: make(chan struct{}, o.MaxFills),
+	}
+	c.ctx, c.cancel = context.WithCancel(context.Background())
+	for range o.shards {
+		c.shards = append(c.shards, newShard(o.Budget/int64(o.shards), o.alloc))
+	}
+	c.tasks.Go(c.follow)
+	return c, nil
+}
+
+// Close ends all fills, whose waiters get 503, and returns when every goroutine
+// has ended. Responses still being written stay valid.
+func (c *Cache) Close() {
+	c.mu.Lock()
+	c.closed = true
+	c.mu.Unlock()
+	c.cancel()
+	c.tasks.Wait()
+}
+
+// spawn runs f on a goroutine that Close waits for; false after Close.
+func (c *Cache) spawn(f func()) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return false
+	}
+	c.tasks.Go(f)
+	return true
+}
+
+func (c *Cache) shardOf(blob id.ID) *shard {
+	return c.shards[mix(uint64(blob))>>32&uint64(len(c.shards)-1)]
+}
+
+// mix spreads x over 64 bits (the finalizer of SplitMix64, Steele et al. 2014).
+func mix(x uint64) uint64 {
+	x ^= x >> 30
+	x *= 0xbf58476d1ce4e5b9
+	x ^= x >> 27
+	x *= 0x94d049bb133111eb
+	return x ^ x>>31
+}
+
+func (k key) hash() uint64 {
+	return mix(mix(mix(k.blob)^k.cookie) ^ uint64(k.variant)<<8 ^ uint64(k.format))
+}
+
+// internal returns the key inside, false when there can be no such object.
+func (c *Cache) internal(k Key) (key, bool) {
+	v, okV := c.names.variant[k.Variant]
+	f, okF := c.names.ext[k.Ext]
+	return key{uint64(k.Blob), uint64(k.Cookie), v, f}, okV && okF && k.Blob != 0 && k.Cookie != 0
+}
+
+func (c *Cache) external(k key) Key {
+	return Key{c.names.variants[k.variant], id.ID(k.blob), id.Cookie(k.cookie), c.names.exts[k.format]}
+}
+
+// how tells where an answer came from.
+type how uint8
+
+const (
+	byHit how = iota
+	byRevalidation
+	byFill
+	byCollapse
+)
+
+// get returns the entry of k, pinned, when the holder of grant (nil: nobody)
+// may have it. It waits for a fill or a verdict when it must.
+func (c *Cache) get(k key, grant *sign.MediaGrant) (*entry, how, error) {
+	s := c.shardOf(id.ID(k.blob))
+	from := byHit
+	// A purge, or a verdict that took longer than it is good for, sends us
+	// round again; a blob that is purged all the time is not available.
+	for range 4 {
+		s.mu.Lock()
+		e := s.find(k)
+		if e == nil {
+			e, joined, err := c.miss(s, k, grant) // unlocks
+			if errors.Is(err, errPurged) {
+				continue
+			}
+			if joined {
+				return e, byCollapse, err
+			}
+			return e, byFill, err
+		}
+		if c.vouched(e.asked) {
+			if !allows(e.verdict, grant) {
+				s.mu.Unlock()
+				return nil, from, errDenied
+			}
+			e.refs.Add(1)
+			s.policy.hit(e)
+			s.mu.Unlock()
+			c.n.hits.Add(1)
+			return e, from, nil
+		}
+		from = byRevalidation
+		verdict, err := c.askAgain(s, id.ID(k.blob)) // unlocks
+		if errors.Is(err, errPurged) {
+			continue
+		}
+		if err != nil {
+			return nil, from, err
+		}
+		if verdict.Audience == Gone {
+			return nil, from, ErrNotFound
+		}
+	}
+	return nil, from, errStale
+}
+
+// allows is the one place that decides who may have an object.
+func allows(v Verdict, grant *sign.MediaGrant) bool {
+	switch v.Audience {
+	case Public:
+		return true
+	case Signed:
+		return grant != nil && grant.Epoch == v.Epoch
+	default:
+		return false
+	}
+}
+
+// vouched reports whether a verdict asked for at that time may still be used:
+// because the purge log would have told of a change, or because it is young.
+func (c *Cache) vouched(asked time.Time) bool {
+	if asked.IsZero() {
+		return false
+	}
+	now := c.clock.Now()
+	return c.young(now, asked) || c.young(now, c.log.heardAt())
+}
+
+// young reports whether t is less than PurgeSilence ago. A time that lies ahead
+// (the clock was stepped back) proves nothing.
+func (c *Cache) young(now, t time.Time) bool {
+	age := now.Sub(t)
+	return 0 <= age && age < c.opts.PurgeSilence
+}
+
+// Stats returns counters and gauges. They are read one after the other, so sums
+// may be off by what happens meanwhile.
+func (c *Cache) Stats() Stats {
+	st := Stats{
+		Hits: c.n.hits.Load(), Misses: c.n.misses.Load(), Collapsed: c.n.collapsed.Load(),
+		Fills: c.n.fills.Load(), FillErrors: c.n.fillErrors.Load(), FillNotFound: c.n.fillNotFound.Load(),
+		FillsPurged: c.n.fillsPurged.Load(), FillsRefused: c.n.fillsRefused.Load(), Unkept: c.n.unkept.Load(),
+		Pushes: c.n.pushes.Load(), Purges: c.n.purges.Load(), PurgeGaps: c.n.gaps.Load(),
+		Revalidations: c.n.revalidations.Load(), NotFound: c.n.notFound.Load(),
+		Unavailable: c.n.unavailable.Load(), BytesServed: c.n.bytesServed.Load(),
+		LooseBytes: c.loose.Load(), PurgeSeq: c.log.seq.Load(), PurgeHeard: c.log.heardAt(),
+	}
+	for _, s := range c.shards {
+		s.mu.Lock()
+		st.Entries += s.entries
+		st.GhostBytes += s.policy.overhead()
+		st.LeavingBytes += s.leaving.Load()
+		st.Bytes += s.used + s.policy.overhead() + s.leaving.Load()
+		st.Evictions += s.evictions
+		st.PurgedEntries += s.purged
+		s.mu.Unlock()
+	}
+	return st
+}

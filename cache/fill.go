@@ -1,0 +1,368 @@
+package cache
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"hayloft/internal/id"
+	"hayloft/internal/sign"
+)
+
+// flight is one fill and those who wait for it. A purge of its blob takes it
+// out of its shard's map and marks it doomed: nobody joins it any more, its
+// result is thrown away and its waiters start again.
+type flight struct {
+	key  key
+	ctx  context.Context // of the fill: with a deadline, and no client's
+	stop context.CancelCauseFunc
+	done chan struct{} // closed when the result below is there
+
+	// Guarded by shard.mu.
+	waiters int
+	epochs  []uint32 // of the signatures that waiters came with, each once
+	doomed  bool
+	over    bool
+
+	// The result; written under shard.mu before done is closed, then constant.
+	entry   *entry // pinned once for each waiter
+	verdict Verdict
+	err     error
+}
+
+// miss joins or begins the fill of k and waits for it. The caller holds s.mu;
+// miss releases it.
+func (c *Cache) miss(s *shard, k key, grant *sign.MediaGrant) (e *entry, joined bool, err error) {
+	f := s.flights[k]
+	if joined = f != nil; !joined {
+		if f, err = c.begin(s, k); err != nil {
+			s.mu.Unlock()
+			return nil, false, err
+		}
+	}
+	f.waiters++
+	if grant != nil && !slices.Contains(f.epochs, grant.Epoch) {
+		f.epochs = append(f.epochs, grant.Epoch)
+	}
+	s.mu.Unlock()
+	if joined {
+		c.n.collapsed.Add(1)
+	} else {
+		c.n.misses.Add(1)
+	}
+
+	select {
+	case <-f.done:
+	case <-f.ctx.Done():
+		// Usually the fill ends at the same moment and says why. One whose
+		// origin does not keep to its context is not waited for.
+		s.mu.Lock()
+		if !f.over {
+			f.waiters--
+			s.mu.Unlock()
+			return nil, joined, context.Cause(f.ctx)
+		}
+		s.mu.Unlock()
+	}
+	if f.err != nil {
+		return nil, joined, f.err
+	}
+	if !allows(f.verdict, grant) {
+		f.entry.unpin()
+		return nil, joined, errDenied
+	}
+	return f.entry, joined, nil
+}
+
+// begin starts a fill. Needs s.mu.
+func (c *Cache) begin(s *shard, k key) (*flight, error) {
+	if c.queued.Load() >= int64(c.opts.MaxQueue) {
+		c.n.fillsRefused.Add(1)
+		return nil, errBusy
+	}
+	parent, stop := context.WithCancelCause(c.ctx)
+	ctx, cancel := context.WithTimeoutCause(parent, c.opts.FillTimeout, errTimeout)
+	f := &flight{key: k, ctx: ctx, stop: stop, done: make(chan struct{})}
+	c.queued.Add(1)
+	if !c.spawn(func() {
+		defer stop(nil)
+		defer cancel()
+		c.fill(s, f)
+	}) {
+		c.queued.Add(-1)
+		cancel()
+		stop(nil)
+		return nil, errClosed
+	}
+	s.flights[k] = f
+	return f, nil
+}
+
+// fill runs on the flight's goroutine.
+func (c *Cache) fill(s *shard, f *flight) {
+	select {
+	case c.places <- struct{}{}:
+		c.queued.Add(-1)
+		defer func() { <-c.places }()
+	case <-f.ctx.Done():
+		c.queued.Add(-1)
+		c.finish(s, f, context.Cause(f.ctx))
+		return
+	}
+	verdict, asked, ok := c.rights(s, f)
+	if !ok {
+		return
+	}
+	obj, err := c.fetch(f)
+	if err != nil {
+		c.finish(s, f, err)
+		return
+	}
+	if !c.vouched(asked) { // cut off from the purge log, and the fetch took its time
+		if verdict, asked, ok = c.rights(s, f); !ok {
+			return
+		}
+		if !c.vouched(asked) {
+			c.finish(s, f, errStale)
+			return
+		}
+	}
+	e, cost := c.newEntry(s, f.key, obj)
+	e.verdict, e.asked = verdict, asked
+	c.land(s, f, e, cost)
+}
+
+// rights asks Access for the fill, and ends it unless a waiter may have the
+// object.
+func (c *Cache) rights(s *shard, f *flight) (v Verdict, asked time.Time, ok bool) {
+	asked = c.clock.Now()
+	v, err := c.opts.Access.Access(f.ctx, id.ID(f.key.blob))
+	if err != nil {
+		c.finish(s, f, fmt.Errorf("cache: access: %w", err))
+		return v, asked, false
+	}
+	return v, asked, c.wanted(s, f, v)
+}
+
+// wanted records the verdict and reports whether any waiter may have the
+// object. If none may, the fill ends here, and nothing is read for those who
+// only try: they learn no more than from a blob that does not exist.
+func (c *Cache) wanted(s *shard, f *flight, v Verdict) bool {
+	s.mu.Lock()
+	f.verdict = v
+	want := v.Audience == Public || v.Audience == Signed && slices.Contains(f.epochs, v.Epoch)
+	s.mu.Unlock()
+	switch {
+	case want:
+		return true
+	case v.Audience == Signed:
+		c.finish(s, f, errDenied)
+	default:
+		c.finish(s, f, ErrNotFound)
+	}
+	return false
+}
+
+// fetch asks the origin and checks what can be checked without knowing better
+// than it.
+func (c *Cache) fetch(f *flight) (Object, error) {
+	k := c.external(f.key)
+	obj, err := c.opts.Origin.Fetch(f.ctx, k)
+	if err != nil {
+		return Object{}, err
+	}
+	return obj, c.check(f.key, obj)
+}
+
+// check refuses an object that may not be served under its key. That the
+// extension is literal makes another type an answer to another question.
+func (c *Cache) check(k key, obj Object) error {
+	if want := c.names.types[k.format]; obj.ContentType != want {
+		return fmt.Errorf("%w as %s: it is %q", ErrNotFound, want, obj.ContentType)
+	}
+	if len(obj.Data) == 0 {
+		return errors.New("cache: the object is empty")
+	}
+	if obj.ETag == "" || len(obj.ETag) > 128 {
+		return fmt.Errorf("cache: the object has an ETag of %d bytes", len(obj.ETag))
+	}
+	for _, b := range []byte(obj.ETag) {
+		if b != '!' && (b < '#' || b > '~') {
+			return fmt.Errorf("cache: the object's ETag %q has a character that is not allowed", obj.ETag)
+		}
+	}
+	return nil
+}
+
+// newEntry copies an object into memory of the shard, or makes a loose entry of
+// cost 0 when there is no room. The caller inserts it or discards it.
+func (c *Cache) newEntry(s *shard, k key, obj Object) (e *entry, cost int64) {
+	e = &entry{key: k, etag: `"` + obj.ETag + `"`, typ: c.names.types[k.format], filled: c.clock.Now()}
+	cost, ok := s.reserve(len(obj.Data))
+	if !ok {
+		e.data, e.loose = obj.Data, &c.loose
+		return e, 0
+	}
+	// Copying happens outside the lock, into room that is booked.
+	e.data = s.alloc.Alloc(len(obj.Data))
+	copy(e.data, obj.Data)
+	e.shard = s
+	e.node = node{hash: k.hash(), cost: cost}
+	return e, cost
+}
+
+// land ends a fill that brought e.
+func (c *Cache) land(s *shard, f *flight, e *entry, cost int64) {
+	c.n.fills.Add(1)
+	s.mu.Lock()
+	if f.doomed {
+		if e.shard != nil {
+			s.unreserve(cost)
+			s.alloc.Free(e.data)
+		}
+		s.mu.Unlock()
+		c.finish(s, f, errPurged)
+		return
+	}
+	if e.shard != nil {
+		e.refs.Store(1 + int32(f.waiters))
+		s.insert(e)
+	} else {
+		e.refs.Store(int32(f.waiters))
+		if f.waiters > 0 {
+			c.loose.Add(int64(len(e.data)))
+		}
+		c.n.unkept.Add(1)
+	}
+	f.entry = e
+	c.settle(s, f)
+	s.mu.Unlock()
+}
+
+// finish ends a fill without an entry.
+func (c *Cache) finish(s *shard, f *flight, err error) {
+	s.mu.Lock()
+	if f.doomed {
+		err = errPurged
+	}
+	f.err = err
+	c.settle(s, f)
+	s.mu.Unlock()
+	switch {
+	case errors.Is(err, errPurged):
+		c.n.fillsPurged.Add(1)
+	case errors.Is(err, ErrNotFound), errors.Is(err, errDenied):
+		c.n.fillNotFound.Add(1)
+	default:
+		c.n.fillErrors.Add(1)
+		if c.ctx.Err() == nil {
+			c.opts.Events(Event{Kind: FillFailed, Key: c.external(f.key), Err: err})
+		}
+	}
+}
+
+// settle publishes the flight's result. Needs mu.
+func (c *Cache) settle(s *shard, f *flight) {
+	if s.flights[f.key] == f { // not doomed, else another may be there
+		delete(s.flights, f.key)
+	}
+	f.over = true
+	close(f.done)
+}
+
+// Push puts in an object that was just made, so that its first reader finds it
+// warm. Whether it may be served is asked when it is first asked for. What does
+// not fit its key, finds no room or is there already is ignored.
+func (c *Cache) Push(k Key, obj Object) {
+	in, ok := c.internal(k)
+	if !ok || c.check(in, obj) != nil {
+		return
+	}
+	s := c.shardOf(k.Blob)
+	s.mu.Lock()
+	there := s.find(in) != nil
+	s.mu.Unlock()
+	if there {
+		return
+	}
+	e, cost := c.newEntry(s, in, obj)
+	if e.shard == nil {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.find(in) != nil { // a fill was faster, and knows its verdict
+		s.unreserve(cost)
+		s.alloc.Free(e.data)
+		return
+	}
+	e.refs.Store(1)
+	s.insert(e)
+	c.n.pushes.Add(1)
+}
+
+// asking is one revalidation and those who wait for it.
+type asking struct {
+	done    chan struct{}
+	doomed  bool // guarded by shard.mu, constant once done is closed
+	verdict Verdict
+	err     error
+}
+
+// askAgain asks Access about a blob in memory, once for all who want to know,
+// and renews or drops the blob's entries. The caller holds s.mu; askAgain
+// releases it.
+func (c *Cache) askAgain(s *shard, blob id.ID) (Verdict, error) {
+	a := s.asks[blob]
+	if a == nil {
+		a = &asking{done: make(chan struct{})}
+		if !c.spawn(func() { c.ask(s, blob, a) }) {
+			s.mu.Unlock()
+			return Verdict{}, errClosed
+		}
+		s.asks[blob] = a
+	}
+	s.mu.Unlock()
+	<-a.done
+	if a.doomed {
+		return Verdict{}, errPurged
+	}
+	return a.verdict, a.err
+}
+
+func (c *Cache) ask(s *shard, blob id.ID, a *asking) {
+	ctx, cancel := context.WithTimeout(c.ctx, min(c.opts.FillTimeout, askTimeout))
+	defer cancel()
+	asked := c.clock.Now()
+	verdict, err := c.opts.Access.Access(ctx, blob)
+	c.n.revalidations.Add(1)
+	if err != nil && c.ctx.Err() == nil {
+		c.opts.Events(Event{Kind: AccessFailed, Key: Key{Blob: blob}, Err: err})
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	defer close(a.done)
+	if s.asks[blob] == a {
+		delete(s.asks, blob)
+	}
+	a.verdict, a.err = verdict, err
+	if a.doomed || err != nil {
+		return
+	}
+	for e := s.blobs[blob]; e != nil; {
+		next := e.sibling
+		if verdict.Audience == Gone {
+			s.drop(e)
+			s.purged++
+		} else if asked.After(e.asked) || e.asked.IsZero() {
+			e.verdict, e.asked = verdict, asked
+		}
+		e = next
+	}
+}
+
+// askTimeout bounds a revalidation: a client waits for it, and a verdict that
+// took longer than PurgeSilence is of no use.
+const askTimeout = 2 * time.Second

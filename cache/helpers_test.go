@@ -1,0 +1,367 @@
+package cache
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"hayloft/internal/clock"
+	"hayloft/internal/id"
+	"hayloft/internal/sign"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+var epoch0 = time.Date(2026, 11, 20, 12, 30, 0, 0, time.UTC)
+
+var errDown = errors.New("down")
+
+// world is everything behind a cache: origin, access and purge log, all of which
+// can be told to fail or to wait.
+type world struct {
+	clock *clock.Fake
+
+	mu       sync.Mutex
+	cond     *sync.Cond // on every change
+	size     func(Key) int
+	verdicts map[id.ID]Verdict
+	log      []Purge
+	head     uint64
+	beats    int  // heartbeats that are due
+	silent   bool // the log does not answer
+	gap      bool // the next call is answered with a gap
+	reached  int  // calls of Purges so far
+	fetches  map[Key]int
+	asked    int
+	fetchErr error
+	askErr   error
+	hold     chan struct{} // Fetch waits for it when not nil
+	holdAsk  chan struct{} // Access waits for it when not nil
+	inFetch  int
+	inAsk    int
+	maxFetch int
+}
+
+func newWorld() *world {
+	w := &world{
+		clock:    clock.NewFake(epoch0),
+		size:     func(Key) int { return 1000 },
+		verdicts: make(map[id.ID]Verdict),
+		fetches:  make(map[Key]int),
+	}
+	w.cond = sync.NewCond(&w.mu)
+	return w
+}
+
+// with changes the world.
+func (w *world) with(f func()) {
+	w.mu.Lock()
+	f()
+	w.cond.Broadcast()
+	w.mu.Unlock()
+}
+
+// until waits for a condition on the world.
+func (w *world) until(ok func() bool) {
+	w.mu.Lock()
+	for !ok() {
+		w.cond.Wait()
+	}
+	w.mu.Unlock()
+}
+
+// content is what the origin has for k: no two keys share a byte pattern.
+func content(k Key, n int) []byte {
+	seed := crc32.ChecksumIEEE(fmt.Append(nil, k))
+	b := make([]byte, n)
+	for i := range b {
+		seed = seed*1664525 + 1013904223
+		b[i] = byte(seed >> 24)
+	}
+	return b
+}
+
+func object(k Key, n int) Object {
+	b := content(k, n)
+	return Object{Data: b, ContentType: "image/jpeg", ETag: fmt.Sprintf("%08x", crc32.ChecksumIEEE(b))}
+}
+
+func (w *world) Fetch(ctx context.Context, k Key) (Object, error) {
+	w.mu.Lock()
+	w.fetches[k]++
+	w.inFetch++
+	w.maxFetch = max(w.maxFetch, w.inFetch)
+	hold := w.hold
+	w.cond.Broadcast()
+	w.mu.Unlock()
+	var err error
+	if hold != nil {
+		select {
+		case <-hold:
+		case <-ctx.Done():
+			err = ctx.Err()
+		}
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.inFetch--
+	w.cond.Broadcast()
+	if err == nil {
+		err = w.fetchErr
+	}
+	if k.Cookie != cookieOf(k.Blob) {
+		return Object{}, ErrNotFound
+	}
+	o := object(k, w.size(k))
+	if err != nil { // with half of the bytes, as a broken connection leaves it
+		o.Data = o.Data[:len(o.Data)/2]
+	}
+	return o, err
+}
+
+func (w *world) Access(ctx context.Context, blob id.ID) (Verdict, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.asked++
+	w.inAsk++
+	w.cond.Broadcast()
+	if hold := w.holdAsk; hold != nil {
+		w.mu.Unlock()
+		select {
+		case <-hold:
+		case <-ctx.Done():
+		}
+		w.mu.Lock()
+	}
+	w.inAsk--
+	w.cond.Broadcast()
+	if err := ctx.Err(); err != nil {
+		return Verdict{}, err
+	}
+	return w.verdicts[blob], w.askErr
+}
+
+func (w *world) Purges(ctx context.Context, after uint64, limit int) ([]Purge, error) {
+	stop := context.AfterFunc(ctx, func() { w.with(func() {}) })
+	defer stop()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.reached++
+	w.cond.Broadcast()
+	for ctx.Err() == nil {
+		if w.gap {
+			w.gap = false
+			return nil, &GapError{Head: w.head}
+		}
+		if !w.silent {
+			var out []Purge
+			for _, p := range w.log {
+				if p.Seq > after && len(out) < limit {
+					out = append(out, p)
+				}
+			}
+			if len(out) > 0 {
+				return out, nil
+			}
+			if w.beats > 0 {
+				w.beats--
+				return nil, nil
+			}
+		}
+		w.cond.Wait()
+	}
+	return nil, ctx.Err()
+}
+
+// purge appends to the log.
+func (w *world) purge(blob id.ID) {
+	w.with(func() {
+		w.head += 3 // numbers need not be dense
+		w.log = append(w.log, Purge{w.head, blob})
+	})
+}
+
+// beat lets the log answer once with nothing, and waits until the cache has
+// taken note: it then knows the log as of this moment.
+func (w *world) beat(c *Cache) {
+	w.mu.Lock()
+	from := w.reached
+	w.beats = 1
+	w.cond.Broadcast()
+	// The call under way is answered; the one after it was begun at this
+	// clock's time, so it is the one whose answer counts as of now.
+	for w.reached == from {
+		w.cond.Wait()
+	}
+	from = w.reached
+	w.beats = 1
+	w.cond.Broadcast()
+	for w.reached == from {
+		w.cond.Wait()
+	}
+	w.mu.Unlock()
+}
+
+// settle waits until the cache has applied the whole log.
+func (w *world) settle(c *Cache) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for {
+		if n := len(w.log); n == 0 || c.log.seq.Load() >= w.log[n-1].Seq {
+			return
+		}
+		w.cond.Wait() // Purges is called again after each batch, and says so
+	}
+}
+
+func (w *world) fetched(k Key) int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.fetches[k]
+}
+
+func cookieOf(blob id.ID) id.Cookie { return id.Cookie(mix(uint64(blob)) | 1) }
+
+func keyOf(blob id.ID, variant string) Key {
+	return Key{Variant: variant, Blob: blob, Cookie: cookieOf(blob), Ext: "jpg"}
+}
+
+func testRing(t testing.TB) *sign.Ring {
+	t.Helper()
+	r, err := sign.NewRing(sign.Key{Version: 1, Secret: [32]byte{7}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func open(t testing.TB, w *world, o Options) *Cache {
+	t.Helper()
+	o.Origin, o.Access, o.Purges, o.Clock = w, w, w, w.clock
+	if o.Ring == nil {
+		o.Ring = testRing(t)
+	}
+	c, err := New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	return c
+}
+
+// fetchOne gets k, compares every byte and lets go of it.
+func fetchOne(t testing.TB, w *world, c *Cache, k Key, grant *sign.MediaGrant) (how, error) {
+	t.Helper()
+	in, ok := c.internal(k)
+	if !ok {
+		t.Fatalf("%+v is no key", k)
+	}
+	e, from, err := c.get(in, grant)
+	if err != nil {
+		return from, err
+	}
+	defer e.unpin()
+	if want := content(k, w.size(k)); !bytes.Equal(e.data, want) {
+		t.Errorf("%+v: wrong bytes (%d, want %d)", k, len(e.data), len(want))
+	}
+	return from, nil
+}
+
+// pool is an allocator that shows misuse: freed blocks are overwritten and given
+// out again at once, and a block must be freed once.
+type pool struct {
+	mu   sync.Mutex
+	free map[int][][]byte
+	out  map[*byte]bool
+	sum  int64
+	bad  []string
+}
+
+func newPool() *pool { return &pool{free: make(map[int][][]byte), out: make(map[*byte]bool)} }
+
+func (p *pool) Cost(n int) int64 { return int64(n) }
+
+func (p *pool) Alloc(n int) []byte {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var b []byte
+	if l := p.free[n]; len(l) > 0 {
+		b, p.free[n] = l[len(l)-1], l[:len(l)-1]
+	} else {
+		b = make([]byte, n)
+	}
+	p.out[&b[0]] = true
+	p.sum += int64(n)
+	return b
+}
+
+func (p *pool) Free(b []byte) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.out[&b[0]] {
+		p.bad = append(p.bad, "a block was freed twice")
+		return
+	}
+	delete(p.out, &b[0])
+	for i := range b {
+		b[i] = 0xDD
+	}
+	p.sum -= int64(len(b))
+	p.free[len(b)] = append(p.free[len(b)], b)
+}
+
+func (p *pool) held() int64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.sum
+}
+
+// audit checks that maps, queues and sums of every shard agree.
+func audit(t testing.TB, c *Cache) {
+	t.Helper()
+	for i, s := range c.shards {
+		s.mu.Lock()
+		seen := make(map[*entry]bool)
+		var used int64
+		for blob, first := range s.blobs {
+			for e := first; e != nil; e = e.sibling {
+				if id.ID(e.key.blob) != blob || seen[e] {
+					t.Errorf("shard %d: entry %+v in the chain of %v", i, e.key, blob)
+				}
+				seen[e] = true
+				used += e.node.cost
+			}
+		}
+		p := s.policy.(*s3fifo)
+		queued := 0
+		for _, q := range []*queue{&p.small, &p.main} {
+			var bytes int64
+			n := 0
+			for e := q.oldest; e != nil; e = e.node.next {
+				if !seen[e] {
+					t.Errorf("shard %d: queued entry %+v is not in the map", i, e.key)
+				}
+				bytes += e.node.cost
+				n++
+			}
+			if bytes != q.bytes || n != q.count {
+				t.Errorf("shard %d: queue says %d bytes in %d, has %d in %d", i, q.bytes, q.count, bytes, n)
+			}
+			queued += n
+		}
+		if used != s.used || len(seen) != queued || int64(queued) != s.entries {
+			t.Errorf("shard %d: used %d (sum %d), map %d, queues %d, entries %d", i, s.used, used, len(seen), queued, s.entries)
+		}
+		if total := s.used + s.policy.overhead() + s.leaving.Load(); total > s.budget {
+			t.Errorf("shard %d: %d bytes of %d", i, total, s.budget)
+		}
+		s.mu.Unlock()
+	}
+}

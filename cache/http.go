@@ -1,0 +1,242 @@
+package cache
+
+import (
+	"errors"
+	"io"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/valyala/fasthttp"
+
+	"hayloft/internal/id"
+	"hayloft/internal/sign"
+)
+
+const (
+	pathPrefix = "/media/"
+	// maxTarget bounds the request target before it is looked at: the longest
+	// one that can be valid is well below.
+	maxTarget = 512
+)
+
+// Handle answers one request. Mount it for every path that begins with /media/;
+// it judges the raw request target itself, so that nothing decoded or cleaned
+// on the way here can name another object.
+func (c *Cache) Handle(ctx *fasthttp.RequestCtx) {
+	h := &ctx.Response.Header
+	setSafety(h)
+	h.Set("Via", "1.1 "+c.opts.Name)
+	if n := ctx.Request.Header.ContentLength(); n > 0 || n == -1 {
+		// A body here has no meaning, and one that the server streams and
+		// nobody reads would be taken for the connection's next request.
+		ctx.SetConnectionClose()
+		if ctx.IsGet() || ctx.IsHead() {
+			problem(ctx, fasthttp.StatusBadRequest, "malformed", "The request is malformed")
+			return
+		}
+	}
+	if !ctx.IsGet() && !ctx.IsHead() {
+		h.Set(fasthttp.HeaderAllow, "GET, HEAD")
+		problem(ctx, fasthttp.StatusMethodNotAllowed, "method-not-allowed", "Method not allowed")
+		return
+	}
+	now := c.clock.Now()
+	k, grant, ok := c.parse(ctx.Request.Header.RequestURI(), now)
+	if !ok {
+		c.notFound(ctx)
+		return
+	}
+	e, from, err := c.get(k, grant)
+	switch {
+	case err == nil:
+	case errors.Is(err, ErrNotFound), errors.Is(err, errDenied):
+		c.notFound(ctx)
+		return
+	default:
+		c.n.unavailable.Add(1)
+		h.Set(fasthttp.HeaderRetryAfter, "1")
+		problem(ctx, fasthttp.StatusServiceUnavailable, "unavailable", "Not available now")
+		return
+	}
+	c.respond(ctx, e, from, grant)
+}
+
+// parse reads a request target. A target has one accepted form, and a signature
+// is checked here, before anything is looked up.
+func (c *Cache) parse(target []byte, now time.Time) (key, *sign.MediaGrant, bool) {
+	if len(target) > maxTarget {
+		return key{}, nil, false
+	}
+	path, query, signed := strings.Cut(string(target), "?")
+	k, ok := c.parsePath(path)
+	if !ok || !signed {
+		return k, nil, ok
+	}
+	grant, err := sign.CheckMedia(c.opts.Ring, path, query, now)
+	return k, &grant, err == nil
+}
+
+// parsePath reads /media/{variant}/{blob}-{cookie}.{ext}: known names, ids in
+// their one text form, and nothing else.
+func (c *Cache) parsePath(path string) (k key, ok bool) {
+	rest, ok := strings.CutPrefix(path, pathPrefix)
+	if !ok {
+		return key{}, false
+	}
+	variant, file, ok := strings.Cut(rest, "/")
+	if !ok {
+		return key{}, false
+	}
+	name, ext, ok := strings.Cut(file, ".")
+	if !ok {
+		return key{}, false
+	}
+	blobText, cookieText, ok := strings.Cut(name, "-")
+	if !ok {
+		return key{}, false
+	}
+	blob, err := id.Parse(blobText)
+	if err != nil {
+		return key{}, false
+	}
+	cookie, err := id.ParseCookie(cookieText)
+	if err != nil {
+		return key{}, false
+	}
+	return c.internal(Key{Variant: variant, Blob: blob, Cookie: cookie, Ext: ext})
+}
+
+// Path returns the path that names k, as Handle reads it.
+func (k Key) Path() string {
+	return pathPrefix + k.Variant + "/" + k.Blob.String() + "-" + k.Cookie.String() + "." + k.Ext
+}
+
+// respond answers with e, which is pinned, or with what a condition makes of it.
+func (c *Cache) respond(ctx *fasthttp.RequestCtx, e *entry, from how, grant *sign.MediaGrant) {
+	now := c.clock.Now()
+	h := &ctx.Response.Header
+	h.Set(fasthttp.HeaderETag, e.etag)
+	h.Set("Cache-Status", c.cacheStatus(e, from))
+	if from != byFill && from != byCollapse {
+		h.Set(fasthttp.HeaderAge, strconv.FormatInt(max(0, int64(now.Sub(e.filled)/time.Second)), 10))
+	}
+	h.Set(fasthttp.HeaderCacheControl, cacheControl(grant, now))
+
+	req := &ctx.Request.Header
+	switch conditions(req, e.etag) {
+	case fasthttp.StatusPreconditionFailed:
+		e.unpin()
+		h.Set(fasthttp.HeaderCacheControl, "no-store")
+		problem(ctx, fasthttp.StatusPreconditionFailed, "precondition-failed", "The object has another ETag")
+		return
+	case fasthttp.StatusNotModified:
+		e.unpin()
+		ctx.SetStatusCode(fasthttp.StatusNotModified)
+		return
+	}
+
+	h.Set(fasthttp.HeaderAcceptRanges, "bytes")
+	size := len(e.data)
+	first, n, status := 0, size, fasthttp.StatusOK
+	if ctx.IsGet() { // RFC 9110, 14.2: Range means nothing to other methods
+		first, n, status = ranges(req, e.etag, size)
+	}
+	switch status {
+	case fasthttp.StatusRequestedRangeNotSatisfiable:
+		e.unpin()
+		h.Set(fasthttp.HeaderContentRange, "bytes */"+strconv.Itoa(size))
+		problem(ctx, status, "range-not-satisfiable", "The range lies outside the object")
+		return
+	case fasthttp.StatusPartialContent:
+		h.Set(fasthttp.HeaderContentRange,
+			"bytes "+strconv.Itoa(first)+"-"+strconv.Itoa(first+n-1)+"/"+strconv.Itoa(size))
+	}
+	ctx.SetStatusCode(status)
+	h.SetContentType(e.typ)
+	ctx.Response.SetBodyStream(&body{entry: e, rest: e.data[first : first+n], sent: &c.n.bytesServed}, n)
+}
+
+// setSafety sets what every answer carries, errors, 206 and 304 included.
+func setSafety(h *fasthttp.ResponseHeader) {
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Content-Security-Policy", "default-src 'none'; sandbox")
+	h.Set("Cross-Origin-Resource-Policy", "cross-origin")
+}
+
+func (c *Cache) notFound(ctx *fasthttp.RequestCtx) {
+	c.n.notFound.Add(1)
+	problem(ctx, fasthttp.StatusNotFound, "not-found", "Not found")
+}
+
+// problem answers with an RFC 9457 body, which no tier may keep.
+func problem(ctx *fasthttp.RequestCtx, status int, name, title string) {
+	ctx.Response.Header.Set(fasthttp.HeaderCacheControl, "no-store")
+	ctx.Response.Header.SetContentType("application/problem+json")
+	ctx.SetStatusCode(status)
+	ctx.SetBodyString(`{"type":"/problems/` + name + `","title":"` + title + `","status":` + strconv.Itoa(status) + `}`)
+}
+
+// cacheControl: a public URL names the same bytes for ever; a signed one is for
+// its reader alone and while the signature holds.
+func cacheControl(grant *sign.MediaGrant, now time.Time) string {
+	if grant == nil {
+		return "public, max-age=31536000, immutable"
+	}
+	left := max(0, int64(grant.Expires.Sub(now)/time.Second))
+	return "private, max-age=" + strconv.FormatInt(left, 10)
+}
+
+// cacheStatus is the field of RFC 9211.
+func (c *Cache) cacheStatus(e *entry, from how) string {
+	kept := ""
+	if e.shard != nil {
+		kept = "; stored"
+	}
+	switch from {
+	case byHit:
+		return c.opts.Name + "; hit"
+	case byRevalidation:
+		return c.opts.Name + "; hit; detail=revalidated"
+	case byCollapse:
+		return c.opts.Name + "; fwd=uri-miss; collapsed" + kept
+	default:
+		return c.opts.Name + "; fwd=uri-miss" + kept
+	}
+}
+
+// body streams a part of a pinned entry. The server calls Close when the last
+// byte is handed to the connection or copied into its buffer, when writing
+// fails, and when it drops the response unwritten; only then may the entry's
+// memory be used again. A body is not pooled: a second Close must stay harmless.
+type body struct {
+	entry *entry // nil once closed
+	rest  []byte
+	sent  interface{ Add(uint64) uint64 }
+}
+
+func (b *body) Read(p []byte) (int, error) {
+	if len(b.rest) == 0 {
+		return 0, io.EOF
+	}
+	n := copy(p, b.rest)
+	b.rest = b.rest[n:]
+	b.sent.Add(uint64(n))
+	return n, nil
+}
+
+// WriteTo spares the copy through a buffer of the server's.
+func (b *body) WriteTo(w io.Writer) (int64, error) {
+	n, err := w.Write(b.rest)
+	b.rest = b.rest[n:]
+	b.sent.Add(uint64(n))
+	return int64(n), err
+}
+
+func (b *body) Close() error {
+	if b.entry != nil {
+		b.entry.unpin()
+		b.entry, b.rest = nil, nil
+	}
+	return nil
+}

@@ -1,0 +1,148 @@
+package cache
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"hayloft/internal/clock"
+	"hayloft/internal/sign"
+)
+
+// Options configure a Cache. Origin, Access and Purges must be given; the zero
+// value of everything else works.
+type Options struct {
+	Origin Origin
+	Access Access
+	Purges Purger
+	Ring   *sign.Ring  // checks signed URLs; nil: none is valid
+	Clock  clock.Clock // nil: clock.Real
+
+	Budget       int64         // bytes of memory; default 256 MiB, at least 1 MiB
+	MaxFills     int           // fills under way at once; default 64
+	MaxQueue     int           // fills waiting for a place; beyond: 503. Default 1,024
+	FillTimeout  time.Duration // for a fill, its waiting included; default 10 s
+	PurgeSilence time.Duration // after so long without the purge log Access is asked again; default 2 s
+	Name         string        // in Via and Cache-Status, an RFC 9110 token; default "hayloft"
+
+	Variants []string          // path names; default thumbnail, small, medium, large, original
+	Formats  map[string]string // extension → content type; default jpg, webp, avif, png, gif
+
+	// Events is called without locks held, from many goroutines, and must not
+	// block. May be nil.
+	Events func(Event)
+
+	// shards and alloc are for tests: 0 and nil choose.
+	shards int
+	alloc  allocator
+}
+
+const minBudget = 1 << 20
+
+// Validate lists every fault at once.
+func (o Options) Validate() error {
+	var errs []error
+	add := func(bad bool, format string, args ...any) {
+		if bad {
+			errs = append(errs, fmt.Errorf("cache: "+format, args...))
+		}
+	}
+	add(o.Origin == nil, "Origin is missing")
+	add(o.Access == nil, "Access is missing")
+	add(o.Purges == nil, "Purges is missing")
+	add(o.Budget != 0 && o.Budget < minBudget, "Budget of %d bytes is below %d", o.Budget, minBudget)
+	add(o.MaxFills < 0, "MaxFills is negative")
+	add(o.MaxQueue < 0, "MaxQueue is negative")
+	add(o.FillTimeout < 0, "FillTimeout is negative")
+	add(o.PurgeSilence < 0, "PurgeSilence is negative")
+	add(!isToken(o.Name), "Name %q is not a token", o.Name)
+	add(len(o.Variants) > 255 || len(o.Formats) > 255, "more than 255 Variants or Formats")
+	for _, v := range o.Variants {
+		add(v == "" || !isToken(v), "variant %q is not a token", v)
+	}
+	for ext, typ := range o.Formats {
+		add(ext == "" || !isToken(ext) || typ == "", "format %q: %q", ext, typ)
+	}
+	return errors.Join(errs...)
+}
+
+func (o Options) withDefaults() Options {
+	if o.Clock == nil {
+		o.Clock = clock.Real{}
+	}
+	if o.Ring == nil {
+		o.Ring, _ = sign.NewRing() // no keys: no error
+	}
+	setDefault(&o.Budget, 256<<20)
+	setDefault(&o.MaxFills, 64)
+	setDefault(&o.MaxQueue, 1024)
+	setDefault(&o.FillTimeout, 10*time.Second)
+	setDefault(&o.PurgeSilence, 2*time.Second)
+	setDefault(&o.Name, "hayloft")
+	if o.Variants == nil {
+		o.Variants = []string{"thumbnail", "small", "medium", "large", "original"}
+	}
+	if o.Formats == nil {
+		o.Formats = map[string]string{
+			"jpg": "image/jpeg", "webp": "image/webp", "avif": "image/avif", "png": "image/png", "gif": "image/gif",
+		}
+	}
+	if o.Events == nil {
+		o.Events = func(Event) {}
+	}
+	if o.shards == 0 {
+		// A shard smaller than this could not hold a large original beside the rest.
+		const shardBytes = 64 << 20
+		for o.shards = 1; o.shards < 64 && o.Budget/int64(2*o.shards) >= shardBytes; o.shards *= 2 {
+		}
+	}
+	if o.alloc == nil {
+		o.alloc = heap{}
+	}
+	return o
+}
+
+func setDefault[T comparable](v *T, d T) {
+	var zero T
+	if *v == zero {
+		*v = d
+	}
+}
+
+func isToken(s string) bool {
+	for _, c := range []byte(s) {
+		switch {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '-', c == '_':
+		default:
+			return false
+		}
+	}
+	return true
+}
+
+// key is a Key without pointers: what the maps hold.
+type key struct {
+	blob, cookie    uint64
+	variant, format uint8 // indexes into names
+}
+
+// names translates between Key and key.
+type names struct {
+	variants, exts, types []string
+	variant, ext          map[string]uint8
+}
+
+func newNames(variants []string, formats map[string]string) *names {
+	n := &names{variants: variants, variant: make(map[string]uint8), ext: make(map[string]uint8)}
+	for i, v := range variants {
+		n.variant[v] = uint8(i)
+	}
+	for _, ext := range slices.Sorted(maps.Keys(formats)) {
+		n.ext[ext] = uint8(len(n.exts))
+		n.exts = append(n.exts, ext)
+		n.types = append(n.types, formats[ext])
+	}
+	return n
+}

@@ -1,0 +1,207 @@
+package cache
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+	"unsafe"
+
+	"hayloft/internal/id"
+)
+
+// entry is one object in memory. Everything without a guard is written before
+// the entry is published and never again.
+type entry struct {
+	key    key
+	data   []byte
+	etag   string // quoted
+	typ    string
+	filled time.Time
+	shard  *shard // nil: loose, the bytes are the garbage collector's
+	loose  *atomic.Int64
+
+	// refs counts the responses that read data, plus one for the shard's map.
+	// It grows only under shard.mu while the map's one is held, or before the
+	// entry is published; whoever takes it to zero frees.
+	refs atomic.Int32
+
+	// Guarded by shard.mu.
+	node    node
+	sibling *entry    // next entry of the same blob
+	verdict Verdict   // void while asked is zero
+	asked   time.Time // just before the question that verdict answers; zero: never (pushed in)
+}
+
+// entryCost is the administration of one entry: itself, its share of the map,
+// ETag text and rounding.
+const entryCost = int64(unsafe.Sizeof(entry{})) + 96
+
+// unpin gives up one reference.
+func (e *entry) unpin() {
+	if e.refs.Add(-1) != 0 {
+		return
+	}
+	if e.shard == nil {
+		e.loose.Add(-int64(len(e.data)))
+		return
+	}
+	e.shard.alloc.Free(e.data)
+	e.shard.leaving.Add(-e.node.cost) // not in any queue now: node is ours alone
+}
+
+// shard is an independent part of the cache: all entries of a blob are in one.
+type shard struct {
+	budget  int64
+	alloc   allocator
+	leaving atomic.Int64 // bytes of entries that are out of the map and still read
+
+	mu      sync.Mutex
+	blobs   map[id.ID]*entry  // first of the blob's entries
+	flights map[key]*flight   // fills that requests may still join
+	asks    map[id.ID]*asking // revalidations that requests may still join
+	policy  policy
+	used    int64 // bytes of entries in the map and of room reserved for more
+	entries int64
+
+	evictions, purged uint64
+}
+
+func newShard(budget int64, alloc allocator) *shard {
+	return &shard{
+		budget:  budget,
+		alloc:   alloc,
+		blobs:   make(map[id.ID]*entry),
+		flights: make(map[key]*flight),
+		asks:    make(map[id.ID]*asking),
+		policy:  newS3FIFO(budget),
+	}
+}
+
+// find returns the entry of k or nil. Needs mu.
+func (s *shard) find(k key) *entry {
+	for e := s.blobs[id.ID(k.blob)]; e != nil; e = e.sibling {
+		if e.key == k {
+			return e
+		}
+	}
+	return nil
+}
+
+// reserve makes room for an object of n bytes and books it. False: there is
+// none, and nothing was evicted in vain for an object that could never fit.
+func (s *shard) reserve(n int) (cost int64, ok bool) {
+	cost = s.alloc.Cost(n) + entryCost
+	if cost > s.budget/4 {
+		return 0, false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for s.used+s.policy.overhead()+s.leaving.Load()+cost > s.budget {
+		if s.leaving.Load()+cost > s.budget/2 {
+			return 0, false // slow readers hold so much that evicting more would only empty the cache
+		}
+		e := s.policy.evict()
+		if e == nil {
+			return 0, false
+		}
+		s.evictions++
+		s.unlink(e)
+	}
+	s.used += cost
+	return cost, true
+}
+
+// unreserve gives booked room back. Needs mu.
+func (s *shard) unreserve(cost int64) { s.used -= cost }
+
+// insert publishes e, whose cost is booked, in place of an older entry of the
+// same key. Needs mu.
+func (s *shard) insert(e *entry) {
+	if old := s.find(e.key); old != nil {
+		s.drop(old)
+	}
+	blob := id.ID(e.key.blob)
+	e.sibling = s.blobs[blob]
+	s.blobs[blob] = e
+	s.entries++
+	s.policy.add(e)
+}
+
+// drop takes e out of map and policy. Needs mu.
+func (s *shard) drop(e *entry) {
+	s.policy.remove(e)
+	s.unlink(e)
+}
+
+// unlink takes e, which the policy has given up, out of the map. Needs mu.
+func (s *shard) unlink(e *entry) {
+	blob := id.ID(e.key.blob)
+	if first := s.blobs[blob]; first == e {
+		if e.sibling == nil {
+			delete(s.blobs, blob)
+		} else {
+			s.blobs[blob] = e.sibling
+		}
+	} else {
+		for at := first; ; at = at.sibling {
+			if at.sibling == e {
+				at.sibling = e.sibling
+				break
+			}
+		}
+	}
+	e.sibling = nil
+	s.entries--
+	s.used -= e.node.cost
+	s.leaving.Add(e.node.cost)
+	e.unpin()
+}
+
+// purge forgets a blob: its entries, and every fill and question about it that
+// began before. Those who wait for one of these start again.
+func (s *shard) purge(blob id.ID) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for e := s.blobs[blob]; e != nil; e = s.blobs[blob] {
+		s.drop(e)
+		s.purged++
+	}
+	for k, f := range s.flights {
+		if k.blob == uint64(blob) {
+			s.doom(f)
+		}
+	}
+	if a := s.asks[blob]; a != nil {
+		a.doomed = true
+		delete(s.asks, blob)
+	}
+}
+
+// purgeAll forgets everything.
+func (s *shard) purgeAll() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, first := range s.blobs {
+		for e := first; e != nil; {
+			next := e.sibling
+			s.drop(e)
+			s.purged++
+			e = next
+		}
+	}
+	for _, f := range s.flights {
+		s.doom(f)
+	}
+	for blob, a := range s.asks {
+		a.doomed = true
+		delete(s.asks, blob)
+	}
+}
+
+// doom lets nobody join f any more and its result not be kept, and sends its
+// waiters round again at once. Needs mu.
+func (s *shard) doom(f *flight) {
+	f.doomed = true
+	f.stop(errPurged)
+	delete(s.flights, f.key)
+}
