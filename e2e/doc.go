@@ -1,0 +1,5 @@
+// Package e2e tests the built binary from outside, as its users meet it: over
+// HTTP, through a browser, and with kill -9. It holds tests only.
+//
+// The binary is bin/hayloft, built by the Makefile; HAYLOFT_BIN names another.
+package e2e
