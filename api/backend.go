@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"errors"
 
 	"hayloft/feed"
 	"hayloft/internal/id"
@@ -70,13 +71,21 @@ type Feed interface {
 	Ready() error
 }
 
+// Errors of Blobs that the API distinguishes. Each may come wrapped.
+var (
+	// ErrMoved: the reserved id's tile has closed; nothing was written, reserve
+	// another.
+	ErrMoved = errors.New("api: blob id is outside every open tile")
+	// ErrFull: no disk has room.
+	ErrFull = errors.New("api: storage is full")
+)
+
 // Blobs is what the API needs of the blob store.
 type Blobs interface {
 	// Reserve mints a blob id and a cookie for one write of class originals.
 	Reserve(ctx context.Context) (id.ID, id.Cookie, error)
 	// WriteMaster appends the verbatim upload and returns when it is durable.
-	// data is the caller's again afterwards. ErrMoved (see volume/server): the
-	// id's tile has closed, reserve again.
+	// data is the caller's again afterwards. ErrMoved: reserve again.
 	WriteMaster(ctx context.Context, blob id.ID, cookie id.Cookie, m MasterNeedle) error
 	// ReadMaster returns the verified bytes; they are the caller's.
 	ReadMaster(ctx context.Context, blob id.ID, cookie id.Cookie) ([]byte, error)

@@ -1,0 +1,244 @@
+package api
+
+import (
+	"errors"
+	"regexp"
+	"slices"
+	"time"
+	"unicode/utf8"
+
+	"hayloft/feed"
+	"hayloft/internal/id"
+)
+
+const (
+	maxHandle       = 32
+	maxName         = 64
+	maxBio          = 150
+	minPassword     = 8
+	maxPassword     = 1024 // bytes; a bound on work, not on taste
+	handlePattern   = `[a-z0-9_](\.?[a-z0-9_])*`
+	handleRuleShort = "lower-case letters, digits, _ and single dots between them, at most 32"
+)
+
+var handleRE = regexp.MustCompile(`^` + handlePattern + `$`)
+
+// reserved are handles that would be mistaken for something else.
+var reserved = []string{
+	"me", "admin", "administrator", "anonymous", "api", "deleted", "everyone", "hayloft", "help", "instance",
+	"media", "moderator", "null", "root", "security", "self", "settings", "support", "system", "undefined", "webmaster",
+}
+
+func handleFault(h string) string {
+	switch {
+	case len(h) > maxHandle || !handleRE.MatchString(h):
+		return "must be " + handleRuleShort
+	case slices.Contains(reserved, h):
+		return "is reserved"
+	}
+	if _, err := id.Parse(h); err == nil {
+		return "could be taken for an id"
+	}
+	return ""
+}
+
+// signedInBody is the answer to a sign-up or a sign-in.
+type signedInBody struct {
+	User  userBody `json:"user"`
+	Token string   `json:"token"`
+}
+
+// createAccount is POST /accounts {handle, password, name?, cookie?}.
+func (r *request) createAccount() error {
+	if r.a.opt.Signup != SignupOpen {
+		return pSignupClosed.because("")
+	}
+	f, err := r.jsonBody()
+	if err != nil {
+		return err
+	}
+	handle, password, name := f.raw("handle"), f.raw("password"), f.text("name", maxName, false)
+	cookie := f.boolean("cookie")
+	if handle == nil {
+		f.fault("handle", "is needed")
+	} else if why := handleFault(*handle); why != "" {
+		f.fault("handle", "%s", why)
+	}
+	if password == nil || utf8.RuneCountInString(*password) < minPassword || len(*password) > maxPassword {
+		f.fault("password", "must have at least %d characters and at most %d bytes", minPassword, maxPassword)
+	}
+	if err := f.done(); err != nil {
+		return err
+	}
+	if cookie {
+		if err := r.sameOrigin(); err != nil {
+			return err
+		}
+	}
+	if err := r.a.limits.signup.take(r, addrKey(r.addr)); err != nil {
+		return err
+	}
+	// Asked first to spare a hash; CreateAccount decides.
+	if _, err := r.a.opt.Feed.UserByHandle(r.ctx, 0, *handle); err == nil {
+		return pHandleTaken.because("")
+	}
+	hash, err := r.a.hasher.hash(r.ctx, *password)
+	if err != nil {
+		return err
+	}
+	token, session, err := r.a.newToken(cookie)
+	if err != nil {
+		return err
+	}
+	account := feed.NewAccount{Handle: *handle, PasswordHash: hash, Session: session}
+	if name != nil {
+		account.Name = *name
+	}
+	u, _, err := r.a.opt.Feed.CreateAccount(r.ctx, account)
+	if err != nil {
+		return err
+	}
+	r.audit(EventSignUp, u.ID)
+	return r.signedIn(feed.UserView{User: u}, token, cookie)
+}
+
+// createSession is POST /sessions {handle, password, cookie?}.
+func (r *request) createSession() error {
+	f, err := r.jsonBody()
+	if err != nil {
+		return err
+	}
+	handle, password := f.raw("handle"), f.raw("password")
+	cookie := f.boolean("cookie")
+	if handle == nil {
+		f.fault("handle", "is needed")
+	}
+	if password == nil {
+		f.fault("password", "is needed")
+	}
+	if err := f.done(); err != nil {
+		return err
+	}
+	if cookie {
+		if err := r.sameOrigin(); err != nil {
+			return err
+		}
+	}
+	account, err := r.checkPassword(*handle, *password)
+	if err != nil {
+		return err
+	}
+	token, session, err := r.a.newToken(cookie)
+	if err != nil {
+		return err
+	}
+	if _, err := r.a.opt.Feed.CreateSession(r.ctx, account, session); err != nil {
+		return err
+	}
+	u, err := r.a.opt.Feed.UserByID(r.ctx, account, account)
+	if err != nil {
+		return err
+	}
+	r.audit(EventSignIn, account)
+	return r.signedIn(u, token, cookie)
+}
+
+// checkPassword takes as long for a handle that does not exist, so that time
+// tells nobody which do. Tokens of the limits are taken first and given back on
+// success: many guesses at once count as many.
+func (r *request) checkPassword(handle, password string) (id.ID, error) {
+	l := r.a.limits
+	known := handleFault(handle) == "" && len(password) <= maxPassword
+	from := addrKey(r.addr)
+	if err := l.login.take(r, from); err != nil {
+		return 0, err
+	}
+	if known { // else nothing to guess, and no reason to remember arbitrary text
+		if err := l.handle.take(r, handle); err != nil {
+			return 0, err
+		}
+	}
+	var account id.ID
+	var hash string
+	if known {
+		var err error
+		account, hash, err = r.a.opt.Feed.Credentials(r.ctx, handle)
+		if err != nil && !errors.Is(err, feed.ErrNotFound) {
+			return 0, err
+		}
+	}
+	ok, err := r.a.hasher.verify(r.ctx, password[:min(len(password), maxPassword)], hash)
+	if err != nil {
+		return 0, err
+	}
+	if !ok {
+		r.audit(EventSignInFail, account)
+		return 0, pBadLogin.because("")
+	}
+	l.login.refund(from)
+	l.handle.refund(handle)
+	return account, nil
+}
+
+func (r *request) signedIn(u feed.UserView, token string, cookie bool) error {
+	if cookie {
+		r.setCookie(token)
+	}
+	return r.json(201, signedInBody{User: r.user(u), Token: token})
+}
+
+// sessionBody is a login as its owner sees it.
+type sessionBody struct {
+	ID        id.ID     `json:"id"`
+	CreatedAt time.Time `json:"created_at"`
+	ExpiresAt time.Time `json:"expires_at"`
+	Cookie    bool      `json:"cookie"`
+	Current   bool      `json:"current"`
+}
+
+// listSessions is GET /sessions: all at once, newest first.
+func (r *request) listSessions() error {
+	ss, err := r.a.opt.Feed.Sessions(r.ctx, r.viewer)
+	if err != nil {
+		return err
+	}
+	slices.SortFunc(ss, func(a, b feed.Session) int { return b.CreatedAt.Compare(a.CreatedAt) })
+	body := pageBody[sessionBody]{Items: make([]sessionBody, 0, len(ss))}
+	for _, s := range ss {
+		body.Items = append(body.Items, sessionBody{s.ID, utc(s.CreatedAt), utc(s.ExpiresAt), s.Cookie, s.ID == r.session.ID})
+	}
+	return r.json(200, body)
+}
+
+// deleteSession is DELETE /sessions/{id}.
+func (r *request) deleteSession() error {
+	session, err := r.pathID(0)
+	if err != nil {
+		return err
+	}
+	if err := r.a.opt.Feed.DeleteSession(r.ctx, r.viewer, session); err != nil {
+		return err
+	}
+	r.signedOut(session == r.session.ID)
+	return r.noContent()
+}
+
+// deleteSessions is DELETE /sessions: all of the account's, this one too.
+func (r *request) deleteSessions() error {
+	if err := r.a.opt.Feed.DeleteSessions(r.ctx, r.viewer); err != nil {
+		return err
+	}
+	r.signedOut(true)
+	return r.noContent()
+}
+
+func (r *request) signedOut(own bool) {
+	if own && r.byCookie {
+		r.setCookie("")
+	}
+	r.audit(EventSignOut, r.viewer)
+}
+
+// utc makes a time one that JSON shows as RFC 3339 in UTC with milliseconds at
+// most.
+func utc(t time.Time) time.Time { return t.UTC().Truncate(time.Millisecond) }

@@ -1,0 +1,179 @@
+package api
+
+import (
+	"errors"
+	"io"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+)
+
+// Deadlines of connections are the kernel's business and follow the machine's
+// clock, not the injected one.
+
+const (
+	acceptRetry = 50 * time.Millisecond // after a temporary failure of accept
+	writeChunk  = 64 * kib
+	lingerTime  = 3 * time.Second
+)
+
+// connTable counts the open connections.
+type connTable struct {
+	max, perAddress int
+	exempt          func(netip.Addr) bool // from perAddress
+
+	mu   sync.Mutex // guards all below
+	open map[*conn]struct{}
+	from map[netip.Addr]int
+}
+
+func newConnTable(maxConns, perAddress int, exempt func(netip.Addr) bool) *connTable {
+	return &connTable{max: maxConns, perAddress: perAddress, exempt: exempt,
+		open: make(map[*conn]struct{}), from: make(map[netip.Addr]int)}
+}
+
+func (t *connTable) add(c *conn) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if len(t.open) >= t.max || (t.from[c.peer] >= t.perAddress && !t.exempt(c.peer)) {
+		return false
+	}
+	t.open[c] = struct{}{}
+	t.from[c.peer]++
+	return true
+}
+
+func (t *connTable) remove(c *conn) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if _, ok := t.open[c]; !ok {
+		return
+	}
+	delete(t.open, c)
+	if t.from[c.peer]--; t.from[c.peer] == 0 {
+		delete(t.from, c.peer)
+	}
+}
+
+// closeAll ends every connection, whatever it is doing.
+func (t *connTable) closeAll() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for c := range t.open {
+		_ = c.Conn.Close() // the owner's own Close reports to nobody either
+	}
+}
+
+// listener hands out guarded connections. It outlives failures of accept that
+// pass, such as a process out of file descriptors: the HTTP machinery above
+// would stop for good.
+type listener struct {
+	net.Listener
+	a *API
+}
+
+func (l *listener) Accept() (net.Conn, error) {
+	for {
+		nc, err := l.Listener.Accept()
+		if err != nil {
+			if errors.Is(err, net.ErrClosed) || l.a.base.Err() != nil {
+				return nil, io.EOF // what the machinery takes for an orderly end
+			}
+			l.a.emit(Event{Kind: EventServer, Note: "accept failed", Err: err})
+			select {
+			case <-l.a.drain:
+				return nil, io.EOF
+			case <-l.a.opt.Clock.After(acceptRetry):
+			}
+			continue
+		}
+		c := &conn{Conn: nc, peer: addrOf(nc.RemoteAddr()), table: l.a.conns,
+			grace: l.a.opt.Limits.HeaderTimeout, rate: l.a.opt.Limits.BytesPerSecond, drainBytes: l.a.opt.Limits.PhotoBytes}
+		if l.a.conns.add(c) {
+			return c, nil
+		}
+		refuse(nc)
+	}
+}
+
+// refuse answers a connection over the limit. The few bytes fit any fresh
+// socket buffer, so this does not hold up accepting.
+func refuse(nc net.Conn) {
+	p := &problem{kind: pBusy, detail: "too many connections"}
+	body := p.body()
+	head := "HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 1\r\nContent-Type: " + typeProblem + "\r\nContent-Length: " + itoa(len(body)) + "\r\n"
+	for _, h := range apiHeaders {
+		head += h[0] + ": " + h[1] + "\r\n"
+	}
+	_ = nc.SetWriteDeadline(time.Now().Add(100 * time.Millisecond))
+	_, _ = nc.Write(append([]byte(head+"\r\n"), body...)) // the peer is being refused; nothing to do if it is gone
+	_ = nc.Close()
+}
+
+// conn bounds what a peer that reads slowly can hold, and closes so that a
+// peer which is still sending can read why it was refused.
+type conn struct {
+	net.Conn
+	peer       netip.Addr
+	table      *connTable
+	grace      time.Duration
+	rate       int64 // bytes per second
+	drainBytes int64
+
+	linger bool // set by the connection's own goroutine: request bytes were left unread
+	once   sync.Once
+}
+
+// Write sends p at no less than the least average rate after a grace.
+func (c *conn) Write(p []byte) (n int, err error) {
+	start := time.Now()
+	for n < len(p) {
+		end := min(n+writeChunk, len(p))
+		if err := c.Conn.SetWriteDeadline(start.Add(c.grace + atRate(int64(end), c.rate))); err != nil {
+			return n, err
+		}
+		m, err := c.Conn.Write(p[n:end])
+		n += m
+		if err != nil {
+			return n, err
+		}
+	}
+	return n, nil
+}
+
+// allowRead lets the peer take until the least average rate after a grace,
+// counted from start, for done bytes and one chunk more.
+func (c *conn) allowRead(start time.Time, done int64) error {
+	return c.Conn.SetReadDeadline(start.Add(c.grace + atRate(done+writeChunk, c.rate)))
+}
+
+// Close implements net.Conn. Closing with request bytes unread resets the
+// connection, which can take the answer away from the peer before it was read;
+// so after an early answer what still comes is thrown away for a moment.
+func (c *conn) Close() error {
+	var err error
+	c.once.Do(func() {
+		if half, ok := c.Conn.(interface{ CloseWrite() error }); ok && c.linger && half.CloseWrite() == nil {
+			_ = c.Conn.SetReadDeadline(time.Now().Add(lingerTime))
+			_, _ = io.CopyN(io.Discard, c.Conn, c.drainBytes) // ends by deadline or by the peer's close
+		}
+		err = c.Conn.Close()
+		c.table.remove(c)
+	})
+	return err
+}
+
+// atRate is the time that n bytes take at rate bytes per second.
+func atRate(n, rate int64) time.Duration {
+	return time.Duration(float64(n) / float64(rate) * float64(time.Second))
+}
+
+// addrOf returns the IP address of a, or the zero address.
+func addrOf(a net.Addr) netip.Addr {
+	ap, err := netip.ParseAddrPort(a.String())
+	if err != nil {
+		return netip.Addr{}
+	}
+	return ap.Addr().Unmap()
+}

@@ -1,0 +1,102 @@
+package api
+
+import (
+	"encoding/binary"
+	"strconv"
+
+	"hayloft/internal/id"
+	"hayloft/internal/sign"
+)
+
+// A cursor is key version u32 ‖ position u64 ‖ code, big-endian, in unpadded
+// URL-safe base64. The code covers the list, its subject, the viewer and the
+// position: a cursor is good for nothing else.
+const cursorPurpose = "cursor"
+
+const (
+	defaultLimit = 20
+	maxLimit     = 100
+)
+
+// listing names a list that cursors walk.
+type listing struct {
+	name    string
+	subject id.ID // whose list; 0 for the viewer's own
+	viewer  id.ID
+}
+
+func (l listing) parts(after id.ID) []string {
+	return []string{l.name, strconv.FormatUint(uint64(l.subject), 10), strconv.FormatUint(uint64(l.viewer), 10), strconv.FormatUint(uint64(after), 10)}
+}
+
+// cursor returns the text that goes on after a row.
+func (l listing) cursor(ring *sign.Ring, after id.ID) string {
+	version, mac := ring.Sign(cursorPurpose, l.parts(after)...)
+	b := binary.BigEndian.AppendUint32(nil, version)
+	b = binary.BigEndian.AppendUint64(b, uint64(after))
+	return b64url.EncodeToString(append(b, mac...))
+}
+
+// open is the inverse of cursor.
+func (l listing) open(ring *sign.Ring, text string) (id.ID, bool) {
+	if len(text) != b64url.EncodedLen(12+sign.MACSize) {
+		return 0, false
+	}
+	b, err := b64url.DecodeString(text)
+	if err != nil || len(b) != 12+sign.MACSize { // the decoder skips line ends
+		return 0, false
+	}
+	after := id.ID(binary.BigEndian.Uint64(b[4:]))
+	return after, ring.Verify(cursorPurpose, binary.BigEndian.Uint32(b), b[12:], l.parts(after)...)
+}
+
+// readPage reads limit and cursor of a list call.
+func (r *request) readPage(l listing) (Page, error) {
+	q, err := r.query("limit", "cursor")
+	if err != nil {
+		return Page{}, err
+	}
+	p := Page{Limit: defaultLimit}
+	if text, ok := q["limit"]; ok {
+		n, err := strconv.Atoi(text)
+		if err != nil || n < 1 {
+			return Page{}, pMalformed.because("limit is not a number from 1 to %d", maxLimit)
+		}
+		p.Limit = min(n, maxLimit)
+	}
+	if text, ok := q["cursor"]; ok {
+		after, ok := l.open(r.a.opt.Ring, text)
+		if !ok {
+			return Page{}, pBadCursor.because("")
+		}
+		p.After = after
+	}
+	return p, nil
+}
+
+// pageBody is the JSON of a page.
+type pageBody[T any] struct {
+	Items      []T    `json:"items"`
+	NextCursor string `json:"next_cursor,omitempty"`
+}
+
+// sendPage answers a list call: rows fetches, show renders one row.
+func sendPage[R, T any](r *request, l listing, rows func(Page) ([]R, id.ID, error), show func(R) T) error {
+	l.viewer = r.viewer
+	p, err := r.readPage(l)
+	if err != nil {
+		return err
+	}
+	got, next, err := rows(p)
+	if err != nil {
+		return err
+	}
+	body := pageBody[T]{Items: make([]T, 0, len(got))}
+	for _, row := range got {
+		body.Items = append(body.Items, show(row))
+	}
+	if next != 0 {
+		body.NextCursor = l.cursor(r.a.opt.Ring, next)
+	}
+	return r.json(200, body)
+}

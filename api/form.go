@@ -1,0 +1,255 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"io"
+	"mime/multipart"
+	"time"
+
+	"hayloft/feed"
+	"hayloft/internal/id"
+)
+
+const (
+	formSlack  = 256 * kib // of a form beside its photo: fields, headers, boundaries
+	maxParts   = 80
+	maxField   = 16 * kib // one field
+	partHeader = 8 * kib  // headers and boundary of one part
+)
+
+type formBody struct {
+	PhotoID id.ID     `json:"photo_id"`
+	CDNURL  string    `json:"cdn_url"`
+	Photo   photoBody `json:"photo"`
+}
+
+// postForm is POST /photos with multipart/form-data: the bytes in the part
+// photo, and the members of the JSON call as fields before or after it (tags
+// and people may be repeated, location is a JSON object).
+func (r *request) postForm(boundary string) error {
+	wait, err := r.preferWait()
+	if err != nil {
+		return err
+	}
+	n := int64(r.rc.Request.Header.ContentLength())
+	switch {
+	case n < 0:
+		return pLength.because("")
+	case n > r.a.opt.Limits.PhotoBytes+formSlack:
+		return pFileTooLarge.because("the form is over %d bytes", r.a.opt.Limits.PhotoBytes+formSlack)
+	case n == 0 || boundary == "":
+		return pMalformed.because("no form, or no boundary")
+	}
+	give, err := r.a.spool.take(r.ctx, r.viewer, n)
+	if err != nil {
+		return err
+	}
+	defer give()
+	data, f, err := r.readForm(boundary, n)
+	if err != nil {
+		return err
+	}
+	r.extend()
+	d, err := r.details(f)
+	if err != nil {
+		return err
+	}
+	img, err := r.a.inspect(data, "")
+	if err != nil {
+		return err
+	}
+	photo, err := r.storeForm(img, d)
+	if err != nil {
+		return err
+	}
+	v, err := r.a.opt.Feed.Photo(r.ctx, r.viewer, photo)
+	if err != nil {
+		return err
+	}
+	v = r.waitReady(v, wait)
+	r.rc.Response.Header.Set("Location", r.photoURL(photo))
+	return r.json(201, formBody{photo, r.photoURL(photo) + "/large", r.photo(v)})
+}
+
+// storeForm makes a pending photo of an image. The Idempotency-Key is tied to
+// the first command, the one that makes the photo's id: a repeat gets that id
+// again and goes on wherever the first request stopped.
+func (r *request) storeForm(img image, d feed.Details) (id.ID, error) {
+	ctx, err := r.idempotent(digestName(img.digest), detailsPrint(d))
+	if err != nil {
+		return 0, err
+	}
+	photo, err := r.a.opt.Feed.BeginUpload(ctx, r.viewer, feed.UploadSpec{Size: int64(len(img.data)), ContentType: img.info.ContentType,
+		Digest: &img.digest, ExpiresAt: r.a.opt.Clock.Now().Add(r.a.opt.Limits.Uploads).Truncate(time.Second)})
+	if err != nil {
+		return 0, err
+	}
+	unlock, err := r.a.ingests.lock(r.ctx, photo)
+	if err != nil {
+		return 0, err
+	}
+	defer unlock()
+	if ctx != r.ctx { // a key was given: the first request may have stored it
+		up, err := r.a.opt.Feed.Upload(r.ctx, photo)
+		if errors.Is(err, feed.ErrNotFound) || err == nil && up.Status != feed.Reserved {
+			return photo, nil
+		}
+		if err != nil {
+			return 0, err
+		}
+	}
+	return photo, r.a.ingest(r.ctx, photo, r.viewer, img, &d)
+}
+
+// metered is a reader with an allowance that its user raises as it goes on;
+// beyond it reading fails. It bounds what the parser of part headers, which has
+// no bound of its own to set, can take in.
+type metered struct {
+	r    io.Reader
+	left int64
+}
+
+var errAllowance = errors.New("api: form over its allowance")
+
+func (m *metered) Read(b []byte) (int, error) {
+	if m.left <= 0 {
+		return 0, errAllowance
+	}
+	n, err := m.r.Read(b[:min(int64(len(b)), m.left)])
+	m.left -= int64(n)
+	return n, err
+}
+
+// readForm takes a form of n bytes apart.
+func (r *request) readForm(boundary string, n int64) ([]byte, *fields, error) {
+	stream := r.rc.RequestBodyStream()
+	if stream == nil {
+		return nil, nil, pIncomplete.because("")
+	}
+	in := &metered{r: &pacedReader{r: r, stream: stream, start: time.Now()}}
+	mr := multipart.NewReader(in, boundary)
+	f := &fields{members: make(map[string]any)}
+	var photo []byte
+	for parts := 0; ; parts++ {
+		if parts > maxParts {
+			return nil, nil, pMalformed.because("the form has more than %d parts", maxParts)
+		}
+		in.left = 2 * partHeader
+		p, err := mr.NextRawPart()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return nil, nil, formFault(err)
+		}
+		if p.FormName() == "photo" {
+			if photo != nil {
+				return nil, nil, pMalformed.because("the form has more than one part named photo")
+			}
+			in.left = n
+			photo, err = readPart(p, r.a.opt.Limits.PhotoBytes, n)
+		} else {
+			in.left = maxField + partHeader
+			var b []byte
+			if b, err = readPart(p, maxField, 0); err == nil {
+				err = f.add(p.FormName(), b)
+			}
+		}
+		if err != nil {
+			return nil, nil, formFault(err)
+		}
+	}
+	if err := r.endForm(in); err != nil {
+		return nil, nil, err
+	}
+	if photo == nil {
+		return nil, nil, pMalformed.because("the form has no part named photo")
+	}
+	return photo, f, nil
+}
+
+// endForm reads the little that may follow the last boundary, so that the
+// connection can be used again.
+func (r *request) endForm(in *metered) error {
+	in.left = partHeader
+	_, err := io.Copy(io.Discard, in)
+	switch {
+	case errors.Is(err, errAllowance):
+		return pMalformed.because("bytes after the end of the form")
+	case err != nil:
+		return &problem{kind: pIncomplete, cause: err}
+	case in.r.(*pacedReader).done != int64(r.rc.Request.Header.ContentLength()):
+		return pIncomplete.because("")
+	}
+	r.bodyDone = true
+	return nil
+}
+
+// readPart reads a part of at most limit bytes into memory that is made for
+// hint bytes.
+func readPart(p *multipart.Part, limit, hint int64) ([]byte, error) {
+	buf := make([]byte, 0, min(hint, limit)+512)
+	for {
+		if len(buf) == cap(buf) {
+			buf = append(buf, 0)[:len(buf)]
+		}
+		m, err := p.Read(buf[len(buf):cap(buf)])
+		buf = buf[:len(buf)+m]
+		switch {
+		case int64(len(buf)) > limit && hint > 0:
+			return nil, pFileTooLarge.because("the photo is over %d bytes", limit)
+		case int64(len(buf)) > limit:
+			return nil, pMalformed.because("a field is over %d bytes", limit)
+		case errors.Is(err, io.EOF):
+			return buf, nil
+		case err != nil:
+			return nil, err
+		}
+	}
+}
+
+// formFault is what a failure to read a form is shown as.
+func formFault(err error) error {
+	var p *problem
+	switch {
+	case errors.As(err, &p):
+		return p
+	case errors.Is(err, errAllowance):
+		return pMalformed.because("a part of the form is over its limit")
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), isTimeout(err):
+		return &problem{kind: pIncomplete, cause: err}
+	}
+	return &problem{kind: pMalformed, detail: "the form cannot be read", cause: err}
+}
+
+func isTimeout(err error) bool {
+	var t interface{ Timeout() bool }
+	return errors.As(err, &t) && t.Timeout() || errors.Is(err, context.DeadlineExceeded)
+}
+
+// add takes a field of a form as the member of the same name.
+func (f *fields) add(name string, value []byte) error {
+	text := string(value)
+	switch name {
+	case "tags", "people":
+		list, _ := f.members[name].([]any)
+		f.members[name] = append(list, text)
+		return nil
+	case "location":
+		if text == "" {
+			return nil
+		}
+		m, err := decodeObject(value)
+		if err != nil {
+			return pMalformed.because("%s", "in location: "+err.Error())
+		}
+		f.members[name] = m
+		return nil
+	}
+	if f.has(name) {
+		return pMalformed.because("a field is given twice")
+	}
+	f.members[name] = text
+	return nil
+}

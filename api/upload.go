@@ -1,0 +1,299 @@
+package api
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/hex"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"hayloft/feed"
+	"hayloft/internal/id"
+	"hayloft/internal/sign"
+)
+
+const uploadPurpose = "upload"
+
+// grant is what an upload URL allows: one PUT of so many bytes of one type to
+// one photo of one owner, until it expires. In the query: o owner, n size, t
+// type, d digest (hex, when announced), e expiry (Unix seconds), v key version,
+// s code. The code covers all of them with the method and the path.
+type grant struct {
+	photo, owner id.ID
+	size         int64
+	contentType  string
+	digest       string
+	expires      int64
+}
+
+func (g grant) path() string { return "/api/v1/uploads/" + g.photo.String() }
+
+func (g grant) parts() []string {
+	return []string{"PUT", g.path(), g.photo.String(), g.owner.String(), strconv.FormatInt(g.size, 10), g.contentType, g.digest, strconv.FormatInt(g.expires, 10)}
+}
+
+// query signs the grant.
+func (g grant) query(ring *sign.Ring) string {
+	version, mac := ring.Sign(uploadPurpose, g.parts()...)
+	q := "o=" + g.owner.String() + "&n=" + strconv.FormatInt(g.size, 10) + "&t=" + url.QueryEscape(g.contentType)
+	if g.digest != "" {
+		q += "&d=" + g.digest
+	}
+	return q + "&e=" + strconv.FormatInt(g.expires, 10) + "&v=" + strconv.FormatUint(uint64(version), 10) + "&s=" + b64url.EncodeToString(mac)
+}
+
+// openGrant is the inverse: it takes exactly the parameters that query writes,
+// each once, and only with the right code.
+func (r *request) openGrant() (grant, error) {
+	bad := pBadSignature.because("")
+	photo, err := r.pathID(0)
+	if err != nil {
+		return grant{}, err
+	}
+	q := make(map[string]string)
+	for k, v := range r.rc.QueryArgs().All() {
+		name := string(k)
+		if _, twice := q[name]; twice || !slices.Contains([]string{"o", "n", "t", "d", "e", "v", "s"}, name) {
+			return grant{}, bad
+		}
+		q[name] = string(v)
+	}
+	g := grant{photo: photo, contentType: q["t"], digest: q["d"]}
+	version, err1 := strconv.ParseUint(q["v"], 10, 32)
+	mac, err2 := b64url.DecodeString(q["s"])
+	owner, err3 := id.Parse(q["o"])
+	size, err4 := strconv.ParseInt(q["n"], 10, 64)
+	expires, err5 := strconv.ParseInt(q["e"], 10, 64)
+	for _, err := range []error{err1, err2, err3, err4, err5} {
+		if err != nil {
+			return grant{}, bad
+		}
+	}
+	if _, given := q["d"]; given && g.digest == "" {
+		return grant{}, bad
+	}
+	g.owner, g.size, g.expires = owner, size, expires
+	if !r.a.opt.Ring.Verify(uploadPurpose, uint32(version), mac, g.parts()...) {
+		return grant{}, bad
+	}
+	if r.a.opt.Clock.Now().Unix() >= g.expires {
+		return grant{}, pUploadExpired.because("")
+	}
+	return g, nil
+}
+
+type uploadURLBody struct {
+	UploadURL string `json:"upload_url"`
+	PhotoID   id.ID  `json:"photo_id"`
+	ExpiresIn int64  `json:"upload_expires_in"` // seconds
+}
+
+// uploadURL is POST /photos/upload-url {file_size, content_type, digest?}.
+func (r *request) uploadURL() error {
+	f, err := r.jsonBody()
+	if err != nil {
+		return err
+	}
+	size, contentType, digestText := f.integer("file_size"), f.raw("content_type"), f.raw("digest")
+	if contentType == nil {
+		f.wrong("content_type", "there")
+	}
+	var digest *[32]byte
+	if digestText != nil && *digestText != "" {
+		d, ok := parseDigest(*digestText)
+		if !ok {
+			f.fault("digest", "is not sha256: and 64 lower-case hexadecimal digits")
+		}
+		digest = &d
+	}
+	if f.malformed == nil && size < 1 {
+		f.fault("file_size", "is not positive")
+	}
+	if err := f.done(); err != nil {
+		return err
+	}
+	if size > r.a.opt.Limits.PhotoBytes {
+		return pFileTooLarge.because("file_size is over %d bytes", r.a.opt.Limits.PhotoBytes)
+	}
+	if !slices.Contains(r.a.formats(), *contentType) {
+		return pMediaType.because("content_type is none of %s", strings.Join(r.a.formats(), ", "))
+	}
+	g := grant{owner: r.viewer, size: size, contentType: *contentType}
+	if digest != nil {
+		g.digest = hex.EncodeToString(digest[:])
+	}
+	ctx, err := r.idempotent(strconv.FormatInt(size, 10), *contentType, g.digest)
+	if err != nil {
+		return err
+	}
+	spec := feed.UploadSpec{Size: size, ContentType: *contentType, Digest: digest,
+		ExpiresAt: r.a.opt.Clock.Now().Add(r.a.opt.Limits.Uploads).Truncate(time.Second)}
+	photo, err := r.a.opt.Feed.BeginUpload(ctx, r.viewer, spec)
+	if err != nil {
+		return err
+	}
+	// A repeat with the same Idempotency-Key gets the first call's photo and
+	// what is left of its time.
+	up, err := r.a.opt.Feed.Upload(r.ctx, photo)
+	if err != nil {
+		return err
+	}
+	g.photo, g.expires = photo, up.Spec.ExpiresAt.Unix()
+	left := up.Spec.ExpiresAt.Sub(r.a.opt.Clock.Now()).Round(time.Second)
+	return r.json(201, uploadURLBody{r.a.opt.PublicURL + g.path() + "?" + g.query(r.a.opt.Ring), photo, int64(max(left, 0) / time.Second)})
+}
+
+// Digests are written sha256:<hex>; a Content-Digest field (RFC 9530) writes
+// the same bytes as sha-256=:<base64>:.
+func digestName(d [32]byte) string { return "sha256:" + hex.EncodeToString(d[:]) }
+
+func parseDigest(s string) (d [32]byte, ok bool) {
+	var b []byte
+	var err error
+	if h, isHex := strings.CutPrefix(s, "sha256:"); isHex && h == strings.ToLower(h) {
+		b, err = hex.DecodeString(h)
+	} else if inner, isField := strings.CutPrefix(s, "sha-256=:"); isField && strings.HasSuffix(inner, ":") {
+		b, err = base64.StdEncoding.Strict().DecodeString(strings.TrimSuffix(inner, ":"))
+	}
+	if err != nil || len(b) != len(d) {
+		return d, false
+	}
+	return [32]byte(b), true
+}
+
+// headerDigest reads the digest that the request itself announces, if any.
+func (r *request) headerDigest() (*[32]byte, error) {
+	for _, name := range []string{"Content-Digest", "Repr-Digest"} {
+		text, err := r.header(name)
+		if err != nil || text == "" {
+			if err != nil {
+				return nil, err
+			}
+			continue
+		}
+		for member := range strings.SplitSeq(text, ",") {
+			if d, ok := parseDigest(strings.TrimSpace(member)); ok {
+				return &d, nil
+			}
+		}
+		if strings.Contains(text, "sha-256=") {
+			return nil, pMalformed.because("%s cannot be read", name)
+		}
+	}
+	return nil, nil
+}
+
+type storedBody struct {
+	PhotoID id.ID  `json:"photo_id"`
+	Size    int64  `json:"size"`
+	Digest  string `json:"digest"`
+}
+
+// putUpload is PUT <upload_url>. Everything that can be refused is refused
+// before a byte is appended anywhere, and only what is stored uses the URL up.
+func (r *request) putUpload() error {
+	g, err := r.openGrant()
+	if err != nil {
+		return err
+	}
+	if err := r.a.limits.account.take(r, g.owner.String()); err != nil {
+		return err
+	}
+	up, err := r.unstored(r.ctx, g)
+	if err != nil {
+		return err
+	}
+	announced, err := r.headerDigest()
+	if err != nil {
+		return err
+	}
+	n := int64(r.rc.Request.Header.ContentLength())
+	if n < 0 {
+		return pLength.because("")
+	}
+	if n != g.size {
+		return pLengthOther.because("Content-Length is %d, the upload URL was asked for %d bytes", n, g.size)
+	}
+	give, err := r.a.spool.take(r.ctx, g.owner, n)
+	if err != nil {
+		return err
+	}
+	defer give()
+	data := make([]byte, n)
+	if err := r.readUpload(data); err != nil {
+		return err
+	}
+	r.extend()
+	img, err := r.a.inspect(data, g.contentType, up.Spec.Digest, announced)
+	if err != nil {
+		return err
+	}
+	unlock, err := r.a.ingests.lock(r.ctx, g.photo)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if _, err := r.unstored(r.ctx, g); err != nil { // another PUT may have been faster
+		return err
+	}
+	if err := r.a.ingest(r.ctx, g.photo, g.owner, img, nil); err != nil {
+		return err
+	}
+	return r.json(201, storedBody{g.photo, g.size, digestName(img.digest)})
+}
+
+// unstored returns the upload if its URL is still to be used.
+func (r *request) unstored(ctx context.Context, g grant) (feed.Upload, error) {
+	up, err := r.a.opt.Feed.Upload(ctx, g.photo)
+	switch {
+	case err != nil:
+		return up, err
+	case up.Owner != g.owner:
+		return up, pBadSignature.because("")
+	case up.Status != feed.Reserved:
+		return up, pUploadStored.because("")
+	}
+	return up, nil
+}
+
+// readUpload fills buf from the body, at no less than the least average rate.
+func (r *request) readUpload(buf []byte) error {
+	stream := r.rc.RequestBodyStream()
+	if stream == nil {
+		return pIncomplete.because("")
+	}
+	body := &pacedReader{r: r, stream: stream, start: time.Now()}
+	for n := 0; n < len(buf); {
+		m, err := body.Read(buf[n:])
+		n += m
+		if err != nil && n < len(buf) {
+			return &problem{kind: pIncomplete, cause: err}
+		}
+	}
+	r.bodyDone = true
+	return nil
+}
+
+// pacedReader reads a request's body and moves the connection's deadline along
+// as bytes come, so that a slow sender cannot hold the spool for nothing.
+type pacedReader struct {
+	r      *request
+	stream interface{ Read([]byte) (int, error) }
+	start  time.Time // by the machine's clock, like all deadlines of connections
+	done   int64
+}
+
+func (p *pacedReader) Read(b []byte) (int, error) {
+	if c, ok := p.r.rc.Conn().(*conn); ok {
+		if err := c.allowRead(p.start, p.done); err != nil {
+			return 0, err
+		}
+	}
+	n, err := p.stream.Read(b[:min(len(b), writeChunk)])
+	p.done += int64(n)
+	p.r.bodyRead += int64(n)
+	return n, err
+}
