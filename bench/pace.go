@@ -6,12 +6,6 @@ import (
 	"time"
 )
 
-// closedLoop runs do(i) for i in [0, n) on the given number of clients, each of
-// which starts its next when its last has ended.
-func closedLoop(ctx context.Context, n, clients int, do func(i int, start time.Time)) {
-	openLoop(ctx, n, clients, 0, do)
-}
-
 // openLoop runs do(i, start) for i in [0, n), request i at the intended time
 // start = begin + i/rate, on at most clients goroutines. When all are busy the
 // request waits, and its start stays the intended one, so that the wait counts.
