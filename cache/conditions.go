@@ -79,12 +79,13 @@ func ranges(req *fasthttp.RequestHeader, etag string, size int) (first, n, statu
 	if len(lines) != 1 {
 		return whole()
 	}
+	field := string(lines[0]) // the next PeekAll uses lines again
 	// A condition other than the one strong tag (a date, a weak tag, two lines)
 	// cannot be known to hold.
 	if cond := req.PeekAll(fasthttp.HeaderIfRange); len(cond) > 0 && (len(cond) > 1 || string(cond[0]) != etag) {
 		return whole()
 	}
-	unit, spec, ok := strings.Cut(string(lines[0]), "=")
+	unit, spec, ok := strings.Cut(field, "=")
 	if !ok || !strings.EqualFold(unit, "bytes") || strings.Contains(spec, ",") {
 		return whole()
 	}
