@@ -1,0 +1,114 @@
+// The HTTP API as the page uses it. The login is an HttpOnly cookie, so there
+// is no secret in here; what is refused comes back as a Problem.
+
+const base = '/api/v1';
+
+export class Problem extends Error {
+  constructor(status, body, retryAfter) {
+    super(body.detail || body.title || `The server answered ${status}.`);
+    this.status = status;
+    this.type = body.type || '';
+    this.title = body.title || '';
+    this.retryAfter = retryAfter;
+  }
+
+  is(name) {
+    return this.type === name || this.type.split(/[/:#]/).pop() === name;
+  }
+}
+
+// The largest Hayloft-Index seen, so that the page reads its own writes from
+// whichever node answers.
+let index = 0;
+
+function noteIndex(value) {
+  const n = Number(value);
+  if (n > index) index = n;
+}
+
+function problemFrom(status, type, text, retryAfter) {
+  let body = {};
+  if (/json/.test(type || '')) {
+    try {
+      body = JSON.parse(text);
+    } catch { /* the status has to speak for itself */ }
+  }
+  return new Problem(status, body, Number(retryAfter) || 0);
+}
+
+// call makes one API call and returns its JSON, or null when there is none.
+export async function call(method, path, { body, signal, headers, query } = {}) {
+  const url = new URL(base + path, location.origin);
+  for (const [k, v] of Object.entries(query || {})) if (v) url.searchParams.set(k, v);
+  const init = { method, signal, headers: { Accept: 'application/json', ...headers }, credentials: 'same-origin', cache: 'no-store' };
+  if (index) init.headers['Hayloft-Index'] = String(index);
+  if (body !== undefined) {
+    init.headers['Content-Type'] = 'application/json';
+    init.body = JSON.stringify(body);
+  }
+  let res;
+  try {
+    res = await fetch(url, init);
+  } catch (e) {
+    if (e.name === 'AbortError') throw e;
+    throw new Problem(0, { title: 'The server cannot be reached. Check the connection and try again.' });
+  }
+  noteIndex(res.headers.get('Hayloft-Index'));
+  const text = await res.text();
+  if (!res.ok) throw problemFrom(res.status, res.headers.get('Content-Type'), text, res.headers.get('Retry-After'));
+  return text ? JSON.parse(text) : null;
+}
+
+const seg = encodeURIComponent;
+const get = (path, opts) => call('GET', path, opts);
+const list = (path) => (cursor, signal) => get(path, { query: { cursor, limit: 24 }, signal });
+
+export const api = {
+  instance: () => get('/instance'),
+  me: () => get('/users/me'),
+  signUp: (form) => call('POST', '/accounts', { body: form }),
+  signIn: (handle, password) => call('POST', '/sessions', { body: { handle, password, cookie: true } }),
+  sessions: () => get('/sessions'),
+  signOut: (id) => call('DELETE', id ? `/sessions/${seg(id)}` : '/sessions'),
+  editMe: (change) => call('PATCH', '/users/me', { body: change }),
+  user: (name, signal) => get(`/users/${seg(name)}`, { signal }),
+  follow: (user, on) => call(on ? 'POST' : 'DELETE', `/follow/${seg(user)}`),
+  photosOf: (user) => list(`/users/${seg(user)}/photos`),
+  followers: (user) => list(`/users/${seg(user)}/followers`),
+  following: (user) => list(`/users/${seg(user)}/following`),
+  feed: () => list('/feed'),
+  photo: (id, signal, wait) => get(`/photos/${seg(id)}`, { signal, headers: wait ? { Prefer: `wait=${wait}` } : {} }),
+  like: (id, on) => call(on ? 'POST' : 'DELETE', `/photos/${seg(id)}/like`),
+  comments: (id) => list(`/photos/${seg(id)}/comments`),
+  comment: (id, text) => call('POST', `/photos/${seg(id)}/comments`, { body: { text } }),
+  deleteComment: (id) => call('DELETE', `/comments/${seg(id)}`),
+  remove: (id) => call('DELETE', `/photos/${seg(id)}`),
+  restore: (id) => call('POST', `/photos/${seg(id)}/restore`),
+  deleted: () => list('/photos/deleted'),
+  uploadURL: (file, type) => call('POST', '/photos/upload-url', { body: { file_size: file.size, content_type: type } }),
+  finalize: (details) => call('POST', '/photos', { body: details }),
+};
+
+// put sends a file to its upload URL. XMLHttpRequest, because fetch tells
+// nothing of how far a body has come. The URL is taken relative to the page:
+// behind another host name than the public one it works all the same, and no
+// other origin can ever be given the file.
+export function put(uploadURL, file, type, onProgress, signal) {
+  const to = new URL(uploadURL, location.origin);
+  return new Promise((resolve, reject) => {
+    const x = new XMLHttpRequest();
+    x.open('PUT', to.pathname + to.search);
+    x.setRequestHeader('Content-Type', type);
+    x.setRequestHeader('Accept', 'application/json');
+    x.upload.addEventListener('progress', (e) => e.lengthComputable && onProgress(e.loaded / e.total));
+    x.addEventListener('load', () => {
+      noteIndex(x.getResponseHeader('Hayloft-Index'));
+      if (x.status >= 200 && x.status < 300) resolve();
+      else reject(problemFrom(x.status, x.getResponseHeader('Content-Type'), x.responseText, x.getResponseHeader('Retry-After')));
+    });
+    x.addEventListener('error', () => reject(new Problem(0, { title: 'The upload was interrupted. Try again.' })));
+    x.addEventListener('abort', () => reject(new DOMException('aborted', 'AbortError')));
+    signal?.addEventListener('abort', () => x.abort(), { once: true });
+    x.send(file);
+  });
+}

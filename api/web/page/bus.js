@@ -1,0 +1,14 @@
+// What the views tell one another, so that a like given on a photo's page shows
+// in the feed behind it. Events: photo (a changed photo object), gone (a photo
+// id), restored (a photo object), user (a changed user object), me (the login
+// changed).
+
+const target = new EventTarget();
+
+export function emit(name, detail) {
+  target.dispatchEvent(new CustomEvent(name, { detail }));
+}
+
+export function on(name, signal, fn) {
+  target.addEventListener(name, (e) => fn(e.detail), { signal });
+}

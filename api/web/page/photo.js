@@ -1,0 +1,184 @@
+// A photo on the page: its image with placeholder, its like button, its card in
+// the feed, its tile in a grid.
+
+import { api } from './api.js';
+import { paint } from './blurhash.js';
+import { emit, on } from './bus.js';
+import { thread } from './comments.js';
+import { avatar, count, h, icon, plural, userLink, webURL, when } from './dom.js';
+import { oops } from './toast.js';
+
+// The renditions that keep the photo's shape; the thumbnail is cropped.
+const shapes = ['small', 'medium', 'large'];
+
+// sources returns [{url, width, height}] of one format by rising width, each
+// width once: photos are never enlarged, so large may be no larger than small.
+function sources(urls, format) {
+  const seen = new Set();
+  const out = [];
+  for (const name of shapes) {
+    const r = urls[name];
+    const url = webURL(format ? r?.formats?.[format] : r?.url);
+    if (!url || seen.has(r.width)) continue;
+    seen.add(r.width);
+    out.push({ url, width: r.width, height: r.height });
+  }
+  return out;
+}
+
+const srcset = (list) => list.map((s) => `${s.url} ${s.width}w`).join(', ');
+
+// describe is the text for those who do not see the photo.
+export function describe(p) {
+  return p.alt || p.title || (p.caption ? `Photo by ${p.author.handle}: ${p.caption.slice(0, 120)}` : `Photo by ${p.author.handle}`);
+}
+
+// image makes the box of a photo. ratio fixes the box's width over height (the
+// image then covers it); without it the box has the photo's own shape. Either
+// way the box has its height before a byte of the image is there. placeholder
+// shows no more than that: the bytes of a deleted photo are not served.
+export function image(p, { sizes, ratio, eager, placeholder } = {}) {
+  const m = p.media?.[0] || {};
+  const list = placeholder ? [] : sources(m.urls || {});
+  const box = h('div', { class: 'frame' });
+  const best = list[list.length - 1];
+  const shape = ratio || (m.width && m.height ? m.width / m.height : 1);
+  box.style.setProperty('--ratio', shape);
+  const canvas = h('canvas', { 'aria-hidden': 'true' });
+  if (paint(canvas, m.placeholder)) box.append(canvas);
+  if (!best) {
+    box.classList.add('blank');
+    return box;
+  }
+  const img = h('img', {
+    alt: describe(p), width: best.width, height: best.height, decoding: 'async',
+    loading: eager ? 'eager' : 'lazy', testid: 'photo-image',
+    onload: () => box.classList.add('loaded'),
+    onerror: () => box.classList.add('broken'),
+  });
+  const picture = h('picture');
+  for (const format of ['avif', 'webp']) {
+    const some = sources(m.urls, format);
+    if (some.length === list.length) picture.append(h('source', { type: `image/${format}`, srcset: srcset(some), sizes }));
+  }
+  // Only now, so that the sizes are known before the choice is made.
+  img.setAttribute('sizes', sizes);
+  img.setAttribute('srcset', srcset(list));
+  img.setAttribute('src', best.url);
+  picture.append(img);
+  box.append(picture);
+  return box;
+}
+
+// likeButton changes at once and goes back when the server refuses.
+export function likeButton(photo, signal) {
+  let p = photo;
+  let wanted = p.liked;
+  let under = false;
+  const number = h('span', { class: 'count', testid: 'like-count' });
+  const button = h('button', { type: 'button', class: 'act like', testid: 'like', 'aria-label': 'Like', onclick: toggle }, icon('heart'));
+  const show = () => {
+    button.setAttribute('aria-pressed', String(wanted));
+    number.textContent = count(p.like_count + (wanted === p.liked ? 0 : wanted ? 1 : -1));
+  };
+
+  async function toggle() {
+    wanted = !wanted;
+    show();
+    if (under) return; // the call under way looks again when it ends
+    under = true;
+    try {
+      while (wanted !== p.liked) {
+        const to = wanted;
+        await api.like(p.photo_id, to);
+        p = { ...p, liked: to, like_count: Math.max(0, p.like_count + (to ? 1 : -1)) };
+        emit('photo', p);
+      }
+    } catch (e) {
+      wanted = p.liked;
+      oops(e);
+    } finally {
+      under = false;
+      show();
+    }
+  }
+
+  on('photo', signal, (q) => {
+    if (q.photo_id !== p.photo_id) return;
+    p = q;
+    if (!under) wanted = p.liked;
+    show();
+  });
+  show();
+  return { button, number, on: () => wanted || toggle() };
+}
+
+export const href = (p) => `#/p/${p.photo_id}`;
+
+// place and audience: what stands under the author's name.
+export function byline(p) {
+  const bits = [when(p.published_at || p.created_at)];
+  if (p.location?.name) bits.push(h('span', { class: 'place' }, icon('place'), p.location.name));
+  if (p.visibility && p.visibility !== 'public') {
+    bits.push(h('span', { class: 'place' }, icon('lock'), p.visibility === 'followers' ? 'Followers' : 'Only you'));
+  }
+  return h('span', { class: 'byline' }, bits);
+}
+
+// caption shows the author's words; tags are set off, not linked.
+export function caption(p, clamp) {
+  if (!p.title && !p.caption && !p.tags?.length) return null;
+  return h('div', { class: clamp ? 'caption clamp' : 'caption', testid: 'caption' },
+    p.title && h('strong', { class: 'title' }, p.title),
+    p.caption && h('p', null, p.caption),
+    p.tags?.length > 0 && h('p', { class: 'tags' }, p.tags.map((t) => h('span', { class: 'tag' }, `#${t}`))));
+}
+
+// card is a photo in the feed.
+export function card(photo, { signal, me, eager }) {
+  const like = likeButton(photo, signal);
+  const talk = h('div', { class: 'talk', hidden: true });
+  const link = h('a', { class: 'shot', href: href(photo), testid: 'photo-link' },
+    // Very tall photos are cropped to 4:5 here and whole on their own page.
+    image(photo, { sizes: '(min-width: 720px) 620px, 100vw', ratio: Math.max(0.8, shapeOf(photo)), eager }));
+  const toggle = h('button', { type: 'button', class: 'act', testid: 'comments-toggle', 'aria-expanded': 'false', 'aria-label': 'Comments', onclick: open }, icon('comment'));
+  const number = h('span', { class: 'count', testid: 'comment-count' }, count(photo.comment_count));
+  const el = h('article', { class: 'card', testid: 'card', 'data-photo': photo.photo_id, 'aria-label': describe(photo) },
+    h('header', { class: 'card-head' }, h('a', { href: `#/@${photo.author.handle}`, tabindex: '-1', 'aria-hidden': 'true' }, avatar(photo.author)),
+      h('div', null, userLink(photo.author), byline(photo))),
+    link,
+    h('div', { class: 'acts' }, like.button, like.number, toggle, number),
+    caption(photo, true), talk);
+
+  function open() {
+    const show = talk.hidden;
+    talk.hidden = !show;
+    toggle.setAttribute('aria-expanded', String(show));
+    if (!show || talk.firstChild) return;
+    talk.append(thread(photo, { signal, me, focus: true }));
+  }
+  on('photo', signal, (p) => { if (p.photo_id === photo.photo_id) number.textContent = count(p.comment_count); });
+  on('gone', signal, (id) => { if (id === photo.photo_id) el.hidden = true; });
+  on('restored', signal, (p) => { if (p.photo_id === photo.photo_id) el.hidden = false; });
+  return el;
+}
+
+function shapeOf(p) {
+  const m = p.media?.[0];
+  return m?.width && m?.height ? m.width / m.height : 1;
+}
+
+// tile is a photo in a grid.
+export function tile(p, { signal, extra, placeholder } = {}) {
+  const el = h('li', { class: 'tile', testid: 'tile', 'data-photo': p.photo_id },
+    h('a', { href: href(p) },
+      image(p, { sizes: '(min-width: 960px) 300px, 33vw', ratio: 1, placeholder }),
+      h('span', { class: 'tile-over', 'aria-hidden': 'true' },
+        h('span', null, icon('heart'), count(p.like_count)), h('span', null, icon('comment'), count(p.comment_count)))),
+    extra && extra(p));
+  on('gone', signal, (id) => { if (id === p.photo_id) el.hidden = true; });
+  on('restored', signal, (q) => { if (q.photo_id === p.photo_id) el.hidden = false; });
+  return el;
+}
+
+export const likesText = (n) => plural(n, 'like', 'likes');

@@ -1,0 +1,76 @@
+// One photo, large, with everything said about it.
+
+import { api } from '../api.js';
+import { emit, on } from '../bus.js';
+import { signInHint, thread } from '../comments.js';
+import { avatar, busy, empty, fill, h, icon, userLink, webURL } from '../dom.js';
+import { byline, caption, image, likeButton, likesText } from '../photo.js';
+import { oops, toast } from '../toast.js';
+
+// remove deletes at once and offers the way back.
+function remove(p) {
+  return h('button', { class: 'act', type: 'button', 'aria-label': 'Delete photo', title: 'Delete photo', testid: 'delete', onclick: (e) => busy(e.currentTarget, async () => {
+    try {
+      await api.remove(p.photo_id);
+    } catch (err) {
+      oops(err);
+      return;
+    }
+    emit('gone', p.photo_id);
+    toast('Photo deleted.', 'Undo', async () => {
+      try {
+        const q = await api.restore(p.photo_id);
+        emit('restored', q);
+        location.hash = `#/p/${q.photo_id}`;
+        toast('The photo is back.');
+      } catch (err) {
+        oops(err);
+      }
+    });
+    location.hash = `#/@${p.author.handle}`;
+  }) }, icon('trash'));
+}
+
+function stage(p) {
+  const box = h('div', { class: 'stage' });
+  const full = webURL(p.urls?.original) || webURL(p.urls?.large);
+  const shot = image(p, { sizes: '(min-width: 1000px) calc(100vw - 640px), 100vw', eager: true });
+  box.append(full ? h('a', { class: 'stage-link', href: full, target: '_blank', rel: 'noopener', title: 'Open the photo by itself' }, shot) : shot);
+  return box;
+}
+
+function pendingStage(p) {
+  return h('div', { class: 'stage' }, h('div', { class: 'stage-note', testid: 'photo-pending', role: 'status' },
+    p.status === 'failed'
+      ? [icon('warn'), h('p', null, p.failure?.title || 'This photo could not be prepared.')]
+      : [h('span', { class: 'spinner' }), h('p', null, 'This photo is being prepared.')]));
+}
+
+export async function photo({ me, signal }, id) {
+  let p = await api.photo(id, signal);
+  const own = me && me.id === p.author.id;
+  const like = likeButton(p, signal);
+  const likes = h('p', { class: 'likes', testid: 'likes' }, likesText(p.like_count));
+  const left = h('div', { class: 'stage-box' }, p.status === 'ready' ? stage(p) : pendingStage(p));
+  const root = h('article', { class: 'photo-page', testid: 'photo-page', 'data-photo': p.photo_id },
+    left,
+    h('div', { class: 'side' },
+      h('header', { class: 'card-head' }, h('a', { href: `#/@${p.author.handle}`, tabindex: '-1', 'aria-hidden': 'true' }, avatar(p.author)),
+        h('div', null, h('h1', { class: 'side-name' }, userLink(p.author)), byline(p)),
+        own && remove(p)),
+      caption(p),
+      me && h('div', { class: 'acts' }, like.button, likes),
+      !me && likes,
+      !me && signInHint(),
+      thread(p, { signal, me })));
+  on('photo', signal, (q) => { if (q.photo_id === id) likes.textContent = likesText(q.like_count); });
+  on('ready', signal, (q) => {
+    if (q.photo_id !== id) return;
+    p = q;
+    fill(left, stage(p));
+  });
+  if (p.status === 'deleted') {
+    return { title: 'Deleted photo', node: empty('trash', 'This photo is deleted', 'It can be restored from Recently deleted.', h('a', { class: 'button', href: '#/deleted' }, 'Recently deleted')) };
+  }
+  return { title: p.title || `Photo by ${p.author.handle}`, wide: true, node: root };
+}
