@@ -1,0 +1,109 @@
+package vfs
+
+import (
+	"errors"
+	"io"
+	"path/filepath"
+)
+
+// ErrLocked is returned by Create and OpenWrite when the file is open for
+// writing elsewhere, in this process or another one.
+var ErrLocked = errors.New("file is open for writing elsewhere")
+
+// Info is what Stat tells of a name.
+type Info struct {
+	Size int64 // bytes; 0 for a directory
+	Dir  bool
+}
+
+// FS is a file system. Names are slash-separated paths. Errors satisfy
+// errors.Is with fs.ErrNotExist and fs.ErrExist where they apply.
+type FS interface {
+	// Create makes the file, or empties the one there is, opens it for
+	// reading and writing and locks it. The name is durable after SyncDir.
+	Create(name string) (File, error)
+	// Open opens an existing file for reading.
+	Open(name string) (File, error)
+	// OpenWrite opens an existing file for reading and writing and locks it.
+	OpenWrite(name string) (File, error)
+	// Remove removes a file or an empty directory.
+	Remove(name string) error
+	// Rename moves a file, replacing what has the new name.
+	Rename(from, to string) error
+	// MkdirAll makes a directory and its parents, durably.
+	MkdirAll(name string) error
+	// ReadDir returns the names in a directory, sorted.
+	ReadDir(name string) ([]string, error)
+	// Stat tells the size and kind of a name.
+	Stat(name string) (Info, error)
+	// SyncDir makes the names in a directory durable.
+	SyncDir(name string) error
+}
+
+// File is an open file. Offsets and lengths are bytes.
+type File interface {
+	io.ReaderAt
+	// WriteVAt writes the buffers one after another at off, with as few calls
+	// as the system allows. A result short of the sum has a non-nil error. The
+	// buffers are the caller's again when it returns.
+	WriteVAt(bufs [][]byte, off int64) (int, error)
+	// Sync makes data, and the size needed to read it, durable (fdatasync).
+	Sync() error
+	// Allocate reserves space for [off, off+n), growing the file when it ends
+	// before. New bytes read as zero. Without room it fails with ENOSPC and
+	// the bytes below the old end are as they were.
+	Allocate(off, n int64) error
+	// Truncate cuts or grows the file to size bytes.
+	Truncate(size int64) error
+	// Size returns the file's size in bytes.
+	Size() (int64, error)
+	// Evict drops clean cached pages of [off, off+n), so that the next read
+	// of them asks the device. It is advice: pages still dirty stay.
+	Evict(off, n int64) error
+	// Close releases the file and its lock. It does not sync.
+	Close() error
+}
+
+// ReadFile returns the whole content of a file, at most limit bytes of it.
+func ReadFile(fsys FS, name string, limit int64) ([]byte, error) {
+	f, err := fsys.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close() //nolint:errcheck // opened for reading only
+	size, err := f.Size()
+	if err != nil {
+		return nil, err
+	}
+	b := make([]byte, min(size, limit))
+	n, err := f.ReadAt(b, 0)
+	if err == io.EOF {
+		err = nil
+	}
+	return b[:n], err
+}
+
+// WriteFile puts a small file in place atomically and durably: after a crash
+// the name has its old content or the new one, and once WriteFile returned
+// nil, the new one.
+func WriteFile(fsys FS, name string, content []byte) error {
+	tmp := name + ".tmp"
+	if err := writeNew(fsys, tmp, content); err != nil {
+		return err
+	}
+	if err := fsys.Rename(tmp, name); err != nil {
+		return err
+	}
+	return fsys.SyncDir(filepath.Dir(name))
+}
+
+func writeNew(fsys FS, name string, content []byte) error {
+	f, err := fsys.Create(name)
+	if err != nil {
+		return err
+	}
+	if _, err = f.WriteVAt([][]byte{content}, 0); err == nil {
+		err = f.Sync()
+	}
+	return errors.Join(err, f.Close())
+}

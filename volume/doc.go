@@ -1,0 +1,25 @@
+// Package volume is Hayloft's storage engine: append-only files of images.
+// The bytes on disk are described in docs/format.md, which is the contract;
+// this package knows neither network nor consensus.
+//
+// A Volume is one file, opened by one process. A Needle is one image in it,
+// found by (key, alt) and handed out only against its cookie.
+//
+// Durability: Append and Delete return nil only after the bytes, the file and
+// its name are on stable storage. What was not acknowledged may be kept or
+// lost after a crash, always whole or not at all. The first write or sync that
+// fails poisons the volume: nothing is ever appended to it again, by this
+// process or a later one, and nothing is retried; it serves what was known to
+// be synced before.
+//
+// Threads: every method of Volume may be called by many goroutines. One writer
+// goroutine per open Volume takes whatever is queued as one batch, writes it,
+// syncs once, makes it readable and then acknowledges all of it. Readers never
+// wait for it. Check and Scan run beside everything else.
+//
+// Ownership: Data given to Append is the engine's until Append returns, also
+// when the context ends meanwhile. Data handed out by Read is the caller's.
+//
+// The codec (superblock.go, record.go, marker.go) does no I/O. recover.go
+// implements the recovery of docs/format.md, step by step.
+package volume

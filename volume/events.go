@@ -1,0 +1,64 @@
+package volume
+
+import (
+	"fmt"
+
+	"hayloft/internal/id"
+)
+
+// EventKind says what an Event reports.
+type EventKind uint8
+
+// What the engine reports.
+const (
+	EventRecovered    EventKind = iota + 1 // Open found the traces of a crash; Length bytes were kept
+	EventVoid                              // Open found a torn batch's remains: never acknowledged, dropped
+	EventRot                               // a damaged part of the file was found; it is kept
+	EventCorruptRead                       // a read failed verification, or the device failed it
+	EventPoisoned                          // a write or sync failed: the volume is read-only from now on
+	EventNoSpace                           // the disk is full; puts are refused for now
+	EventSuperblock                        // one superblock copy is damaged
+	EventMarkerFailed                      // the poison marker could not be written
+)
+
+var eventNames = [...]string{
+	"", "recovered", "void", "rot", "corrupt-read", "poisoned", "no-space", "superblock-damaged", "marker-failed",
+}
+
+// String returns the name used in logs and metrics.
+func (k EventKind) String() string {
+	if int(k) < len(eventNames) {
+		return eventNames[k]
+	}
+	return fmt.Sprintf("event-%d", uint8(k))
+}
+
+// Event is something an operator should know. Offsets and lengths are bytes of
+// the volume file.
+type Event struct {
+	Kind           EventKind
+	Volume         ID
+	Offset, Length int64
+	Key            id.ID // 0 when none is known
+	Err            error // the cause, if there is one
+}
+
+// Stats is a snapshot of counters and gauges. Counters start at Open.
+type Stats struct {
+	Identity
+	Needles    int64 // readable needles
+	Tombstones int64 // deleted keys
+	LiveBytes  int64 // records of readable needles, each rounded up to 512 bytes
+	FileBytes  int64 // end of the last record
+	MaxBytes   int64
+	IndexBytes int64 // memory of the index
+
+	Appended, Deleted int64 // acknowledged needles and deletes
+	Batches, Syncs    int64
+	BatchBytes        int64 // sum over batches
+	Reads             int64
+	CorruptReads      int64 // reads that failed verification or the device failed
+	Rot               int   // damaged parts found by Open
+	VoidBytes         int64 // dropped or voided by Open
+	Poisoned          error // why the volume is read-only, or nil
+}

@@ -1,0 +1,98 @@
+package volume
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"strconv"
+
+	"hayloft/internal/vfs"
+)
+
+// All names of files this package makes.
+const (
+	volumeExt = ".vol"
+	markerExt = ".poisoned"
+	tmpExt    = ".tmp"
+)
+
+func baseName(v ID, generation uint32) string { return fmt.Sprintf("%08x-%08x", uint32(v), generation) }
+
+// FileName returns the name of a volume's file inside its directory.
+func FileName(v ID, generation uint32) string { return baseName(v, generation) + volumeExt }
+
+func markerName(v ID, generation uint32) string { return baseName(v, generation) + markerExt }
+
+// Entry is one volume file in a directory.
+type Entry struct {
+	Volume     ID
+	Generation uint32
+	Name       string // file name without the directory
+	Bytes      int64  // file size
+}
+
+// parseName is the inverse of FileName.
+func parseName(name string) (v ID, generation uint32, ok bool) {
+	if len(name) != 17+len(volumeExt) || name[8] != '-' || name[17:] != volumeExt {
+		return 0, 0, false
+	}
+	a, errA := strconv.ParseUint(name[:8], 16, 32)
+	b, errB := strconv.ParseUint(name[9:17], 16, 32)
+	v, generation = ID(a), uint32(b)
+	if errA != nil || errB != nil || FileName(v, generation) != name {
+		return 0, 0, false
+	}
+	return v, generation, true
+}
+
+// List returns the volume files of a directory by name, that is by volume and
+// generation. It opens none of them and leaves other files alone. A nil fsys
+// is the machine's.
+func List(fsys vfs.FS, dir string) ([]Entry, error) {
+	if fsys == nil {
+		fsys = vfs.OS{}
+	}
+	names, err := fsys.ReadDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	var out []Entry
+	for _, name := range names {
+		v, g, ok := parseName(name)
+		if !ok {
+			continue
+		}
+		st, err := fsys.Stat(filepath.Join(dir, name))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // removed meanwhile
+		}
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, Entry{Volume: v, Generation: g, Name: name, Bytes: st.Size})
+	}
+	return out, nil
+}
+
+// find returns the one file of volume v.
+func find(fsys vfs.FS, dir string, v ID) (Entry, error) {
+	all, err := List(fsys, dir)
+	if err != nil {
+		return Entry{}, err
+	}
+	var found []Entry
+	for _, e := range all {
+		if e.Volume == v {
+			found = append(found, e)
+		}
+	}
+	switch len(found) {
+	case 0:
+		return Entry{}, fmt.Errorf("%w: %d in %s", ErrNoVolume, v, dir)
+	case 1:
+		return found[0], nil
+	}
+	// Which generation counts is the directory's decision, not a local guess.
+	return Entry{}, fmt.Errorf("%w: volume %d has %d generations in %s", ErrInvalid, v, len(found), dir)
+}

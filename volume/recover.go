@@ -1,0 +1,336 @@
+package volume
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+
+	"hayloft/internal/id"
+)
+
+// Rot is a damaged part of the file below the last known sync.
+type Rot struct {
+	Offset, Length int64
+	// LostDeletes says that both copies of some tombstone lay in it: what lies
+	// in front of it may be deleted and is not served.
+	LostDeletes bool
+}
+
+// damage is what Open found.
+type damage struct {
+	rot []Rot
+	// unsureBelow: needles that start below it may have been deleted by a
+	// tombstone that is lost.
+	unsureBelow int64
+	voidBytes   int64
+}
+
+// found is a record or, with a zero Kind, a gap.
+type found struct {
+	off, end int64
+	h        header
+}
+
+// recovery is the state of recover.
+type recovery struct {
+	v       *Volume
+	size    int64 // of the file
+	synced  int64 // L of docs/format.md
+	pending []found
+	gap     *Rot   // a gap below L that no record followed yet
+	deletes uint32 // tombstones accounted for so far
+	tail    []found
+	garbage int64 // end of what is not zero behind the last whole record
+	stop    error // why nothing may be written: the device failed
+}
+
+var errMarker = errors.New("an earlier process left the poison marker")
+
+// recover implements the section "Recovery" of docs/format.md. With poisoned,
+// nothing is synced or written, and limit, when not 0, takes the place of L
+// and of the end.
+func (v *Volume) recover(limit int64, poisoned bool) error {
+	r := &recovery{v: v, synced: dataStart}
+	var err error
+	if r.size, err = v.file.Size(); err != nil {
+		return err
+	}
+	if poisoned {
+		r.stop = errMarker
+	} else if err := v.file.Sync(); err != nil { // step 1
+		r.stop = fmt.Errorf("sync at open: %w", err)
+	}
+	if err := r.survey(limit); err != nil { // step 2
+		return err
+	}
+	end := r.synced
+	if limit == 0 {
+		if end, err = r.walkTail(); err != nil { // steps 3 and 4
+			return err
+		}
+	}
+	v.writer = writer{end: end, allocated: r.size, deletes: r.deletes}
+	v.synced.Store(end)
+	if r.stop == nil {
+		r.stop = r.repair(end) // steps 5 and 6
+	}
+	for _, f := range r.tail {
+		r.index(f)
+	}
+	if r.stop != nil {
+		v.setPoison(r.stop)
+	}
+	r.report(end)
+	return nil
+}
+
+// survey walks all headers, finds L, and indexes what lies below it.
+func (r *recovery) survey(limit int64) error {
+	w := &walker{file: r.v.file, seal: &r.v.seal, end: r.size}
+	if limit != 0 {
+		w.end = min(r.size, limit)
+	}
+	for pos := int64(dataStart); pos < w.end; {
+		h, _, err := w.header(pos)
+		f := found{off: pos}
+		switch {
+		case err == nil:
+			f.h, f.end = h, min(pos+h.size(), w.end)
+			r.synced = max(r.synced, h.SyncedTo)
+		case fatal(err):
+			return err
+		default:
+			if f.end, err = w.resync(pos + align); err != nil {
+				return err
+			}
+		}
+		r.pending = append(r.pending, f)
+		pos = f.end
+		r.settle()
+	}
+	if limit != 0 {
+		r.synced = limit
+	}
+	r.settle()
+	// The header that carries L was valid a moment ago, even if its data is
+	// torn: it closes a gap in front of L, and the count goes on from it.
+	for _, f := range r.pending {
+		if f.h.Kind != 0 && r.gap != nil {
+			r.closeGap(f.h.Deletes)
+			r.deletes = f.h.Deletes
+		}
+	}
+	r.closeGap(r.deletes + 1) // no record follows: assume the worst
+	r.pending = nil
+	return nil
+}
+
+// settle indexes what is pending and now known to lie below L.
+func (r *recovery) settle() {
+	for len(r.pending) > 0 && r.pending[0].off < r.synced {
+		f := &r.pending[0]
+		if f.h.Kind != 0 {
+			r.account(*f)
+			r.index(*f)
+			r.pending = r.pending[1:]
+			continue
+		}
+		cut := min(f.end, r.synced)
+		if r.gap == nil {
+			r.gap = &Rot{Offset: f.off}
+		}
+		r.gap.Length = cut - r.gap.Offset
+		if f.off = cut; cut == f.end {
+			r.pending = r.pending[1:]
+		}
+	}
+}
+
+// account follows the count of tombstones through the records.
+func (r *recovery) account(f found) {
+	r.closeGap(f.h.Deletes)
+	r.deletes = f.h.Deletes
+	if f.h.Kind == KindTombstone {
+		r.deletes++
+	}
+}
+
+// closeGap records the gap in front of a record before which next tombstones
+// had been written.
+func (r *recovery) closeGap(next uint32) {
+	if r.gap == nil {
+		return
+	}
+	d := &r.v.damage
+	r.gap.LostDeletes = next != r.deletes
+	if r.gap.LostDeletes {
+		d.unsureBelow = r.gap.Offset
+	}
+	d.rot = append(d.rot, *r.gap)
+	r.gap = nil
+}
+
+func (r *recovery) index(f found) {
+	switch f.h.Kind {
+	case KindNeedle:
+		r.v.indexNeedle(&f.h, f.off)
+	case KindTombstone:
+		r.v.indexTombstone(f.h.Key, f.off)
+	}
+}
+
+// walkTail verifies what lies from L on as the device holds it, and returns
+// the end of the last whole record.
+func (r *recovery) walkTail() (int64, error) {
+	w := &walker{file: r.v.file, seal: &r.v.seal, end: r.size}
+	if err := r.v.file.Evict(r.synced&^(pageSize-1), 0); err != nil && r.stop == nil {
+		r.stop = fmt.Errorf("drop cached pages at open: %w", err)
+	}
+	end := r.synced
+	var buf []byte
+	var err error
+	for pos := r.synced; pos < r.size; {
+		var h header
+		h, _, err = w.header(pos)
+		if fatal(err) {
+			return 0, err
+		}
+		whole := err == nil && pos+h.size() <= r.size && (pos == end || pos-end >= headerSize)
+		if whole && h.Kind == KindNeedle {
+			buf, err = w.data(&h, pos, buf)
+			if fatal(err) {
+				return 0, err
+			}
+			whole = err == nil
+		}
+		if whole {
+			if h.SyncedTo > r.synced && r.stop == nil {
+				r.stop = fmt.Errorf("%w: record at %d knows of a later sync than was read before", ErrCorrupt, pos)
+			}
+			end = pos + h.size()
+			f := found{off: pos, end: end, h: h}
+			r.tail = append(r.tail, f)
+			r.account(f)
+			pos = end
+			continue
+		}
+		if pos, err = w.resync(pos + align); err != nil {
+			return 0, err
+		}
+	}
+	if len(w.bad) > 0 && r.stop == nil {
+		r.stop = fmt.Errorf("%w: the device cannot read at %d, behind the last known sync", ErrCorrupt, w.bad[0].off)
+	}
+	r.garbage, err = w.lastNonZero(end)
+	return end, err
+}
+
+// lastNonZero returns the end of the last bytes from off on that are not
+// zero, or off.
+func (w *walker) lastNonZero(off int64) (int64, error) {
+	last := off
+	for off < w.end {
+		b, err := w.window(off, windowLarge)
+		if err != nil {
+			return 0, err
+		}
+		off += int64(len(b))
+		if n := len(bytes.TrimRight(b, "\x00")); n > 0 {
+			last = off - int64(len(b)-n)
+		}
+	}
+	return last, nil
+}
+
+// repair makes what was kept durable and the rest void, so that the next batch
+// can follow. Its errors are failed writes: nothing may be appended after one.
+func (r *recovery) repair(end int64) error {
+	v, dirty := r.v, false
+	at := r.synced
+	for _, f := range r.tail {
+		if f.off > at {
+			h := header{Kind: KindVoid, SyncedTo: r.synced, Length: f.off - at - headerSize, Deletes: f.h.Deletes}
+			if err := v.writeHeader(&h, at); err != nil {
+				return fmt.Errorf("write a void record at %d: %w", at, err)
+			}
+			r.void(at, f.off)
+			dirty = true
+		}
+		at = f.end
+	}
+	if r.garbage > end {
+		r.void(end, r.garbage)
+	}
+	if r.size > end {
+		if err := v.file.Truncate(end); err != nil {
+			return fmt.Errorf("cut the file at %d: %w", end, err)
+		}
+		v.writer.allocated = end
+		dirty = true
+	}
+	if dirty {
+		if err := v.file.Sync(); err != nil {
+			return fmt.Errorf("sync at open: %w", err)
+		}
+	}
+	if onlyMarks(r.tail) {
+		return nil
+	}
+	return v.writer.mark(v)
+}
+
+// void reports remains of a torn batch.
+func (r *recovery) void(off, end int64) {
+	r.v.damage.voidBytes += end - off
+	r.v.event(Event{Kind: EventVoid, Offset: off, Length: end - off})
+}
+
+func onlyMarks(tail []found) bool {
+	for _, f := range tail {
+		if f.h.Kind != KindMark {
+			return false
+		}
+	}
+	return true
+}
+
+// report tells what was found.
+func (r *recovery) report(end int64) {
+	for _, rot := range r.v.damage.rot {
+		r.v.event(Event{Kind: EventRot, Offset: rot.Offset, Length: rot.Length})
+	}
+	if !onlyMarks(r.tail) {
+		r.v.event(Event{Kind: EventRecovered, Offset: r.synced, Length: end - r.synced})
+	}
+}
+
+// writeHeader writes a record that is nothing but a header.
+func (v *Volume) writeHeader(h *header, off int64) error {
+	var b [headerSize]byte
+	v.seal.putHeader(b[:], h, off)
+	_, err := v.file.WriteVAt([][]byte{b[:]}, off)
+	return err
+}
+
+// indexNeedle makes a needle readable.
+func (v *Volume) indexNeedle(h *header, off int64) {
+	_, found, deleted := v.idx.get(h.Key, h.Alt)
+	if found || deleted {
+		return // the first one counts; a tombstone hides all
+	}
+	p := place{off, h.size()}
+	v.idx.put(h.Key, h.Alt, p)
+	v.counters.needles.Add(1)
+	v.counters.liveBytes.Add(p.rounded())
+}
+
+// indexTombstone hides a key.
+func (v *Volume) indexTombstone(key id.ID, off int64) {
+	if _, _, deleted := v.idx.get(key, 0); deleted {
+		return // the twin
+	}
+	n, size := v.idx.remove(key, place{off, headerSize})
+	v.counters.tombstones.Add(1)
+	v.counters.needles.Add(-int64(n))
+	v.counters.liveBytes.Add(-size)
+}
