@@ -1,0 +1,275 @@
+package directory
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	"hayloft/internal/id"
+	"hayloft/internal/raftgroup"
+)
+
+// enc appends the format's integers and texts.
+type enc struct{ b []byte }
+
+func (e *enc) u8(v uint8)         { e.b = append(e.b, v) }
+func (e *enc) u16(v uint16)       { e.b = binary.LittleEndian.AppendUint16(e.b, v) }
+func (e *enc) u32(v uint32)       { e.b = binary.LittleEndian.AppendUint32(e.b, v) }
+func (e *enc) u64(v uint64)       { e.b = binary.LittleEndian.AppendUint64(e.b, v) }
+func (e *enc) bytes(v []byte)     { e.b = append(e.b, v...) }
+func (e *enc) millis(v id.Millis) { e.u64(uint64(v)) }
+
+// text appends a text; callers have made sure that it is short enough.
+func (e *enc) text(s string) {
+	e.u16(uint16(len(s)))
+	e.b = append(e.b, s...)
+}
+
+// dec reads them back. The first fault sticks and every later read is zero.
+type dec struct {
+	b   []byte
+	bad bool
+}
+
+func (d *dec) take(n int) []byte {
+	if d.bad || len(d.b) < n {
+		d.bad = true
+		return make([]byte, n)
+	}
+	v := d.b[:n]
+	d.b = d.b[n:]
+	return v
+}
+
+func (d *dec) u8() uint8   { return d.take(1)[0] }
+func (d *dec) u16() uint16 { return binary.LittleEndian.Uint16(d.take(2)) }
+func (d *dec) u32() uint32 { return binary.LittleEndian.Uint32(d.take(4)) }
+func (d *dec) u64() uint64 { return binary.LittleEndian.Uint64(d.take(8)) }
+
+func (d *dec) millis() id.Millis {
+	v := id.Millis(d.u64())
+	d.bad = d.bad || v > id.MaxMillis
+	return v
+}
+
+func (d *dec) slot() id.Slot {
+	v := id.Slot(d.u16())
+	d.bad = d.bad || v >= id.Slots
+	return v
+}
+
+func (d *dec) text() string {
+	n := int(d.u16())
+	if n > maxText || d.bad {
+		d.bad = true
+		return ""
+	}
+	return string(d.take(n))
+}
+
+// whole reports whether all was read and nothing is left.
+func (d *dec) whole() bool { return !d.bad && len(d.b) == 0 }
+
+const (
+	maxText    = 255
+	rowVersion = 1
+)
+
+// Keys of rows.
+
+func keyMeta() []byte            { return []byte{0x01} }
+func keyNode(n NodeID) []byte    { return binary.BigEndian.AppendUint32([]byte{0x10}, uint32(n)) }
+func keyDisk(n DiskID) []byte    { return binary.BigEndian.AppendUint32([]byte{0x11}, uint32(n)) }
+func keyVol(n VolumeID) []byte   { return binary.BigEndian.AppendUint32([]byte{0x12}, uint32(n)) }
+func keyWindow(s id.Slot) []byte { return binary.BigEndian.AppendUint16([]byte{0x14}, uint16(s)) }
+
+func keyTile(s id.Slot, from id.Millis) []byte {
+	b := binary.BigEndian.AppendUint16([]byte{0x13}, uint16(s))
+	return binary.BigEndian.AppendUint64(b, uint64(from))
+}
+
+func keyKey(purpose string, version uint32) []byte {
+	b := append([]byte{0x15, byte(len(purpose))}, purpose...)
+	return binary.BigEndian.AppendUint32(b, version)
+}
+
+// Values of rows.
+
+func row() *enc { return &enc{b: []byte{rowVersion}} }
+
+func (m *Map) metaValue() []byte {
+	e := row()
+	e.u64(m.version)
+	e.u32(uint32(m.lastNode))
+	e.u32(uint32(m.lastDisk))
+	e.u32(uint32(m.lastVolume))
+	return e.b
+}
+
+func (n Node) value() []byte {
+	e := row()
+	e.text(n.Name)
+	e.text(n.Host)
+	e.text(n.Rack)
+	e.text(n.Zone)
+	e.millis(n.Registered)
+	return e.b
+}
+
+func (d Disk) value() []byte {
+	e := row()
+	e.u32(uint32(d.Node))
+	e.bytes(d.UUID[:])
+	e.u64(d.Capacity)
+	e.millis(d.Registered)
+	return e.b
+}
+
+func (v Volume) value() []byte {
+	e := row()
+	e.u8(uint8(v.Class))
+	e.u8(uint8(v.State))
+	e.u32(v.Generation)
+	e.millis(v.Opened)
+	e.u64(v.Opener)
+	e.u8(uint8(len(v.Replicas)))
+	for _, d := range v.Replicas {
+		e.u32(uint32(d))
+	}
+	return e.b
+}
+
+func (t Tile) value() []byte {
+	e := row()
+	e.millis(t.To)
+	e.u32(uint32(t.Volume))
+	return e.b
+}
+
+func windowValue(w id.Window) []byte {
+	e := row()
+	e.u32(w.Node)
+	e.u16(w.Worker)
+	e.u64(w.Holder)
+	e.millis(w.From)
+	e.millis(w.To)
+	if w.Released {
+		e.u8(1)
+	} else {
+		e.u8(0)
+	}
+	return e.b
+}
+
+func (k Key) value() []byte {
+	e := row()
+	e.bytes(k.Secret[:])
+	e.millis(id.MillisOf(k.CreatedAt))
+	return e.b
+}
+
+// loader collects the rows of a table.
+type loader struct {
+	m       Map
+	nodes   []Node
+	disks   []Disk
+	volumes []Volume
+	tiles   [id.Slots][]Tile
+	windows [id.Slots]id.Window
+}
+
+// add takes one row, in the order of keys.
+func (l *loader) add(key, value []byte) error {
+	v := &dec{b: value}
+	if version := v.u8(); v.bad || version != rowVersion {
+		return fmt.Errorf("%w: directory row %x has version %d", raftgroup.ErrUnsupported, key, version)
+	}
+	k := keyDec{key[1:], false}
+	switch key[0] {
+	case 0x01:
+		l.m.version, l.m.lastNode, l.m.lastDisk, l.m.lastVolume = v.u64(), NodeID(v.u32()), DiskID(v.u32()), VolumeID(v.u32())
+	case 0x10:
+		l.nodes = grow(l.nodes, Node{ID: NodeID(k.u32()), Name: v.text(), Host: v.text(), Rack: v.text(), Zone: v.text(), Registered: v.millis()})
+	case 0x11:
+		l.disks = grow(l.disks, Disk{ID: DiskID(k.u32()), Node: NodeID(v.u32()), UUID: [16]byte(v.take(16)), Capacity: v.u64(), Registered: v.millis()})
+	case 0x12:
+		l.volumes = grow(l.volumes, readVolume(VolumeID(k.u32()), v))
+	case 0x13:
+		t := Tile{Slot: k.slot(), From: k.millis(), To: v.millis(), Volume: VolumeID(v.u32())}
+		l.tiles[t.Slot] = append(l.tiles[t.Slot], t)
+	case 0x14:
+		l.windows[k.slot()] = id.Window{Node: v.u32(), Worker: v.u16(), Holder: v.u64(), From: v.millis(), To: v.millis(), Released: v.u8() != 0}
+	case 0x15:
+		purpose, version := string(k.take(int(k.take(1)[0]))), k.u32()
+		l.m.putKey(Key{Purpose: purpose, Version: version, Secret: [32]byte(v.take(32)), CreatedAt: v.millis().Time()})
+	default:
+		return fmt.Errorf("%w: directory row %x", raftgroup.ErrUnsupported, key)
+	}
+	if !v.whole() || k.bad || len(k.b) != 0 {
+		return fmt.Errorf("%w: directory row %x", raftgroup.ErrCorrupt, key)
+	}
+	return nil
+}
+
+func readVolume(n VolumeID, v *dec) Volume {
+	row := Volume{ID: n, Class: Class(v.u8()), State: State(v.u8()), Generation: v.u32(), Opened: v.millis(), Opener: v.u64()}
+	for range v.u8() {
+		row.Replicas = append(row.Replicas, DiskID(v.u32()))
+	}
+	return row
+}
+
+// grow appends a row; index 0 stays empty because numbers begin at 1.
+func grow[T any](s []T, v T) []T {
+	if len(s) == 0 {
+		s = append(s, *new(T))
+	}
+	return append(s, v)
+}
+
+// table checks the rows against one another and returns the table.
+func (l *loader) table() (*Map, error) {
+	m := l.m
+	if max(len(l.nodes)-1, 0) != int(m.lastNode) || max(len(l.disks)-1, 0) != int(m.lastDisk) || max(len(l.volumes)-1, 0) != int(m.lastVolume) {
+		return nil, fmt.Errorf("%w: directory rows are missing", raftgroup.ErrCorrupt)
+	}
+	m.nodes, m.disks, m.volumes = pagedOf(l.nodes), pagedOf(l.disks), pagedOf(l.volumes)
+	m.tiles, m.windows = pagedOf(l.tiles[:]), pagedOf(l.windows[:])
+	for s, ts := range l.tiles {
+		for i, t := range ts {
+			last := i == len(ts)-1
+			if (t.To == 0 && !last) || (t.To != 0 && t.To <= t.From) || (!last && t.To > ts[i+1].From) || t.Volume == 0 || t.Volume > m.lastVolume {
+				return nil, fmt.Errorf("%w: tile %d of slot %d", raftgroup.ErrCorrupt, i, s)
+			}
+		}
+	}
+	return &m, nil
+}
+
+// keyDec reads the big-endian fields of a key.
+type keyDec struct {
+	b   []byte
+	bad bool
+}
+
+func (d *keyDec) take(n int) []byte {
+	if d.bad || len(d.b) < n {
+		d.bad = true
+		return make([]byte, n)
+	}
+	v := d.b[:n]
+	d.b = d.b[n:]
+	return v
+}
+
+func (d *keyDec) u32() uint32 { return binary.BigEndian.Uint32(d.take(4)) }
+
+func (d *keyDec) slot() id.Slot {
+	v := id.Slot(binary.BigEndian.Uint16(d.take(2)))
+	if v >= id.Slots {
+		d.bad = true
+		return 0
+	}
+	return v
+}
+
+func (d *keyDec) millis() id.Millis { return id.Millis(binary.BigEndian.Uint64(d.take(8))) }

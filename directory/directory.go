@@ -1,0 +1,267 @@
+package directory
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"time"
+
+	"hayloft/internal/clock"
+	"hayloft/internal/id"
+	"hayloft/internal/raftgroup"
+)
+
+// Errors of a Directory. Each may come wrapped. id.ErrNoSlot and
+// id.ErrLeaseLost are returned as they are.
+var (
+	ErrInvalid     = errors.New("directory: invalid request")                          // it breaks a rule and changed nothing
+	ErrUnknown     = errors.New("directory: no such row")                              // node, disk …
+	ErrUnavailable = errors.New("directory: unavailable, the request may be repeated") // no leader, stopped, or the outcome is unknown
+)
+
+// DefaultLease is how long a window is, in id time, when the request does not
+// say.
+const DefaultLease = 60 * time.Second
+
+// Options configure a Directory. Dir and Member must be given.
+type Options struct {
+	Dir    string      // of the Raft group
+	Member string      // this member of the group
+	Clock  clock.Clock // nil: the machine's
+	Events func(raftgroup.Event)
+}
+
+// Validate lists every fault of o.
+func (o *Options) Validate() error {
+	var errs []error
+	if o.Dir == "" {
+		errs = append(errs, errors.New("directory: Dir is empty"))
+	}
+	if o.Member == "" {
+		errs = append(errs, errors.New("directory: Member is empty"))
+	}
+	return errors.Join(errs...)
+}
+
+// Directory is one member of the directory's group.
+type Directory struct {
+	clock   clock.Clock
+	machine *machine
+	group   *raftgroup.Group
+}
+
+// Open opens the directory in o.Dir, a new one when there is none. ctx bounds
+// Open alone.
+func Open(ctx context.Context, o Options) (*Directory, error) {
+	if err := o.Validate(); err != nil {
+		return nil, err
+	}
+	if o.Clock == nil {
+		o.Clock = clock.Real{}
+	}
+	d := &Directory{clock: o.Clock, machine: newMachine()}
+	g, err := raftgroup.Open(ctx, raftgroup.Options{
+		Dir: o.Dir, Name: "directory", NodeID: o.Member, Machine: d.machine, Events: o.Events,
+	})
+	if err != nil {
+		return nil, err
+	}
+	d.group = g
+	return d, nil
+}
+
+// Close stops this member.
+func (d *Directory) Close() error { return d.group.Close() }
+
+// Stats describes the group.
+func (d *Directory) Stats() raftgroup.Stats { return d.group.Stats() }
+
+// Map returns the table as this node knows it.
+func (d *Directory) Map() *Map { return d.machine.current.Load() }
+
+// Wait returns a table of a version greater than after as soon as there is one.
+func (d *Directory) Wait(ctx context.Context, after uint64) (*Map, error) {
+	for {
+		moved := d.machine.movedChan()
+		if m := d.Map(); m.Version() > after {
+			return m, nil
+		}
+		select {
+		case <-moved:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// Fresh returns a table that shows every change that was answered, by any
+// member, before the call. It is ErrUnavailable when that is not certain: then
+// "not found" must not be said.
+func (d *Directory) Fresh(ctx context.Context) (*Map, error) {
+	if err := d.group.Fresh(ctx); err != nil {
+		return nil, unavailable(err)
+	}
+	return d.Map(), nil
+}
+
+// NodeSpec describes a node. Name is its identity; the others are its failure
+// domains and may be empty.
+type NodeSpec struct{ Name, Host, Rack, Zone string }
+
+// RegisterNode makes a node known or replaces its failure domains.
+func (d *Directory) RegisterNode(ctx context.Context, s NodeSpec) (Node, error) {
+	if err := texts(s.Name, s.Host, s.Rack, s.Zone); err != nil {
+		return Node{}, err
+	}
+	v, _, err := propose[Node](ctx, d, opRegisterNode, &registerNode{s.Name, s.Host, s.Rack, s.Zone, d.now()})
+	return v, err
+}
+
+// DiskSpec describes a data directory. UUID, from its identity file, is its
+// identity; a disk that appears on another node has moved there.
+type DiskSpec struct {
+	Node     NodeID
+	UUID     [16]byte
+	Capacity uint64 // bytes
+}
+
+// RegisterDisk makes a disk known or replaces its node and capacity.
+func (d *Directory) RegisterDisk(ctx context.Context, s DiskSpec) (Disk, error) {
+	v, _, err := propose[Disk](ctx, d, opRegisterDisk, &registerDisk{s.Node, s.UUID, s.Capacity, d.now()})
+	return v, err
+}
+
+// AcquireRequest asks for a slot. The same node, incarnation, worker and kind
+// get the slot they hold, with a longer window.
+type AcquireRequest struct {
+	Node        NodeID
+	Incarnation uint64 // random, drawn when the process started, not zero
+	Worker      uint16 // which of the process's writers of this kind
+	Kind        Kind
+	Disk        DiskID        // prefer a slot that goes on with a volume there; 0: none
+	Want        time.Duration // length of the window; 0: DefaultLease
+	Now         id.Millis     // the holder's clock, when it is not this process's; the window reaches beyond it
+}
+
+// AcquireSlot leases a slot. The lease names the table's version to mint under.
+// When every slot is held it is id.ErrNoSlot.
+func (d *Directory) AcquireSlot(ctx context.Context, r AcquireRequest) (id.Lease, error) {
+	now := d.now()
+	v, version, err := propose[granted](ctx, d, opAcquire, &acquire{
+		node: r.Node, incarnation: r.Incarnation, worker: r.Worker, kind: r.Kind, disk: r.Disk,
+		now: now, holderNow: max(now, min(r.Now, id.MaxMillis)), length: length(r.Want),
+	})
+	return v.lease(version), err
+}
+
+// RenewLease lengthens the window of l so that it ends want (0: DefaultLease)
+// after now, the holder's clock. It is id.ErrLeaseLost when l is over.
+func (d *Directory) RenewLease(ctx context.Context, l id.Lease, now id.Millis, want time.Duration) (id.Lease, error) {
+	own := d.now()
+	v, version, err := propose[granted](ctx, d, opRenew, &renew{
+		slot: l.Slot, incarnation: l.Holder, leased: l.From,
+		now: own, holderNow: max(own, min(now, id.MaxMillis)), length: length(want),
+	})
+	return v.lease(version), err
+}
+
+// SurrenderLease gives the slot back. The holder has minted nothing at or after
+// at and never will: Minter.Surrender tells.
+func (d *Directory) SurrenderLease(ctx context.Context, l id.Lease, at id.Millis) error {
+	_, _, err := propose[any](ctx, d, opSurrender, &surrender{l.Slot, l.Holder, l.From, at})
+	return err
+}
+
+// OpenVolume makes a new volume on disk the place of everything that the holder
+// of l mints at or after from, which is Minter.Fence: all it minted before lies
+// before from. The slot's former tile ends there and its volume is closing.
+// Repeating the request returns the same volume; to be given another one, take
+// a new fence.
+func (d *Directory) OpenVolume(ctx context.Context, l id.Lease, disk DiskID, from id.Millis) (Volume, error) {
+	v, _, err := propose[Volume](ctx, d, opOpenVolume, &openVolume{l.Slot, l.Holder, l.From, disk, from, d.now()})
+	return v, err
+}
+
+// CloseTile ends the slot's open tile at the holder's fence without opening
+// another.
+func (d *Directory) CloseTile(ctx context.Context, l id.Lease, at id.Millis) error {
+	_, _, err := propose[any](ctx, d, opCloseTile, &closeTile{l.Slot, l.Holder, l.From, at, d.now()})
+	return err
+}
+
+// CloseSilent ends the open tile of a slot whose holder is silent, at the end of
+// its lease. While the lease runs it is ErrInvalid.
+func (d *Directory) CloseSilent(ctx context.Context, slot id.Slot) error {
+	_, _, err := propose[any](ctx, d, opCloseTile, &closeTile{slot: slot, now: d.now()})
+	return err
+}
+
+// EnsureKey returns the versions of a secret, oldest first, and makes the first
+// one when there is none.
+func (d *Directory) EnsureKey(ctx context.Context, purpose string) ([]Key, error) {
+	if keys := d.Map().Keys(purpose); len(keys) > 0 {
+		return keys, nil
+	}
+	return d.addKey(ctx, purpose, 1)
+}
+
+// RotateKey adds the version after current and returns all. When it exists
+// already, nothing is added.
+func (d *Directory) RotateKey(ctx context.Context, purpose string, current uint32) ([]Key, error) {
+	return d.addKey(ctx, purpose, current+1)
+}
+
+func (d *Directory) addKey(ctx context.Context, purpose string, version uint32) ([]Key, error) {
+	if err := texts(purpose); err != nil {
+		return nil, err
+	}
+	c := &addKey{purpose: purpose, version: version, now: d.now()}
+	if _, err := rand.Read(c.secret[:]); err != nil {
+		return nil, err
+	}
+	v, _, err := propose[[]Key](ctx, d, opAddKey, c)
+	return v, err
+}
+
+func (d *Directory) now() id.Millis { return id.MillisOf(d.clock.Now()) }
+
+// propose runs a command through the group and returns its typed answer and the
+// version of the table that shows it.
+func propose[T any](ctx context.Context, d *Directory, op uint8, c command) (v T, version uint64, err error) {
+	got, err := d.group.Propose(ctx, encodeCommand(op, c))
+	if err != nil {
+		return v, 0, unavailable(err)
+	}
+	a := got.(answer) // what machine.Apply returns
+	if a.value != nil {
+		v = a.value.(T)
+	}
+	return v, a.version, nil
+}
+
+// unavailable marks the errors of the group that say nothing about the request.
+func unavailable(err error) error {
+	for _, e := range []error{raftgroup.ErrNotLeader, raftgroup.ErrStopped, raftgroup.ErrOutcomeUnknown} {
+		if errors.Is(err, e) {
+			return fmt.Errorf("%w: %w", ErrUnavailable, err)
+		}
+	}
+	return err
+}
+
+func texts(ts ...string) error {
+	for _, t := range ts {
+		if len(t) > maxText {
+			return fmt.Errorf("%w: a text of %d bytes, at most %d", ErrInvalid, len(t), maxText)
+		}
+	}
+	return nil
+}
+
+func length(want time.Duration) id.Millis {
+	if want <= 0 {
+		want = DefaultLease
+	}
+	return min(millis(want), id.MaxMillis)
+}

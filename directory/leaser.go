@@ -1,0 +1,44 @@
+package directory
+
+import (
+	"context"
+
+	"hayloft/internal/id"
+)
+
+// Leaser returns the directory as one worker sees it: what an id.Keeper needs.
+// r.Now is ignored. A lease is handed out once this node's Map shows it, so that
+// nothing is minted under an older table.
+func (d *Directory) Leaser(r AcquireRequest) id.Leaser { return leaser{d, r} }
+
+type leaser struct {
+	d *Directory
+	r AcquireRequest
+}
+
+// Acquire implements id.Leaser.
+func (l leaser) Acquire(ctx context.Context, now id.Millis) (id.Lease, error) {
+	r := l.r
+	r.Now = now
+	return l.known(ctx)(l.d.AcquireSlot(ctx, r))
+}
+
+// Renew implements id.Leaser.
+func (l leaser) Renew(ctx context.Context, lease id.Lease, now id.Millis) (id.Lease, error) {
+	return l.known(ctx)(l.d.RenewLease(ctx, lease, now, l.r.Want))
+}
+
+// Surrender implements id.Leaser.
+func (l leaser) Surrender(ctx context.Context, lease id.Lease, at id.Millis) error {
+	return l.d.SurrenderLease(ctx, lease, at)
+}
+
+// known waits until the Map is of the lease's version.
+func (l leaser) known(ctx context.Context) func(id.Lease, error) (id.Lease, error) {
+	return func(lease id.Lease, err error) (id.Lease, error) {
+		if err == nil && lease.Map > 0 {
+			_, err = l.d.Wait(ctx, lease.Map-1)
+		}
+		return lease, err
+	}
+}

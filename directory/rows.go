@@ -1,0 +1,148 @@
+package directory
+
+import (
+	"fmt"
+	"time"
+
+	"hayloft/internal/id"
+)
+
+// NodeID, DiskID and VolumeID number what the directory knows, from 1.
+type (
+	NodeID   uint32
+	DiskID   uint32
+	VolumeID uint32
+)
+
+// Kind is a range of slots: what ids minted there are for.
+type Kind uint8
+
+// The kinds.
+const (
+	IDs       Kind = 1 // users, posts, comments: no volumes
+	Variants  Kind = 2
+	Originals Kind = 3
+)
+
+// Slots returns the range lo ≤ slot < hi of a kind, an empty one when it is none.
+func (k Kind) Slots() (lo, hi id.Slot) {
+	switch k {
+	case IDs:
+		return 0, 64
+	case Variants:
+		return 64, 544
+	case Originals:
+		return 544, id.Slots
+	}
+	return 0, 0
+}
+
+// KindOf returns the kind of a slot.
+func KindOf(s id.Slot) Kind {
+	switch {
+	case s < 64:
+		return IDs
+	case s < 544:
+		return Variants
+	}
+	return Originals
+}
+
+// Class is the storage class of a volume.
+type Class uint8
+
+// The classes, numbered as in the volume format. None is that of kind IDs.
+const (
+	None           Class = 0
+	ClassVariants  Class = 1
+	ClassOriginals Class = 2
+)
+
+// Class returns the class of the kind's volumes.
+func (k Kind) Class() Class {
+	switch k {
+	case Variants:
+		return ClassVariants
+	case Originals:
+		return ClassOriginals
+	}
+	return None
+}
+
+// State is where a volume is in its life.
+type State uint8
+
+// The states of this version. A greater one is of a later version and is kept.
+const (
+	StateOpen    State = 1 // blobs are appended
+	StateClosing State = 2 // its tile is closed, its replicas are not yet equal
+	StateSealed  State = 3 // its contents are fixed
+)
+
+// Node is a machine that runs roles.
+type Node struct {
+	ID               NodeID
+	Name             string // unique
+	Host, Rack, Zone string // failure domains, may be empty
+	Registered       id.Millis
+}
+
+// Disk is a data directory on a node.
+type Disk struct {
+	ID         DiskID
+	Node       NodeID
+	UUID       [16]byte // from the disk's identity file
+	Capacity   uint64   // bytes
+	Registered id.Millis
+}
+
+// Volume is one row per volume; the blobs in it have none.
+type Volume struct {
+	ID         VolumeID
+	Class      Class
+	State      State
+	Generation uint32
+	Opened     id.Millis
+	Opener     uint64   // incarnation
+	Replicas   []DiskID // not to be changed
+}
+
+// On reports whether a replica of v lies on disk d.
+func (v Volume) On(d DiskID) bool {
+	for _, r := range v.Replicas {
+		if r == d {
+			return true
+		}
+	}
+	return false
+}
+
+// Tile is the rectangle Slot × [From, To) whose blobs lie in Volume.
+type Tile struct {
+	Slot     id.Slot
+	From, To id.Millis // To is zero while the tile is open
+	Volume   VolumeID
+}
+
+// Holds reports whether the tile holds ids of time t.
+func (t Tile) Holds(at id.Millis) bool { return at >= t.From && (t.To == 0 || at < t.To) }
+
+// Lease is the last window of a slot, as the table shows it.
+type Lease struct {
+	Slot id.Slot
+	id.Window
+}
+
+// Key is one version of a secret.
+type Key struct {
+	Purpose   string
+	Version   uint32
+	Secret    [32]byte
+	CreatedAt time.Time
+}
+
+// String keeps the secret out of logs.
+func (k Key) String() string { return fmt.Sprintf("key %s version %d", k.Purpose, k.Version) }
+
+// GoString keeps the secret out of logs too.
+func (k Key) GoString() string { return k.String() }
