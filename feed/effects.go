@@ -1,0 +1,258 @@
+package feed
+
+import (
+	"context"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"time"
+)
+
+// RunEffects hands the effects of one kind to handle, at most workers at a
+// time, until ctx ends; then it waits for the handlers and returns ctx's error,
+// or earlier that of a group that has stopped. It works only while this node
+// leads.
+//
+// A handler's nil completes the effect, unless a command of the handler's own
+// (MarkReady, MarkFailed) already has. An error has it tried again after
+// a pause that doubles, until it is parked. A handler may see an effect twice:
+// after a crash, or when the photo was deleted and restored meanwhile. What is
+// cut short by ctx is not counted as an attempt.
+func (f *Feed) RunEffects(ctx context.Context, kind EffectKind, workers int, handle func(context.Context, Effect) error) error {
+	var running sync.WaitGroup
+	defer running.Wait()
+	free := make(chan struct{}, max(workers, 1))
+	w := &f.machine.watch
+	for {
+		if err := f.lead(ctx); err != nil {
+			return err
+		}
+		select {
+		case free <- struct{}{}: // a worker is free
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		changed := w.on(&w.effects)
+		e, wait, err := f.leaseEffect(ctx, kind)
+		if err != nil {
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			return err
+		}
+		if e != nil {
+			running.Go(func() {
+				defer func() { <-free }()
+				defer f.leases.release(e.Seq)
+				f.work(ctx, *e, handle)
+			})
+			continue
+		}
+		<-free
+		select {
+		case <-changed:
+		case <-f.clock.After(wait):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// effectLook is the longest that the queue is not looked at. Changes wake it.
+const effectLook = time.Minute
+
+// leaseEffect takes the first effect that is due and that nobody holds, or says
+// how long there will be none.
+func (f *Feed) leaseEffect(ctx context.Context, kind EffectKind) (*Effect, time.Duration, error) {
+	for {
+		e, wait, err := f.findEffect(ctx, kind)
+		// The view may be older than the release of the last lease on it.
+		if err != nil || e == nil || f.owed(ctx, e.Seq) {
+			return e, wait, err
+		}
+		f.leases.release(e.Seq)
+	}
+}
+
+func (f *Feed) findEffect(ctx context.Context, kind EffectKind) (e *Effect, wait time.Duration, err error) {
+	now := f.now()
+	wait = effectLook
+	prefix := []byte{tabEffectByTime, byte(kind)}
+	err = f.read(ctx, func(v *view) error {
+		return v.scan(prefix, after(prefix), func(k, _ []byte) error {
+			if len(k) != 18 {
+				return corrupt("effect key %x", k)
+			}
+			seq := parseBE(k[10:])
+			if due := timeOf(parseBE(k[2:10])).Sub(now); due > 0 {
+				wait = min(wait, due)
+				return errStop
+			}
+			if !f.leases.take(seq) {
+				return nil
+			}
+			row, err := v.effect(seq)
+			if err != nil || row == nil {
+				f.leases.release(seq)
+				return firstErr(err, corrupt("effect %d is queued but missing", seq))
+			}
+			e = effectOf(seq, row)
+			return errStop
+		})
+	})
+	return e, wait, err
+}
+
+func effectOf(seq uint64, row *effectRow) *Effect {
+	return &Effect{Seq: seq, Kind: row.Kind, Photo: row.Photo, Blob: row.Blob, Attempts: row.Attempts}
+}
+
+// work handles one leased effect to the end.
+func (f *Feed) work(ctx context.Context, e Effect, handle func(context.Context, Effect) error) {
+	herr := handle(ctx, e)
+	if herr != nil && ctx.Err() != nil {
+		return // cut short
+	}
+	var cmd command = &cmdEffectDone{Seq: e.Seq}
+	if herr != nil {
+		cmd = f.retry(e, herr)
+	}
+	for pause := sweepRetry; ; pause = min(2*pause, effectLook) {
+		if herr == nil && !f.owed(ctx, e.Seq) {
+			return // the handler's own command has completed it
+		}
+		_, err := f.propose(ctx, cmd)
+		if err == nil {
+			return
+		}
+		f.notify(Notice{Kind: SweepFailed, Effect: e, Err: err})
+		if f.lead(ctx) != nil {
+			return // the lease ends; whoever leads next starts over
+		}
+		select {
+		case <-f.clock.After(pause):
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// owed says whether an effect is still there. When in doubt it is.
+func (f *Feed) owed(ctx context.Context, seq uint64) bool {
+	owed := true
+	_ = f.read(ctx, func(v *view) error {
+		has, err := v.has(key1(tabEffect, seq))
+		if err == nil {
+			owed = has
+		}
+		return err
+	}) // a failed look only costs a command
+	return owed
+}
+
+// retry makes the command that records a failure.
+func (f *Feed) retry(e Effect, why error) command {
+	e.Attempts++
+	cmd := &cmdEffectFailed{Seq: e.Seq, Attempt: e.Attempts, Reason: shorten(why.Error())}
+	if e.Attempts >= f.policy.EffectAttempts {
+		cmd.Park = true
+		f.notify(Notice{Kind: EffectParked, Effect: e, Err: why})
+		return cmd
+	}
+	pause := f.policy.EffectBackoffMax
+	if shift := e.Attempts - 1; shift < 30 {
+		pause = min(pause, f.policy.EffectBackoff<<shift)
+	}
+	pause += time.Duration(rand.Int64N(int64(pause)/4 + 1)) // spread those that failed together
+	cmd.NotBefore = f.due(pause)
+	f.notify(Notice{Kind: EffectRetried, Effect: e, Err: why})
+	return cmd
+}
+
+// shorten bounds what an error may say in a row.
+func shorten(s string) string {
+	const limit = 500
+	if len(s) > limit {
+		s = s[:limit]
+	}
+	return strings.ToValidUTF8(s, "")
+}
+
+// ParkedEffect is an effect that failed too often.
+type ParkedEffect struct {
+	Effect
+	Reason string // of the last failure
+}
+
+// ParkedEffects lists parked effects with Seq > after, in order.
+func (f *Feed) ParkedEffects(ctx context.Context, after uint64, limit int) (list []ParkedEffect, err error) {
+	err = f.read(ctx, func(v *view) error {
+		return v.scan(key1(tabParked, after+1), []byte{tabParked + 1}, func(k, value []byte) error {
+			if len(list) >= limit {
+				return errStop
+			}
+			var row effectRow
+			if err := decodeRow(value, &row); err != nil {
+				return err
+			}
+			list = append(list, ParkedEffect{*effectOf(parseBE(k[1:]), &row), row.Reason})
+			return nil
+		})
+	})
+	return list, err
+}
+
+// RetryEffect takes a parked effect back to work; ErrNotFound when it is not
+// parked.
+func (f *Feed) RetryEffect(ctx context.Context, seq uint64) error {
+	_, err := f.propose(ctx, &cmdEffectUnpark{Seq: seq})
+	return err
+}
+
+// Backlog is how much work is owed.
+type Backlog struct {
+	Queued  map[EffectKind]int // effects, those under way included
+	Parked  int
+	Events  uint64        // that the timelines have not processed
+	Chores  int           //
+	Oldest  time.Duration // age of the oldest effect that is due; 0: none
+	Counted time.Time
+}
+
+// Backlog counts what is owed, for metrics. It walks the queues: call it at
+// most every few seconds.
+func (f *Feed) Backlog(ctx context.Context) (b Backlog, err error) {
+	b.Queued = map[EffectKind]int{EffectTranscode: 0, EffectReclaim: 0}
+	b.Counted = f.now()
+	err = f.read(ctx, func(v *view) error {
+		last, err := v.meta(metaEvent)
+		if err != nil {
+			return err
+		}
+		if done := f.timeline.Stats().Cursor; last > done {
+			b.Events = last - done
+		}
+		err = v.scan([]byte{tabEffectByTime}, []byte{tabEffectByTime + 1}, func(k, _ []byte) error {
+			if len(k) != 18 {
+				return corrupt("effect key %x", k)
+			}
+			b.Queued[EffectKind(k[1])]++
+			b.Oldest = max(b.Oldest, b.Counted.Sub(timeOf(parseBE(k[2:10]))))
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		for _, t := range []struct {
+			table byte
+			to    *int
+		}{{tabParked, &b.Parked}, {tabChore, &b.Chores}} {
+			err := v.scan([]byte{t.table}, []byte{t.table + 1}, func(_, _ []byte) error { *t.to++; return nil })
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return b, err
+}

@@ -1,0 +1,284 @@
+package feed
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+	"golang.org/x/sync/errgroup"
+
+	"hayloft/feed/timeline"
+	"hayloft/internal/clock"
+	"hayloft/internal/id"
+	"hayloft/internal/raftgroup"
+)
+
+// Group is what the feed needs of its Raft group. All methods are called from
+// many goroutines.
+type Group interface {
+	// Propose returns the machine's answer once cmd is durable and applied here.
+	Propose(ctx context.Context, cmd []byte) (any, error)
+	// Snapshot is a consistent view of the state; it must be closed.
+	Snapshot() (*raftgroup.Snapshot, error)
+	// View calls f with the live state, for a single read.
+	View(f func(pebble.Reader) error) error
+	AppliedIndex() uint64
+	// Ready waits until this node leads and has applied everything before.
+	Ready(ctx context.Context) error
+}
+
+// Policy holds the settings that decide something. The zero value of each
+// field means its default.
+type Policy struct {
+	CelebrityThreshold uint64        // followers from which posts are delivered by pull; default 10,000
+	DeleteGrace        time.Duration // how long a deleted photo can be restored; default 30 days
+	IntentLife         time.Duration // from intent to attachment; default 1 hour
+	UploadSlack        time.Duration // how long after its URL expires an upload may still begin to be written; default 1 hour
+	StoredLife         time.Duration // how long a stored photo waits to be finalized; default 24 hours
+	IdempotencyLife    time.Duration // default 24 hours
+	PurgeLogLife       time.Duration // how long purge entries are kept; default 48 hours, at least 24
+	EffectAttempts     int           // failures after which an effect is parked; default 10
+	EffectBackoff      time.Duration // before the second attempt, doubled for each further one; default 1 second
+	EffectBackoffMax   time.Duration // default 10 minutes
+	Limits             Limits
+}
+
+// Options configure Open. Group, Machine, TimelineDir and Mint must be given;
+// the zero value of everything else works.
+type Options struct {
+	Group   Group
+	Machine *Machine // the one that Group runs
+	// Mint makes an id under a lease of this process. It is asked for each new
+	// account, photo, comment, and position.
+	Mint  func(ctx context.Context) (id.ID, error)
+	Clock clock.Clock // default: the machine's
+
+	TimelineDir string           // of the derived timelines; may be lost at any time
+	Timeline    timeline.Options // Dir, Source and Clock are filled in
+
+	Policy Policy
+	// Notify, when set, is told what an operator should know. It must not block
+	// and may be called by several goroutines at once.
+	Notify func(Notice)
+}
+
+// NoticeKind says what a Notice is about.
+type NoticeKind uint8
+
+// The kinds of notices.
+const (
+	EffectRetried NoticeKind = iota + 1 // an effect failed and will be tried again: Effect, Err
+	EffectParked                        // an effect failed too often and waits for an operator: Effect, Err
+	SweepFailed                         // a background command was not accepted and will be tried again: Err
+)
+
+// Notice tells an operator what happened.
+type Notice struct {
+	Kind   NoticeKind
+	Effect Effect
+	Err    error
+}
+
+// Validate lists every fault of o.
+func (o *Options) Validate() error {
+	var errs []error
+	need := func(ok bool, text string) {
+		if !ok {
+			errs = append(errs, errors.New("feed: "+text))
+		}
+	}
+	need(o.Group != nil, "Group is nil")
+	need(o.Machine != nil, "Machine is nil")
+	need(o.Mint != nil, "Mint is nil")
+	need(o.TimelineDir != "", "TimelineDir is empty")
+	p := o.Policy
+	for _, d := range []time.Duration{
+		p.DeleteGrace, p.IntentLife, p.UploadSlack, p.StoredLife, p.IdempotencyLife, p.EffectBackoff, p.EffectBackoffMax,
+	} {
+		need(d >= 0, "a duration of Policy is negative")
+	}
+	need(p.PurgeLogLife == 0 || p.PurgeLogLife >= 24*time.Hour, "PurgeLogLife is under 24 hours")
+	need(p.EffectAttempts >= 0, "EffectAttempts is negative")
+	return errors.Join(errs...)
+}
+
+func orElse[T comparable](v *T, d T) {
+	var zero T
+	if *v == zero {
+		*v = d
+	}
+}
+
+func (p Policy) withDefaults() Policy {
+	orElse(&p.CelebrityThreshold, 10_000)
+	orElse(&p.DeleteGrace, 30*24*time.Hour)
+	orElse(&p.IntentLife, time.Hour)
+	orElse(&p.UploadSlack, time.Hour)
+	orElse(&p.StoredLife, 24*time.Hour)
+	orElse(&p.IdempotencyLife, 24*time.Hour)
+	orElse(&p.PurgeLogLife, 48*time.Hour)
+	orElse(&p.EffectAttempts, 10)
+	orElse(&p.EffectBackoff, time.Second)
+	orElse(&p.EffectBackoffMax, 10*time.Minute)
+	p.Limits = p.Limits.withDefaults()
+	return p
+}
+
+// Feed is the service on top of the machine. See the package comment.
+type Feed struct {
+	group    Group
+	machine  *Machine
+	mint     func(context.Context) (id.ID, error)
+	clock    clock.Clock
+	policy   Policy
+	notify   func(Notice)
+	timeline *timeline.Store
+	leases   leases
+}
+
+// Open returns the feed on a group that is open. Run must be called for the
+// timelines and the sweeper to move.
+func Open(o Options) (*Feed, error) {
+	if err := o.Validate(); err != nil {
+		return nil, err
+	}
+	if o.Clock == nil {
+		o.Clock = clock.Real{}
+	}
+	if o.Notify == nil {
+		o.Notify = func(Notice) {}
+	}
+	f := &Feed{
+		group: o.Group, machine: o.Machine, mint: o.Mint, clock: o.Clock,
+		policy: o.Policy.withDefaults(), notify: o.Notify,
+	}
+	to := o.Timeline
+	to.Dir, to.Source, to.Clock = o.TimelineDir, source{f}, o.Clock
+	var err error
+	if f.timeline, err = timeline.Open(to); err != nil {
+		return nil, fmt.Errorf("feed: %w", err)
+	}
+	return f, nil
+}
+
+// Run derives timelines, sweeps and trims until ctx ends, when it returns ctx's
+// error, or until storage fails.
+func (f *Feed) Run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return f.timeline.Run(ctx) })
+	g.Go(func() error { return f.sweep(ctx) })
+	g.Go(func() error { return f.trim(ctx) })
+	return g.Wait()
+}
+
+// Close closes the timelines. Run and RunEffects must have returned. The group
+// is its opener's to close, after this.
+func (f *Feed) Close() error { return f.timeline.Close() }
+
+// AppliedIndex is the Raft index this replica has applied.
+func (f *Feed) AppliedIndex() uint64 { return f.group.AppliedIndex() }
+
+// Ready returns nil when the feed can serve and accept writes.
+func (f *Feed) Ready() error {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel() // ask, don't wait
+	if err := f.group.Ready(ctx); err != nil {
+		return fmt.Errorf("%w: not leading", ErrUnavailable)
+	}
+	return nil
+}
+
+// TimelineStats describes the derived timelines.
+func (f *Feed) TimelineStats() timeline.Stats { return f.timeline.Stats() }
+
+// now is the clock's time as commands carry it.
+func (f *Feed) now() time.Time { return f.clock.Now().UTC().Truncate(time.Millisecond) }
+
+// propose has cmd applied and maps what can go wrong on the way.
+func (f *Feed) propose(ctx context.Context, cmd command) (outcome, error) {
+	now := f.now()
+	idem, earlier := f.idempotencyOf(ctx, now)
+	v, err := f.group.Propose(ctx, encodeCommand(now, idem, cmd))
+	if err != nil {
+		if refusal(err) {
+			return outcome{}, err
+		}
+		return outcome{}, unavailable(err)
+	}
+	out, ok := v.(outcome)
+	if !ok {
+		return outcome{}, fmt.Errorf("feed: the group answered %T", v)
+	}
+	if earlier != nil && out.Repeated {
+		*earlier = out.ID
+	}
+	return out, nil
+}
+
+// unavailable wraps what the group says when it cannot work. A context's end
+// stays visible inside.
+func unavailable(err error) error {
+	if errors.Is(err, ErrUnavailable) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", ErrUnavailable, err)
+}
+
+func (f *Feed) newID(ctx context.Context) (id.ID, error) {
+	v, err := f.mint(ctx)
+	if err != nil {
+		return 0, unavailable(err)
+	}
+	return v, nil
+}
+
+// view is a consistent view for one call.
+type view struct {
+	store
+	snap *raftgroup.Snapshot
+}
+
+// read calls do with a consistent view.
+func (f *Feed) read(ctx context.Context, do func(v *view) error) (err error) {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	snap, err := f.group.Snapshot()
+	if err != nil {
+		return unavailable(err)
+	}
+	defer func() {
+		if cerr := snap.Close(); err == nil && cerr != nil {
+			err = unavailable(cerr)
+		}
+	}()
+	return do(&view{store{snap}, snap})
+}
+
+// leases are the effects that handlers of this process are working on.
+type leases struct {
+	mu   sync.Mutex // guards held
+	held map[uint64]bool
+}
+
+func (l *leases) take(seq uint64) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.held[seq] {
+		return false
+	}
+	if l.held == nil {
+		l.held = make(map[uint64]bool)
+	}
+	l.held[seq] = true
+	return true
+}
+
+func (l *leases) release(seq uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.held, seq)
+}

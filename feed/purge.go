@@ -1,0 +1,93 @@
+package feed
+
+import (
+	"context"
+	"time"
+
+	"hayloft/internal/id"
+)
+
+// Access says whether and how a blob may be served, as of now.
+func (f *Feed) Access(ctx context.Context, blob id.ID) (Verdict, error) {
+	var out Verdict
+	err := f.read(ctx, func(v *view) error {
+		b, err := v.blob(blob)
+		if err != nil || b == nil || b.Role == roleIntent {
+			return err
+		}
+		p, err := v.photo(b.Photo)
+		if err != nil {
+			return err
+		}
+		out, err = verdict(v, p)
+		return err
+	})
+	return out, err
+}
+
+// purgeHeartbeat is how long Purges waits before it says that there is nothing.
+const purgeHeartbeat = 500 * time.Millisecond
+
+// Purges returns up to limit entries of the purge log with Seq > after, in
+// order. It waits for one, and returns none after half a second as a sign of
+// life: an answer without an error says that the caller has missed nothing. A
+// *PurgeGap says that it has, or that the log is not the one it followed.
+func (f *Feed) Purges(ctx context.Context, after uint64, limit int) ([]Purge, error) {
+	w := &f.machine.watch
+	var beat <-chan time.Time
+	for {
+		changed := w.on(&w.purges)
+		list, err := f.purgesNow(ctx, after, max(limit, 1))
+		if err != nil || len(list) > 0 {
+			return list, err
+		}
+		if beat == nil {
+			beat = f.clock.After(purgeHeartbeat)
+		}
+		select {
+		case <-changed:
+		case <-beat:
+			return nil, nil
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+func (f *Feed) purgesNow(ctx context.Context, after uint64, limit int) (list []Purge, err error) {
+	err = f.read(ctx, func(v *view) error {
+		last, err := v.meta(metaPurge)
+		if err != nil {
+			return err
+		}
+		first, err := v.meta(metaFirstPurge)
+		if err != nil {
+			return err
+		}
+		if after > last || after+1 < max(first, 1) {
+			return &PurgeGap{Resume: last}
+		}
+		return v.scan(key1(tabPurge, after+1), []byte{tabPurge + 1}, func(k, value []byte) error {
+			if len(list) == limit {
+				return errStop
+			}
+			var row purgeRow
+			if err := decodeRow(value, &row); err != nil {
+				return err
+			}
+			list = append(list, Purge{Seq: parseBE(k[1:]), Blob: row.Blob})
+			return nil
+		})
+	})
+	return list, err
+}
+
+// PurgeHead is the Seq of the newest purge entry (0: none): where a cache that
+// is empty begins to follow.
+func (f *Feed) PurgeHead(ctx context.Context) (seq uint64, err error) {
+	err = f.read(ctx, func(v *view) error {
+		seq, err = v.meta(metaPurge)
+		return err
+	})
+	return seq, err
+}

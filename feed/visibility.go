@@ -1,0 +1,115 @@
+package feed
+
+import "hayloft/internal/id"
+
+// state is what visibility depends on. A command asks it of its batch, a read
+// of its snapshot.
+type state interface {
+	account(id.ID) (*accountRow, error)
+	photo(id.ID) (*photoRow, error)
+	has(key []byte) (bool, error)
+}
+
+// surface is where a photo is about to be shown.
+type surface uint8
+
+const (
+	permalink surface = iota // the photo's own page, its likes and comments; its author sees it before it is ready
+	listing                  // a profile, later tags, places and search
+	inFeed                   // the viewer's feed
+)
+
+// visible is the one answer to "may viewer (0: anybody) see this photo here?".
+// Every read path and every command that acts on a photo asks it. p may be nil.
+func visible(s state, viewer id.ID, p *photoRow, where surface) (bool, error) {
+	switch {
+	case p == nil || p.Purging:
+		return false, nil
+	case p.Status == Ready:
+	case p.Status == Pending || p.Status == Failed:
+		return where == permalink && viewer == p.Author && viewer != 0, nil
+	default: // reserved, stored, deleted
+		return false, nil
+	}
+	if viewer == p.Author && viewer != 0 {
+		return true, nil
+	}
+	if p.Details.Visibility == OnlyMe {
+		return false, nil
+	}
+	author, err := s.account(p.Author)
+	if err != nil || author == nil {
+		return false, err
+	}
+	follows := false
+	if viewer != 0 {
+		if blocked, err := blockedEitherWay(s, viewer, p.Author); err != nil || blocked {
+			return false, err
+		}
+		if follows, err = s.has(key2(tabFollow, viewer, p.Author)); err != nil {
+			return false, err
+		}
+	}
+	if (p.Details.Visibility == Followers || author.IsPrivate) && !follows {
+		return false, nil
+	}
+	if where == inFeed {
+		if !follows {
+			return false, nil
+		}
+		muted, err := s.has(key2(tabMute, viewer, p.Author))
+		return !muted, err
+	}
+	return true, nil
+}
+
+// blockedEitherWay says whether one of two users has blocked the other.
+func blockedEitherWay(s state, a, b id.ID) (bool, error) {
+	blocked, err := s.has(key2(tabBlock, a, b))
+	if err != nil || blocked {
+		return blocked, err
+	}
+	return s.has(key2(tabBlock, b, a))
+}
+
+func (t *tx) blockedEitherWay(a, b id.ID) (bool, error) { return blockedEitherWay(t, a, b) }
+
+// listsVisible says whether viewer may see whom a user follows and by whom they
+// are followed: not across a block, and a private account's only to followers.
+func listsVisible(s state, viewer id.ID, user *accountRow) (bool, error) {
+	if viewer == user.ID {
+		return true, nil
+	}
+	if viewer != 0 {
+		if blocked, err := blockedEitherWay(s, viewer, user.ID); err != nil || blocked {
+			return false, err
+		}
+	}
+	if !user.IsPrivate {
+		return true, nil
+	}
+	if viewer == 0 {
+		return false, nil
+	}
+	return s.has(key2(tabFollow, viewer, user.ID))
+}
+
+// verdict says how the blobs of a photo may be served.
+func verdict(s state, p *photoRow) (Verdict, error) {
+	if p == nil || p.Status != Ready || p.Purging {
+		return Verdict{}, nil
+	}
+	author, err := s.account(p.Author)
+	if err != nil || author == nil {
+		return Verdict{}, err
+	}
+	if signed(author, p) {
+		return Verdict{AccessSigned, author.Epoch}, nil
+	}
+	return Verdict{Access: AccessPublic}, nil
+}
+
+// signed says whether media URLs of p need a signature.
+func signed(author *accountRow, p *photoRow) bool {
+	return author.IsPrivate || p.Details.Visibility != Public
+}
