@@ -2,7 +2,6 @@ package api
 
 import (
 	"errors"
-	"regexp"
 	"slices"
 	"time"
 	"unicode/utf8"
@@ -12,32 +11,21 @@ import (
 )
 
 const (
-	maxHandle       = 32
-	maxName         = 64
-	maxBio          = 150
-	minPassword     = 8
-	maxPassword     = 1024 // bytes; a bound on work, not on taste
-	handlePattern   = `[a-z0-9_](\.?[a-z0-9_])*`
-	handleRuleShort = "lower-case letters, digits, _ and single dots between them, at most 32"
+	maxHandle   = 32
+	maxName     = 64
+	maxBio      = 150
+	minPassword = 8
+	maxPassword = 1024 // bytes; a bound on work, not on taste
 )
 
-var handleRE = regexp.MustCompile(`^` + handlePattern + `$`)
-
-// reserved are handles that would be mistaken for something else.
-var reserved = []string{
-	"me", "admin", "administrator", "anonymous", "api", "deleted", "everyone", "hayloft", "help", "instance",
-	"media", "moderator", "null", "root", "security", "self", "settings", "support", "system", "undefined", "webmaster",
-}
-
+// handleFault says why a handle cannot be one, or nothing.
 func handleFault(h string) string {
-	switch {
-	case len(h) > maxHandle || !handleRE.MatchString(h):
-		return "must be " + handleRuleShort
-	case slices.Contains(reserved, h):
-		return "is reserved"
+	err := feed.Limits{}.CheckHandle(h)
+	if inv, ok := errors.AsType[feed.Invalid](err); ok {
+		return inv.Reason
 	}
-	if _, err := id.Parse(h); err == nil {
-		return "could be taken for an id"
+	if err != nil {
+		return "is not allowed"
 	}
 	return ""
 }

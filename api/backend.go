@@ -65,6 +65,9 @@ type Feed interface {
 	Comments(ctx context.Context, viewer, photo id.ID, p Page) (rows []feed.Comment, next id.ID, err error)
 	Replies(ctx context.Context, viewer, comment id.ID, p Page) (rows []feed.Comment, next id.ID, err error)
 
+	// Repeated returns the id that an earlier call with the same idempotency key
+	// made, if there was one.
+	Repeated(ctx context.Context, i feed.Idempotency) (earlier id.ID, found bool, err error)
 	// AppliedIndex is the Raft index this replica has applied (Hayloft-Index).
 	AppliedIndex() uint64
 	// Ready returns nil when the feed can serve and accept writes.

@@ -16,8 +16,8 @@ const (
 	maxCaption = 2200 // characters
 	maxAlt     = 2200 // characters
 	maxTags    = 30
-	maxTag     = 100 // characters
-	maxPeople  = 30
+	maxTag     = 64 // characters
+	maxPeople  = 20
 	maxPlace   = 100 // characters
 )
 

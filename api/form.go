@@ -72,34 +72,31 @@ func (r *request) postForm(boundary string) error {
 	return r.json(201, formBody{photo, r.photoURL(photo) + "/large", r.photo(v)})
 }
 
-// storeForm makes a pending photo of an image. The Idempotency-Key is tied to
-// the first command, the one that makes the photo's id: a repeat gets that id
-// again and goes on wherever the first request stopped.
+// storeForm makes a pending photo of an image, or finds the one that an earlier
+// call with the same Idempotency-Key made.
 func (r *request) storeForm(img image, d feed.Details) (id.ID, error) {
-	ctx, err := r.idempotent(digestName(img.digest), detailsPrint(d))
+	key, err := r.idempotent(digestName(img.digest), detailsPrint(d))
 	if err != nil {
 		return 0, err
 	}
-	photo, err := r.a.opt.Feed.BeginUpload(ctx, r.viewer, feed.UploadSpec{Size: int64(len(img.data)), ContentType: img.info.ContentType,
+	if key != nil { // asked first to spare the bytes; the command decides
+		earlier, found, err := r.a.opt.Feed.Repeated(r.ctx, key.Idempotency)
+		if found || err != nil {
+			return earlier, err
+		}
+	}
+	photo, err := r.a.opt.Feed.BeginUpload(r.ctx, r.viewer, feed.UploadSpec{Size: int64(len(img.data)), ContentType: img.info.ContentType,
 		Digest: &img.digest, ExpiresAt: r.a.opt.Clock.Now().Add(r.a.opt.Limits.Uploads).Truncate(time.Second)})
 	if err != nil {
 		return 0, err
 	}
-	unlock, err := r.a.ingests.lock(r.ctx, photo)
-	if err != nil {
+	if err := r.a.ingest(r.ctx, photo, r.viewer, img, &d, key); err != nil {
 		return 0, err
 	}
-	defer unlock()
-	if ctx != r.ctx { // a key was given: the first request may have stored it
-		up, err := r.a.opt.Feed.Upload(r.ctx, photo)
-		if errors.Is(err, feed.ErrNotFound) || err == nil && up.Status != feed.Reserved {
-			return photo, nil
-		}
-		if err != nil {
-			return 0, err
-		}
+	if key != nil && key.earlier != 0 {
+		return key.earlier, nil
 	}
-	return photo, r.a.ingest(r.ctx, photo, r.viewer, img, &d)
+	return photo, nil
 }
 
 // metered is a reader with an allowance that its user raises as it goes on;

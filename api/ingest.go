@@ -44,8 +44,8 @@ const maxMoves = 4
 // ingest stores an inspected upload as the photo's master: the intent is
 // committed first, so that whatever happens in between, bytes that no photo
 // owns are found and taken away; then the bytes are made durable; then the
-// photo is told. With details the photo is pending afterwards.
-func (a *API) ingest(ctx context.Context, photo, owner id.ID, img image, details *feed.Details) error {
+// photo is told. With details the photo is pending afterwards. key may be nil.
+func (a *API) ingest(ctx context.Context, photo, owner id.ID, img image, details *feed.Details, key *repeatable) error {
 	for range maxMoves {
 		blob, cookie, err := a.opt.Blobs.Reserve(ctx)
 		if err != nil {
@@ -61,7 +61,7 @@ func (a *API) ingest(ctx context.Context, photo, owner id.ID, img image, details
 		if err != nil {
 			return err
 		}
-		return a.opt.Feed.Stored(ctx, photo, feed.Master{Blob: blob, Cookie: cookie, Size: int64(len(img.data)), ContentType: img.info.ContentType,
+		return a.opt.Feed.Stored(key.tie(ctx), photo, feed.Master{Blob: blob, Cookie: cookie, Size: int64(len(img.data)), ContentType: img.info.ContentType,
 			Digest: img.digest, Width: img.info.Width, Height: img.info.Height}, details)
 	}
 	return &problem{kind: pBusy, detail: "the store kept moving", retryAfter: time.Second}

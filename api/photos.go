@@ -45,11 +45,11 @@ func (r *request) finalize() error {
 	if err != nil {
 		return err
 	}
-	ctx, err := r.idempotent(photo.String(), detailsPrint(d))
+	key, err := r.idempotent(photo.String(), detailsPrint(d))
 	if err != nil {
 		return err
 	}
-	v, err := r.a.opt.Feed.Finalize(ctx, r.viewer, photo, d)
+	v, err := r.a.opt.Feed.Finalize(key.tie(r.ctx), r.viewer, photo, d)
 	if err != nil {
 		return err
 	}

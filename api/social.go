@@ -83,11 +83,11 @@ func (r *request) addComment() error {
 	if err := f.done(); err != nil {
 		return err
 	}
-	ctx, err := r.idempotent(photo.String(), parent.String(), *text)
+	key, err := r.idempotent(photo.String(), parent.String(), *text)
 	if err != nil {
 		return err
 	}
-	c, err := r.a.opt.Feed.AddComment(ctx, r.viewer, photo, *text, parent)
+	c, err := r.a.opt.Feed.AddComment(key.tie(r.ctx), r.viewer, photo, *text, parent)
 	if err != nil {
 		return err
 	}

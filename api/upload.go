@@ -125,13 +125,13 @@ func (r *request) uploadURL() error {
 	if digest != nil {
 		g.digest = hex.EncodeToString(digest[:])
 	}
-	ctx, err := r.idempotent(strconv.FormatInt(size, 10), *contentType, g.digest)
+	key, err := r.idempotent(strconv.FormatInt(size, 10), *contentType, g.digest)
 	if err != nil {
 		return err
 	}
 	spec := feed.UploadSpec{Size: size, ContentType: *contentType, Digest: digest,
 		ExpiresAt: r.a.opt.Clock.Now().Add(r.a.opt.Limits.Uploads).Truncate(time.Second)}
-	photo, err := r.a.opt.Feed.BeginUpload(ctx, r.viewer, spec)
+	photo, err := r.a.opt.Feed.BeginUpload(key.tie(r.ctx), r.viewer, spec)
 	if err != nil {
 		return err
 	}
@@ -239,7 +239,7 @@ func (r *request) putUpload() error {
 	if _, err := r.unstored(r.ctx, g); err != nil { // another PUT may have been faster
 		return err
 	}
-	if err := r.a.ingest(r.ctx, g.photo, g.owner, img, nil); err != nil {
+	if err := r.a.ingest(r.ctx, g.photo, g.owner, img, nil, nil); err != nil {
 		return err
 	}
 	return r.json(201, storedBody{g.photo, g.size, digestName(img.digest)})
