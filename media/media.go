@@ -86,6 +86,13 @@ func (v Variant) Size(w, h int) (int, int) {
 	return scale(w, boxH, h), boxH
 }
 
+// Cover returns the smallest size, in proportion to w × h, that a square of side
+// fits into.
+func Cover(side, w, h int) (int, int) {
+	m := min(w, h)
+	return max(side, scale(w, side, m)), max(side, scale(h, side, m))
+}
+
 // scale returns n × num ÷ den, rounded, at least 1.
 func scale(n, num, den int) int {
 	return int(max(1, (int64(n)*int64(num)+int64(den)/2)/int64(den)))

@@ -232,10 +232,7 @@ func (p *planar) image() image.Image {
 
 // sample returns a picture of at most SampleSide a side.
 func (p *planar) sample() *image.RGBA {
-	w, h := p.w, p.h
-	if m := max(w, h); m > SampleSide {
-		w, h = scale(w, SampleSide, m), scale(h, SampleSide, m)
-	}
+	w, h := SampleSize(p.w, p.h)
 	q := p.resize(w, h, 0, 0, float64(p.w), float64(p.h))
 	out := image.NewRGBA(image.Rect(0, 0, w, h))
 	for y := range h {

@@ -50,6 +50,14 @@ type Rendered struct {
 // SampleSide is the longest side of Rendered.Sample, in pixels.
 const SampleSide = 32
 
+// SampleSize returns the pixels of Rendered.Sample for a picture of w × h.
+func SampleSize(w, h int) (int, int) {
+	if m := max(w, h); m > SampleSide {
+		return scale(w, SampleSide, m), scale(h, SampleSide, m)
+	}
+	return w, h
+}
+
 // Engine decodes pixels within a child process. It is called from one
 // goroutine. An error that wraps ErrMalformed, ErrUnsupported, ErrTruncated or
 // ErrTooManyPixels, or is Rejected, is the photo's fault; any other ends the
