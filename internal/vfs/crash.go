@@ -82,7 +82,7 @@ func (m *Mem) Kill() *Mem {
 		for name, n := range op.set {
 			set[name] = clone(n)
 		}
-		out.pending = append(out.pending, dirOp{dir: op.dir, set: set, rank: op.rank})
+		out.pending = append(out.pending, dirOp{dir: op.dir, set: set})
 	}
 	return out
 }

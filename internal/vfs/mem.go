@@ -36,9 +36,8 @@ type node struct {
 }
 
 type dirOp struct {
-	dir  string           // the directory whose sync makes it durable
-	set  map[string]*node // names to add, or with a nil node to remove
-	rank int              // keeps order readable in a debugger
+	dir string           // the directory whose sync makes it durable
+	set map[string]*node // names to add, or with a nil node to remove
 }
 
 type dataOp struct {
@@ -77,7 +76,7 @@ func (m *Mem) change(dir string, set map[string]*node) {
 			m.cur[name] = n
 		}
 	}
-	m.pending = append(m.pending, dirOp{dir: dir, set: set, rank: len(m.pending)})
+	m.pending = append(m.pending, dirOp{dir: dir, set: set})
 }
 
 // Create implements FS.

@@ -147,7 +147,8 @@ func (o osFile) control(op string, fn func(fd int) error) error {
 	}
 	var inner error
 	if err := rc.Control(func(fd uintptr) { inner = retryEINTR(func() error { return fn(int(fd)) }) }); err != nil {
-		return err
+		// Control refuses for one reason only, with an error of its own.
+		return &os.PathError{Op: op, Path: o.f.Name(), Err: os.ErrClosed}
 	}
 	if inner != nil {
 		return &os.PathError{Op: op, Path: o.f.Name(), Err: inner}
