@@ -57,7 +57,7 @@ func (v *Volume) recover(limit int64, poisoned bool) error {
 	}
 	if poisoned {
 		r.stop = errMarker
-	} else if err := v.file.Sync(); err != nil { // step 1
+	} else if err := errors.Join(v.file.Sync(), v.o.FS.SyncDir(v.dir)); err != nil { // step 1
 		r.stop = fmt.Errorf("sync at open: %w", err)
 	}
 	if err := r.survey(limit); err != nil { // step 2

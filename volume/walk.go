@@ -55,7 +55,7 @@ func (w *walker) window(off int64, n int) ([]byte, error) {
 
 func (w *walker) fill(off int64, n int) error {
 	if cap(w.buf) < n {
-		w.buf = make([]byte, max(n, windowLarge))
+		w.buf = make([]byte, n)
 	}
 	w.buf, w.off = w.buf[:n], off
 	return w.read(w.buf, off)
