@@ -43,3 +43,6 @@ func (e *PurgeGap) Error() string {
 
 // Unwrap makes a PurgeGap an ErrPurgeGap.
 func (e *PurgeGap) Unwrap() error { return ErrPurgeGap }
+
+// isDamage says that an error is about stored bytes.
+func isDamage(err error) bool { return errors.Is(err, ErrCorrupt) || errors.Is(err, ErrUnsupported) }

@@ -137,6 +137,7 @@ type Feed struct {
 	notify   func(Notice)
 	timeline *timeline.Store
 	leases   leases
+	snapshot func() (pebble.Reader, error) // Group.Snapshot
 }
 
 // Open returns the feed on a group that is open. Run must be called for the
@@ -155,6 +156,7 @@ func Open(o Options) (*Feed, error) {
 		group: o.Group, machine: o.Machine, mint: o.Mint, clock: o.Clock,
 		policy: o.Policy.withDefaults(), notify: o.Notify,
 	}
+	f.snapshot = func() (pebble.Reader, error) { return f.group.Snapshot() }
 	to := o.Timeline
 	to.Dir, to.Source, to.Clock = o.TimelineDir, source{f}, o.Clock
 	var err error
@@ -236,17 +238,14 @@ func (f *Feed) newID(ctx context.Context) (id.ID, error) {
 }
 
 // view is a consistent view for one call.
-type view struct {
-	store
-	snap *raftgroup.Snapshot
-}
+type view struct{ store }
 
 // read calls do with a consistent view.
 func (f *Feed) read(ctx context.Context, do func(v *view) error) (err error) {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	snap, err := f.group.Snapshot()
+	snap, err := f.snapshot()
 	if err != nil {
 		return unavailable(err)
 	}
@@ -255,7 +254,7 @@ func (f *Feed) read(ctx context.Context, do func(v *view) error) (err error) {
 			err = unavailable(cerr)
 		}
 	}()
-	return do(&view{store{snap}, snap})
+	return do(&view{store{snap}})
 }
 
 // leases are the effects that handlers of this process are working on.

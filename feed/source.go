@@ -16,11 +16,11 @@ var _ timeline.Source = source{}
 // Snapshot implements timeline.Source. When the group has stopped every method
 // of the snapshot fails.
 func (s source) Snapshot() timeline.Snapshot {
-	snap, err := s.f.group.Snapshot()
+	snap, err := s.f.snapshot()
 	if err != nil {
 		return brokenSnapshot{unavailable(err)}
 	}
-	return sourceSnapshot{view{store{snap}, snap}}
+	return sourceSnapshot{view{store{snap}}}
 }
 
 var errGone = errors.New("feed: the waiter gave up")
@@ -49,7 +49,7 @@ func (s source) Wait(done <-chan struct{}, seq uint64) error {
 type sourceSnapshot struct{ view }
 
 // Close implements timeline.Snapshot.
-func (s sourceSnapshot) Close() error { return s.snap.Close() }
+func (s sourceSnapshot) Close() error { return s.r.Close() }
 
 // LastSeq implements timeline.Snapshot.
 func (s sourceSnapshot) LastSeq() (uint64, error) { return s.meta(metaEvent) }

@@ -90,7 +90,7 @@ func (s *Store) mark() error {
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	if err := fsys.MkdirAll(dir, 0o700); err != nil {
+	if err := makeDir(fsys, dir); err != nil {
 		return err
 	}
 	names, err := fsys.List(dir)
@@ -108,6 +108,23 @@ func (s *Store) mark() error {
 		return err
 	}
 	return syncDir(fsys, dir)
+}
+
+// makeDir makes dir and what is missing above it, all of it durable.
+func makeDir(fsys vfs.FS, dir string) error {
+	if _, err := fsys.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	parent := fsys.PathDir(dir)
+	if parent != dir && parent != "." {
+		if err := makeDir(fsys, parent); err != nil {
+			return err
+		}
+	}
+	if err := fsys.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	return syncDir(fsys, parent)
 }
 
 func syncDir(fsys vfs.FS, dir string) error {
@@ -130,7 +147,7 @@ func (s *Store) openInstance() error {
 		return err
 	}
 	if !ok { // new, or lost before its first flush, in which case it is empty
-		return db.Set(key1(keyFormat), encodeU64(formatVersion), nil)
+		return db.Set(key1(keyFormat), encodeU64(formatVersion), pebble.NoSync)
 	}
 	if format != formatVersion {
 		return fmt.Errorf("%w: %d", errFormat, format)
