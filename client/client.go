@@ -181,7 +181,7 @@ type call struct {
 	query  url.Values
 	header http.Header
 	// body gives the body of one attempt; nil: none. size is its length in
-	// bytes, -1 when unknown.
+	// bytes.
 	body func() io.Reader
 	size int64
 	mime string

@@ -8,6 +8,7 @@ import (
 	"mime"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -22,8 +23,16 @@ type Problem struct {
 	Title    string
 	Detail   string
 	Instance string
+	Faults   []Fault // when the request holds wrong values: every one of them
 	// RetryAfter is how long the server asks to wait; 0 when it did not say.
 	RetryAfter time.Duration
+}
+
+// Fault points at one wrong value of a request.
+type Fault struct {
+	Pointer   string `json:"pointer,omitempty"`   // into the JSON body (RFC 6901)
+	Parameter string `json:"parameter,omitempty"` // of the query, a header or a form
+	Detail    string `json:"detail"`
 }
 
 // Error is one line: the status, then the clearest text there is.
@@ -34,6 +43,16 @@ func (p *Problem) Error() string {
 	}
 	if text == "" {
 		text = http.StatusText(p.Status)
+	}
+	for i, f := range p.Faults {
+		sep := "; "
+		if i == 0 {
+			sep = " ("
+		}
+		text += sep + strings.TrimSpace(strings.TrimPrefix(f.Pointer, "/")+f.Parameter+" "+f.Detail)
+	}
+	if len(p.Faults) > 0 {
+		text += ")"
 	}
 	if p.Type == "" || p.Type == "about:blank" {
 		return fmt.Sprintf("hayloft: %d: %s", p.Status, text)
@@ -74,13 +93,14 @@ func problemOf(r *http.Response) *Problem {
 		return p
 	}
 	var w struct {
-		Type     string `json:"type"`
-		Title    string `json:"title"`
-		Detail   string `json:"detail"`
-		Instance string `json:"instance"`
+		Type     string  `json:"type"`
+		Title    string  `json:"title"`
+		Detail   string  `json:"detail"`
+		Instance string  `json:"instance"`
+		Faults   []Fault `json:"errors"`
 	}
 	if json.Unmarshal(body, &w) == nil { // otherwise the status has to speak for itself
-		p.Type, p.Title, p.Detail, p.Instance = w.Type, w.Title, w.Detail, w.Instance
+		p.Type, p.Title, p.Detail, p.Instance, p.Faults = w.Type, w.Title, w.Detail, w.Instance, w.Faults
 	}
 	return p
 }

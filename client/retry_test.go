@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -25,6 +26,9 @@ func TestProblem(t *testing.T) {
 			"hayloft: 409 https://h/problems/handle-taken: ada is taken"},
 		{answer{status: 404, header: problemHeader, body: `{"type":"about:blank","title":"Not Found"}`},
 			Problem{Status: 404, Type: "about:blank", Title: "Not Found"}, "hayloft: 404: Not Found"},
+		{answer{status: 422, header: problemHeader, body: `{"type":"/problems/invalid","title":"Some values are not allowed","errors":[{"pointer":"/handle","detail":"is reserved"},{"parameter":"limit","detail":"is below 1"}]}`},
+			Problem{Status: 422, Type: "/problems/invalid", Title: "Some values are not allowed", Faults: []Fault{{Pointer: "/handle", Detail: "is reserved"}, {Parameter: "limit", Detail: "is below 1"}}},
+			"hayloft: 422 /problems/invalid: Some values are not allowed (handle is reserved; limit is below 1)"},
 		{answer{status: 502, header: map[string]string{"Content-Type": "text/html"}, body: "<h1>bad</h1>"},
 			Problem{Status: 502}, "hayloft: 502: Bad Gateway"},
 		{answer{status: 400, header: problemHeader, body: `{"type":`}, Problem{Status: 400}, "hayloft: 400: Bad Request"},
@@ -39,7 +43,7 @@ func TestProblem(t *testing.T) {
 		c, _ := f.dial(t, Options{Retries: -1})
 		_, err := c.Me(t.Context())
 		var p *Problem
-		if !errors.As(err, &p) || *p != tc.want || err.Error() != tc.text {
+		if !errors.As(err, &p) || !reflect.DeepEqual(*p, tc.want) || err.Error() != tc.text {
 			t.Errorf("got %+v %q\nwant %+v %q", p, err, tc.want, tc.text)
 		}
 	}

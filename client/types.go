@@ -108,6 +108,7 @@ type Media struct {
 	Width       int                  `json:"width"`       // pixels, orientation applied
 	Height      int                  `json:"height"`      // pixels, orientation applied
 	Placeholder string               `json:"placeholder"` // BlurHash
+	Colour      string               `json:"colour"`      // dominant, "#rrggbb"
 	URLs        map[string]Rendition `json:"urls"`        // by variant name
 }
 

@@ -3,6 +3,7 @@ package client
 import (
 	"bytes"
 	"context"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -19,10 +20,14 @@ import (
 type UploadRequest struct {
 	FileSize    int64  `json:"file_size"` // bytes, exact
 	ContentType string `json:"content_type"`
-	// Digest, when set, is the SHA-256 of the file in lower-case hexadecimal;
-	// the server refuses other bytes.
+	// Digest, when set, is the file's SHA-256 (see Digest); the server refuses
+	// other bytes.
 	Digest string `json:"digest,omitempty"`
 }
+
+// Digest writes a file's SHA-256 as the API does: "sha256:" and lower-case
+// hexadecimal digits.
+func Digest(sum [32]byte) string { return "sha256:" + hex.EncodeToString(sum[:]) }
 
 // Upload is a reserved photo and where its bytes go.
 type Upload struct {
@@ -35,7 +40,7 @@ type Upload struct {
 type Stored struct {
 	PhotoID string `json:"photo_id"`
 	Size    int64  `json:"size"`   // bytes
-	Digest  string `json:"digest"` // SHA-256, hexadecimal; empty when the answer was lost and the repetition found the bytes stored
+	Digest  string `json:"digest"` // as Digest writes it; empty when the answer was lost and the repetition found the bytes stored
 }
 
 // Posted is the answer to a multipart upload.
@@ -50,9 +55,8 @@ type File struct {
 	// At gives the bytes from offset 0. It lets a call be repeated.
 	At io.ReaderAt
 	// Reader gives the bytes once: such a call is not repeated.
-	Reader io.Reader
-	// Size is the exact length in bytes; -1 when unknown (Reader only).
-	Size        int64
+	Reader      io.Reader
+	Size        int64 // bytes, exact: the server takes nothing of unknown length
 	ContentType string
 	// Name is the file's name, used by PostPhoto only; its folder is not sent.
 	Name string
@@ -63,8 +67,8 @@ func (f File) body() (open func() io.Reader, repeatable bool, err error) {
 	switch {
 	case (f.At == nil) == (f.Reader == nil):
 		return nil, false, errors.New("client: file needs exactly one of At and Reader")
-	case f.At != nil && f.Size < 0:
-		return nil, false, errors.New("client: file with At needs its size")
+	case f.Size < 0:
+		return nil, false, errors.New("client: file with a negative size")
 	case f.At != nil:
 		return func() io.Reader { return io.NewSectionReader(f.At, 0, f.Size) }, true, nil
 	}
@@ -90,9 +94,6 @@ func (c *Client) PutUpload(ctx context.Context, u Upload, f File) (Stored, error
 	open, again, err := f.body()
 	if err != nil {
 		return Stored{}, err
-	}
-	if f.Size < 0 {
-		return Stored{}, errors.New("client: an upload URL binds the size: it must be known")
 	}
 	var attempts int
 	k := call{method: http.MethodPut, url: u.URL, size: f.Size, mime: f.ContentType, fresh: again, repeatable: again}
@@ -140,13 +141,11 @@ func (c *Client) PostPhoto(ctx context.Context, f File, d Details, wait time.Dur
 	if err != nil {
 		return Posted{}, err
 	}
-	k := call{method: http.MethodPost, path: "/photos", size: -1, mime: "multipart/form-data; boundary=" + boundary, fresh: again}
+	k := call{method: http.MethodPost, path: "/photos", mime: "multipart/form-data; boundary=" + boundary, fresh: again}
 	k.body = func() io.Reader {
 		return io.MultiReader(bytes.NewReader(head), open(), bytes.NewReader(tail))
 	}
-	if f.Size >= 0 {
-		k.size = int64(len(head)) + f.Size + int64(len(tail))
-	}
+	k.size = int64(len(head)) + f.Size + int64(len(tail))
 	k.onceBy(idempotencyKey)
 	k.repeatable = k.repeatable && again
 	k.prefer(wait)

@@ -5,7 +5,7 @@ const base = '/api/v1';
 
 export class Problem extends Error {
   constructor(status, body, retryAfter) {
-    super(body.detail || body.title || `The server answered ${status}.`);
+    super(spell(body.errors) || body.detail || body.title || `The server answered ${status}.`);
     this.status = status;
     this.type = body.type || '';
     this.title = body.title || '';
@@ -15,6 +15,16 @@ export class Problem extends Error {
   is(name) {
     return this.type === name || this.type.split(/[/:#]/).pop() === name;
   }
+}
+
+// spell puts the faults of a request into words: "Handle is reserved."
+function spell(errors) {
+  if (!Array.isArray(errors)) return '';
+  return errors.map((e) => {
+    const name = (e.pointer || e.parameter || '').replace(/^\//, '').replace(/[/_]/g, ' ');
+    const text = `${name} ${e.detail}`.trim();
+    return `${text.charAt(0).toUpperCase()}${text.slice(1)}.`;
+  }).join(' ');
 }
 
 // The largest Hayloft-Index seen, so that the page reads its own writes from
@@ -85,9 +95,18 @@ export const api = {
   remove: (id) => call('DELETE', `/photos/${seg(id)}`),
   restore: (id) => call('POST', `/photos/${seg(id)}/restore`),
   deleted: () => list('/photos/deleted'),
-  uploadURL: (file, type) => call('POST', '/photos/upload-url', { body: { file_size: file.size, content_type: type } }),
-  finalize: (details) => call('POST', '/photos', { body: details }),
+  uploadURL: async (file, type) => call('POST', '/photos/upload-url', { body: { file_size: file.size, content_type: type, digest: await digest(file) } }),
+  finalize: (details) => call('POST', '/photos', { body: details, headers: { Prefer: 'wait=10' } }),
 };
+
+// digest lets the server check that what arrives is what the browser read.
+// Where the page came over plain HTTP browsers offer no hash; the TCP checksum
+// has to do then.
+async function digest(file) {
+  if (!globalThis.crypto?.subtle) return undefined;
+  const sum = new Uint8Array(await crypto.subtle.digest('SHA-256', await file.arrayBuffer()));
+  return `sha256:${Array.from(sum, (b) => b.toString(16).padStart(2, '0')).join('')}`;
+}
 
 // put sends a file to its upload URL. XMLHttpRequest, because fetch tells
 // nothing of how far a body has come. The URL is taken relative to the page:

@@ -89,9 +89,9 @@ export function avatar(user, size = '') {
     box.append(h('img', { src: url, alt: '', width: 40, height: 40 }));
     return box;
   }
-  let hue = 0;
-  for (const c of user.handle || '') hue = (hue * 31 + c.codePointAt(0)) % 360;
-  box.style.setProperty('--hue', hue);
+  let sum = 7;
+  for (const c of user.handle || '') sum = (Math.imul(sum, 31) + c.codePointAt(0)) >>> 0;
+  box.style.setProperty('--hue', Math.round((sum * 137.508) % 360));
   box.append((user.handle || '?').replace(/^_+/, '').charAt(0) || '_');
   return box;
 }

@@ -21,7 +21,7 @@ export function pager(el, fetchPage, row, { signal, empty, first, manual } = {})
     try {
       const page = await fetchPage(cursor, signal);
       el.append(...page.items.map(row));
-      rows += page.items.length;
+      rows += page.items.length; // none is no end: a page may be short
       const started = cursor === '';
       cursor = page.next_cursor || '';
       done = !cursor;

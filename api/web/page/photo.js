@@ -44,6 +44,7 @@ export function image(p, { sizes, ratio, eager, placeholder } = {}) {
   const best = list[list.length - 1];
   const shape = ratio || (m.width && m.height ? m.width / m.height : 1);
   box.style.setProperty('--ratio', shape);
+  if (/^#[0-9a-f]{6}$/i.test(m.colour)) box.style.backgroundColor = m.colour;
   const canvas = h('canvas', { 'aria-hidden': 'true' });
   if (paint(canvas, m.placeholder)) box.append(canvas);
   if (!best) {

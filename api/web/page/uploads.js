@@ -9,7 +9,7 @@ const storeKey = 'hayloft.pending';
 const items = new Map(); // key → upload
 
 // all returns the uploads, newest first: {key, state: sending | preparing |
-// failed, progress, preview, caption, photo, error}.
+// failed, progress, preview, caption, photoID, error}.
 export const all = () => [...items.values()].reverse();
 
 function change(u, fields) {
@@ -39,41 +39,64 @@ export async function start(file, type, details, preview) {
   emit('upload', u);
   try {
     const to = await api.uploadURL(file, type);
-    await put(to.upload_url, file, type, (p) => change(u, { progress: p }));
-    const photo = await api.finalize({ photo_id: to.photo_id, ...details });
-    change(u, { state: 'preparing', progress: 1, photoID: to.photo_id, photo });
+    await persist(() => put(to.upload_url, file, type, (p) => change(u, { progress: p })), 'upload-already-stored');
+    change(u, { state: 'preparing', progress: 1, photoID: to.photo_id });
     remember();
+    // Held by the server for a while: most photos are ready when it answers.
+    const photo = await persist(() => api.finalize({ photo_id: to.photo_id, ...details }));
+    if (!settled(u, photo)) settle(u);
   } catch (e) {
     dismiss(u);
     throw e;
   }
-  settle(u);
+}
+
+const pause = (ms) => new Promise((done) => { setTimeout(done, ms); });
+
+// persist repeats a call that may be made twice when the connection or the
+// server fails it for the moment. done names the problem by which a repetition
+// learns that the first call had arrived.
+async function persist(work, done) {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return await work();
+    } catch (e) {
+      if (attempt > 1 && done && e.is?.(done)) return undefined;
+      const passing = [0, 429, 502, 503, 504].includes(e.status);
+      if (!passing || attempt === 5 || e.retryAfter > 30) throw e;
+      await pause(Math.max(e.retryAfter * 1000, 400 * 2 ** attempt));
+    }
+  }
+}
+
+// settled takes the photo as the server sees it and reports whether that is
+// its last word.
+function settled(u, p) {
+  if (p.status === 'ready') {
+    emit('ready', p);
+    dismiss(u);
+  } else if (p.status === 'failed') {
+    change(u, { state: 'failed', error: p.failure?.title || 'This photo could not be prepared.' });
+    remember();
+  } else if (p.status !== 'pending') {
+    dismiss(u);
+  }
+  return p.status !== 'pending';
 }
 
 // settle waits until a photo is ready. The server holds each call for a while;
 // the pause between calls grows should it answer at once.
 async function settle(u) {
-  for (let pause = 150; items.get(u.key) === u; pause = Math.min(pause * 1.6, 4000)) {
+  for (let wait = 150; items.get(u.key) === u; wait = Math.min(wait * 1.6, 4000)) {
     try {
-      const p = await api.photo(u.photoID, undefined, 10);
-      if (p.status === 'ready') {
-        emit('ready', p);
-        dismiss(u);
-        return;
-      }
-      if (p.status === 'failed') {
-        change(u, { state: 'failed', photo: p, error: p.failure?.title || 'This photo could not be prepared.' });
-        remember();
-        return;
-      }
-      change(u, { photo: p });
+      if (settled(u, await api.photo(u.photoID, undefined, 10))) return;
     } catch (e) {
       if (e.status === 404 || e.status === 401) {
         dismiss(u);
         return;
       }
     }
-    await new Promise((done) => { setTimeout(done, pause); });
+    await pause(wait);
   }
 }
 

@@ -1,7 +1,7 @@
 // Sign up and sign in.
 
 import { api } from '../api.js';
-import { busy, h } from '../dom.js';
+import { busy, empty, h } from '../dom.js';
 import { enter } from '../state.js';
 
 let id = 0;
@@ -48,7 +48,11 @@ const handleProps = {
 };
 const bare = (handle) => handle.trim().replace(/^@/, '');
 
-export function signUp() {
+export async function signUp() {
+  const instance = await api.instance().catch(() => null); // without it the server refuses in its own words
+  if (instance?.signup && instance.signup !== 'open') {
+    return { title: 'Sign up', node: empty('lock', 'Sign-up is closed', 'The operator of this server makes the accounts.', h('a', { class: 'button', href: '#/signin' }, 'Sign in')) };
+  }
   return page({
     title: 'Create your account', testid: 'signup', action: 'Create account',
     lead: 'Photos from the people you follow, newest first, and nothing in between.',

@@ -5,9 +5,12 @@ import { busy, count, fill, h, icon } from '../dom.js';
 import { start } from '../uploads.js';
 
 const types = { jpg: 'image/jpeg', jpeg: 'image/jpeg', png: 'image/png', webp: 'image/webp', gif: 'image/gif', avif: 'image/avif', heic: 'image/heic', heif: 'image/heif' };
+const names = { 'image/webp': 'WebP' };
 const maxCaption = 2200;
+const touch = matchMedia('(pointer: coarse)'); // nothing to drop with
 let dropped = null; // a file dropped while another view was open
 let maxBytes = 32 << 20; // until the server has said
+let formats = 'JPEG, PNG, WebP, GIF';
 
 // typeOf: browsers leave the type of some formats empty, HEIC among them.
 function typeOf(file) {
@@ -31,6 +34,7 @@ async function learnLimits() {
   try {
     const i = await api.instance();
     maxBytes = i.limits?.photo_bytes || maxBytes;
+    if (i.formats?.length) formats = i.formats.map((t) => names[t] || t.replace('image/', '').toUpperCase()).join(', ');
   } catch { /* the server checks all the same */ }
 }
 
@@ -39,9 +43,9 @@ function chooser(chosen) {
   const input = h('input', { type: 'file', id: 'file', class: 'unseen', accept: 'image/*', testid: 'file', onchange: () => input.files[0] && chosen(input.files[0]) });
   const area = h('label', { class: 'drop', for: 'file', testid: 'drop' },
     h('span', { class: 'empty-art' }, icon('photo')),
-    h('strong', null, 'Drop a photo here'),
-    h('span', { class: 'quiet' }, 'or choose one from this device'),
-    h('span', { class: 'quiet small-text' }, `JPEG, PNG, WebP, GIF, up to ${Math.round(maxBytes / (1 << 20))} MiB`));
+    h('strong', null, touch.matches ? 'Choose a photo' : 'Drop a photo here'),
+    !touch.matches && h('span', { class: 'quiet' }, 'or choose one from this device'),
+    h('span', { class: 'quiet small-text' }, `${formats}, up to ${Math.round(maxBytes / (1 << 20))} MiB`));
   for (const name of ['dragenter', 'dragover']) area.addEventListener(name, () => area.classList.add('over'));
   for (const name of ['dragleave', 'drop']) area.addEventListener(name, () => area.classList.remove('over'));
   area.addEventListener('drop', (e) => e.dataTransfer.files[0] && chosen(e.dataTransfer.files[0]));
