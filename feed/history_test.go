@@ -1,0 +1,669 @@
+package feed
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"hayloft/internal/id"
+)
+
+var (
+	seedFlag  = flag.Uint64("feed.seed", 0, "seed of one history to repeat")
+	countFlag = flag.Int("feed.histories", 12, "random histories to run")
+	stepsFlag = flag.Int("feed.steps", 220, "steps in a history")
+)
+
+// Random users do random things to the feed and to the model; answers, pages,
+// counters and verdicts must agree, through crashes, absences of the fan-out
+// and clocks that jump ahead.
+func TestRandomHistories(t *testing.T) {
+	seeds := []uint64{*seedFlag}
+	if *seedFlag == 0 {
+		seeds = nil
+		for range *countFlag {
+			seeds = append(seeds, rand.Uint64())
+		}
+	}
+	for _, seed := range seeds {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			t.Parallel()
+			defer func() {
+				if t.Failed() {
+					t.Logf("repeat: go test ./feed -run TestRandomHistories -feed.steps %d -feed.seed %d", *stepsFlag, seed)
+				}
+			}()
+			newHistory(t, seed).play(*stepsFlag)
+		})
+	}
+}
+
+type history struct {
+	*house
+	t      *testing.T
+	rng    *rand.Rand
+	m      *model
+	lines  *vfs.MemFS // of the timelines
+	runs   func()     // ends the fan-out; nil: it does not run
+	minted map[id.ID]bool
+	log    []string
+}
+
+func newHistory(t *testing.T, seed uint64) *history {
+	rng := rand.New(rand.NewPCG(seed, 0))
+	h := &history{t: t, rng: rng, minted: map[id.ID]bool{}, lines: vfs.NewCrashableMem()}
+	policy := Policy{
+		CelebrityThreshold: uint64(1 + rng.IntN(6)), DeleteGrace: 48 * time.Hour, IntentLife: time.Hour,
+		UploadSlack: time.Hour, StoredLife: 24 * time.Hour,
+	}
+	windowCap := 1 + rng.IntN(12)
+	h.m = newModel(policy)
+	h.house = newHouse(t, func(o *Options) {
+		o.Policy = policy
+		o.Timeline.FS = h.lines
+		o.Timeline.Cap = windowCap
+		o.Timeline.MaxFollowees = 2 + int(seed%6)
+		o.TimelineDir = "timelines"
+		o.Mint = func(context.Context) (id.ID, error) { return h.scattered(), nil }
+	})
+	t.Cleanup(h.haltFanout)
+	return h
+}
+
+// scattered mints ids of several slots whose clocks differ: unique, in no order.
+func (h *history) scattered() id.ID {
+	for {
+		now := h.clock.Now().Add(time.Duration(h.rng.IntN(4000)-2000) * time.Millisecond)
+		v := id.Make(id.MillisOf(now), id.Slot(h.rng.IntN(4)), uint16(h.rng.IntN(100)))
+		if !h.minted[v] {
+			h.minted[v] = true
+			return v
+		}
+	}
+}
+
+func (h *history) play(steps int) {
+	for range 3 {
+		h.addUser()
+	}
+	for i := range steps {
+		h.step()
+		if i%20 == 19 {
+			h.compare()
+		}
+		if h.t.Failed() {
+			h.t.Logf("last steps:\n%v", h.log[max(0, len(h.log)-30):])
+			return
+		}
+	}
+	h.end()
+}
+
+func (h *history) step() {
+	type action struct {
+		weight int
+		do     func()
+	}
+	actions := []action{
+		{2, h.addUser}, {14, h.follow}, {6, h.unfollow}, {4, h.answerRequest}, {2, h.block}, {2, h.unblock}, {2, h.mute},
+		{2, h.setPrivate}, {6, h.begin}, {6, h.intend}, {7, h.stored}, {5, h.finalize}, {22, h.post}, {8, h.settle},
+		{4, h.update}, {8, h.remove}, {5, h.restore}, {8, h.like}, {4, h.unlike}, {8, h.addComment}, {4, h.removeComment},
+		{4, h.advance}, {3, h.crash}, {4, h.toggleFanout},
+	}
+	total := 0
+	for _, a := range actions {
+		total += a.weight
+	}
+	n := h.rng.IntN(total)
+	for _, a := range actions {
+		if n -= a.weight; n < 0 {
+			a.do()
+			return
+		}
+	}
+}
+
+// expect compares an answer with the model's: nil, or one of several errors.
+func (h *history) expect(what string, err error, want ...error) {
+	h.log = append(h.log, fmt.Sprintf("%s: %v\n", what, err))
+	if len(want) == 0 && err == nil {
+		return
+	}
+	for _, w := range want {
+		if errors.Is(err, w) || w == nil && err == nil {
+			return
+		}
+	}
+	h.t.Errorf("%s: got %v, want %v", what, err, want)
+}
+
+func (h *history) someUser() id.ID { return pick(h.rng, h.m.users) }
+
+func (h *history) somePhoto(want func(*modelPhoto) bool) *modelPhoto {
+	var list []id.ID
+	for _, photo := range h.m.order {
+		if p := h.m.photos[photo]; p != nil && (want == nil || want(p)) {
+			list = append(list, photo)
+		}
+	}
+	return h.m.photos[pick(h.rng, list)]
+}
+
+func (h *history) addUser() {
+	if len(h.m.users) >= 7 {
+		return
+	}
+	handle := fmt.Sprintf("user%d", len(h.m.users))
+	h.m.users = append(h.m.users, h.user(handle))
+	_, _, err := h.feed.CreateAccount(context.Background(), NewAccount{
+		Handle: handle, PasswordHash: "x", Session: NewSession{TokenHash: [32]byte{9}, ExpiresAt: h.clock.Now().Add(time.Hour)},
+	})
+	h.expect("taken handle", err, ErrHandleTaken)
+}
+
+func (h *history) follow() {
+	r, a := h.someUser(), h.someUser()
+	err := h.feed.Follow(context.Background(), r, a)
+	what := fmt.Sprintf("%v follows %v", r, a)
+	e := [2]id.ID{r, a}
+	switch {
+	case r == a:
+		h.expect(what, err, ErrInvalid)
+	case h.m.blocked(r, a):
+		h.expect(what, err, ErrNotFound)
+	default:
+		h.expect(what, err)
+		if h.m.private[a] && !h.m.follows[e] {
+			h.m.requests[e] = true
+		} else if !h.m.follows[e] {
+			delete(h.m.requests, e)
+			h.m.setFollow(r, a, true)
+		}
+	}
+}
+
+func (h *history) unfollow() {
+	r, a := h.someUser(), h.someUser()
+	if r == a {
+		return
+	}
+	h.expect(fmt.Sprintf("%v unfollows %v", r, a), h.feed.Unfollow(context.Background(), r, a))
+	delete(h.m.requests, [2]id.ID{r, a})
+	h.m.setFollow(r, a, false)
+}
+
+func (h *history) answerRequest() {
+	r, a := h.someUser(), h.someUser()
+	e := [2]id.ID{r, a}
+	accept := h.rng.IntN(3) > 0
+	var err error
+	if accept {
+		err = h.feed.ApproveFollow(context.Background(), a, r)
+	} else {
+		err = h.feed.DeclineFollow(context.Background(), a, r)
+	}
+	what := fmt.Sprintf("%v answers %v: %v", a, r, accept)
+	if !h.m.requests[e] {
+		h.expect(what, err, ErrNotFound, ErrInvalid)
+		return
+	}
+	h.expect(what, err)
+	delete(h.m.requests, e)
+	if accept {
+		h.m.setFollow(r, a, true)
+	}
+}
+
+func (h *history) block() {
+	a, b := h.someUser(), h.someUser()
+	if a == b {
+		return
+	}
+	h.expect(fmt.Sprintf("%v blocks %v", a, b), h.feed.Block(context.Background(), a, b))
+	h.m.blocks[[2]id.ID{a, b}] = true
+	for _, e := range [][2]id.ID{{a, b}, {b, a}} {
+		delete(h.m.requests, e)
+		h.m.setFollow(e[0], e[1], false)
+	}
+}
+
+func (h *history) unblock() {
+	a, b := h.someUser(), h.someUser()
+	h.expect(fmt.Sprintf("%v unblocks %v", a, b), h.feed.Unblock(context.Background(), a, b))
+	delete(h.m.blocks, [2]id.ID{a, b})
+}
+
+func (h *history) mute() {
+	a, b := h.someUser(), h.someUser()
+	if a == b {
+		return
+	}
+	e := [2]id.ID{a, b}
+	if h.rng.IntN(2) == 0 {
+		h.expect(fmt.Sprintf("%v mutes %v", a, b), h.feed.Mute(context.Background(), a, b))
+		h.m.mutes[e] = true
+	} else {
+		h.expect(fmt.Sprintf("%v unmutes %v", a, b), h.feed.Unmute(context.Background(), a, b))
+		delete(h.m.mutes, e)
+	}
+}
+
+func (h *history) setPrivate() {
+	u := h.someUser()
+	private := h.rng.IntN(2) == 0
+	_, err := h.feed.SetPrivate(context.Background(), u, private)
+	h.expect(fmt.Sprintf("%v private: %v", u, private), err)
+	h.m.private[u] = private
+}
+
+func (h *history) begin() {
+	owner := h.someUser()
+	expires := h.clock.Now().Add(15 * time.Minute)
+	photo, err := h.feed.BeginUpload(context.Background(), owner, UploadSpec{Size: 1000, ContentType: "image/png", ExpiresAt: expires})
+	h.expect(fmt.Sprintf("%v begins %v", owner, photo), err)
+	h.m.photos[photo] = &modelPhoto{id: photo, owner: owner, status: Reserved, due: expires.Add(h.m.slack), likes: map[id.ID]bool{}}
+	h.m.order = append(h.m.order, photo)
+}
+
+// reservedErr is what an ended upload is answered with, swept or not.
+var reservedErr = []error{ErrExpired, ErrNotFound}
+
+func (h *history) intend() {
+	p := h.somePhoto(func(p *modelPhoto) bool { return p.status != Pending })
+	if p == nil {
+		return
+	}
+	h.intendFor(p)
+}
+
+// intendFor returns the blob, 0 when refused.
+func (h *history) intendFor(p *modelPhoto) id.ID {
+	blob := h.scattered()
+	now := h.clock.Now()
+	err := h.feed.Intend(context.Background(), p.id, blob)
+	what := fmt.Sprintf("intend %v for %v", blob, p.id)
+	switch {
+	case p.status == Reserved && p.due.Before(now):
+		h.expect(what, err, reservedErr...)
+		return 0
+	case p.status == Deleted:
+		h.expect(what, err, ErrNotFound)
+		return 0
+	case p.status == Stored:
+		h.expect(what, err, ErrStored)
+		return 0
+	case p.status == Ready || p.status == Failed:
+		h.expect(what, err, ErrConflict)
+		return 0
+	}
+	h.expect(what, err)
+	due := now.Add(h.m.intentLife)
+	h.m.intents[blob] = intent{p.id, due}
+	h.m.blobs[blob] = true
+	if p.status == Reserved && due.After(p.due) {
+		p.due = due
+	}
+	return blob
+}
+
+func (h *history) stored() {
+	p := h.somePhoto(nil)
+	if p == nil {
+		return
+	}
+	var blob id.ID
+	for _, b := range sorted(h.m.blobs) { // one of its own intents if there is one
+		if i, ok := h.m.intents[b]; ok && i.photo == p.id {
+			blob = b
+		}
+	}
+	if blob == 0 || h.rng.IntN(10) == 0 {
+		blob = h.scattered() // never intended
+	}
+	var d *Details
+	if h.rng.IntN(2) == 0 {
+		d = &Details{Visibility: Visibility(h.rng.IntN(3)), Caption: "c"}
+	}
+	h.storedWith(p, blob, d)
+}
+
+func (h *history) storedWith(p *modelPhoto, blob id.ID, d *Details) {
+	now := h.clock.Now()
+	err := h.feed.Stored(context.Background(), p.id, master(blob), d)
+	what := fmt.Sprintf("stored %v for %v (%d)", blob, p.id, p.status)
+	i, intended := h.m.intents[blob]
+	switch {
+	case p.status == Deleted || p.status != Reserved && p.master != 0:
+		h.expect(what, err, ErrStored)
+	case !intended || i.photo != p.id || !i.due.After(now):
+		h.expect(what, err, ErrExpired)
+	default:
+		h.expect(what, err)
+		delete(h.m.intents, blob)
+		p.master, p.status, p.due = blob, Stored, now.Add(h.m.storedLife)
+		if d != nil {
+			p.status, p.vis, p.due = Pending, d.Visibility, time.Time{}
+		}
+	}
+}
+
+func (h *history) finalize() {
+	p := h.somePhoto(func(p *modelPhoto) bool { return p.status < Ready })
+	if p == nil {
+		return
+	}
+	owner := p.owner
+	if h.rng.IntN(5) == 0 {
+		owner = h.someUser()
+	}
+	vis := Visibility(h.rng.IntN(3))
+	_, err := h.feed.Finalize(context.Background(), owner, p.id, Details{Visibility: vis})
+	what := fmt.Sprintf("%v finalizes %v", owner, p.id)
+	ended := !p.due.IsZero() && !p.due.After(h.clock.Now())
+	switch {
+	case owner != p.owner:
+		h.expect(what, err, ErrNotFound)
+	case ended && p.status == Reserved:
+		h.expect(what, err, ErrNotFound, ErrBytesMissing)
+	case p.status == Reserved:
+		h.expect(what, err, ErrBytesMissing)
+	case p.status == Stored:
+		h.expect(what, err)
+		p.status, p.vis, p.due = Pending, vis, time.Time{}
+	default:
+		h.expect(what, err)
+	}
+}
+
+// post is the whole way of an upload.
+func (h *history) post() {
+	h.begin()
+	p := h.m.photos[h.m.order[len(h.m.order)-1]]
+	blob := h.intendFor(p)
+	vis := Public
+	if h.rng.IntN(3) == 0 {
+		vis = Visibility(h.rng.IntN(3))
+	}
+	h.storedWith(p, blob, &Details{Visibility: vis, Title: "a title"})
+	if h.rng.IntN(8) > 0 {
+		h.settlePhoto(p)
+	}
+}
+
+func (h *history) settle() {
+	if p := h.somePhoto(func(p *modelPhoto) bool { return p.status >= Pending }); p != nil {
+		h.settlePhoto(p)
+	}
+}
+
+func (h *history) settlePhoto(p *modelPhoto) {
+	if h.rng.IntN(12) == 0 {
+		err := h.feed.MarkFailed(context.Background(), p.id, Failure{"broken", "no"})
+		h.settled("fail", p, err, Failed)
+		return
+	}
+	blob := h.scattered()
+	if p.status == Pending {
+		blob = h.intendFor(p)
+	}
+	if p.status == Pending && h.rng.IntN(15) == 0 {
+		return // the worker dies here
+	}
+	err := h.feed.MarkReady(context.Background(), p.id, rendition(blob))
+	if h.settled("ready", p, err, Ready) {
+		delete(h.m.intents, blob)
+		p.rendition = blob
+		h.m.posted++
+		p.rank = h.m.posted
+		h.m.weigh(p.owner)
+		p.pull = h.m.celebrity[p.owner]
+	}
+}
+
+func (h *history) settled(what string, p *modelPhoto, err error, to Status) bool {
+	what = fmt.Sprintf("%s %v (%d)", what, p.id, p.status)
+	switch {
+	case p.status == Deleted:
+		h.expect(what, err, ErrNotFound)
+	case p.status == Failed && to == Failed:
+		h.expect(what, err)
+	case p.status != Pending:
+		h.expect(what, err, ErrConflict)
+	default:
+		h.expect(what, err)
+		p.status = to
+		return err == nil
+	}
+	return false
+}
+
+func (h *history) update() {
+	p := h.somePhoto(nil)
+	if p == nil {
+		return
+	}
+	vis := Visibility(h.rng.IntN(3))
+	_, err := h.feed.UpdatePhoto(context.Background(), p.owner, p.id, PhotoChange{Visibility: &vis})
+	what := fmt.Sprintf("update %v", p.id)
+	if p.status < Pending || p.status == Deleted {
+		h.expect(what, err, ErrNotFound)
+		return
+	}
+	h.expect(what, err)
+	p.vis = vis
+}
+
+func (h *history) remove() {
+	p := h.somePhoto(nil)
+	if p == nil {
+		return
+	}
+	owner, purge := p.owner, h.rng.IntN(4) == 0
+	if h.rng.IntN(6) == 0 {
+		owner = h.someUser()
+	}
+	err := h.feed.DeletePhoto(context.Background(), owner, p.id, purge)
+	what := fmt.Sprintf("%v deletes %v (%d), purge %v", owner, p.id, p.status, purge)
+	switch {
+	case owner != p.owner || p.status < Pending:
+		h.expect(what, err, ErrNotFound)
+		return
+	}
+	ended := !p.due.IsZero() && !p.due.After(h.clock.Now())
+	h.expect(what, err)
+	if p.status != Deleted {
+		p.before, p.status, p.due = p.status, Deleted, h.clock.Now().Add(h.m.grace)
+	}
+	if purge {
+		h.m.purge(p)
+		if !ended {
+			h.expect("restore a purged one", h.restoreErr(p), ErrNotFound, ErrConflict)
+		}
+	}
+}
+
+func (h *history) restoreErr(p *modelPhoto) error {
+	_, err := h.feed.RestorePhoto(context.Background(), p.owner, p.id)
+	return err
+}
+
+func (h *history) restore() {
+	p := h.somePhoto(func(p *modelPhoto) bool { return p.status >= Pending })
+	if p == nil {
+		return
+	}
+	err := h.restoreErr(p)
+	what := fmt.Sprintf("restore %v (%d, was %d)", p.id, p.status, p.before)
+	switch {
+	case p.status != Deleted:
+		h.expect(what, err)
+	case !p.due.After(h.clock.Now()):
+		h.expect(what, err, ErrConflict, ErrNotFound)
+	default:
+		h.expect(what, err)
+		p.status, p.due = p.before, time.Time{}
+	}
+}
+
+func (h *history) like() {
+	u, p := h.someUser(), h.somePhoto(nil)
+	if p == nil {
+		return
+	}
+	err := h.feed.Like(context.Background(), u, p.id)
+	what := fmt.Sprintf("%v likes %v", u, p.id)
+	if !h.m.sees(u, p) {
+		h.expect(what, err, ErrNotFound)
+		return
+	}
+	h.expect(what, err)
+	p.likes[u] = true
+}
+
+func (h *history) unlike() {
+	u, p := h.someUser(), h.somePhoto(nil)
+	if p == nil {
+		return
+	}
+	err := h.feed.Unlike(context.Background(), u, p.id)
+	what := fmt.Sprintf("%v unlikes %v", u, p.id)
+	switch {
+	case p.status != Deleted && p.likes[u] || h.m.sees(u, p):
+		h.expect(what, err)
+		delete(p.likes, u)
+	default:
+		h.expect(what, err, ErrNotFound)
+	}
+}
+
+func (h *history) someComment() *modelComment {
+	return h.m.comments[pick(h.rng, sortedKeys(h.m.comments))]
+}
+
+func (h *history) addComment() {
+	u, p := h.someUser(), h.somePhoto(nil)
+	if p == nil {
+		return
+	}
+	var parent, top id.ID
+	var topAuthor id.ID
+	if c := h.someComment(); c != nil && h.rng.IntN(2) == 0 {
+		if h.rng.IntN(5) > 0 {
+			p = h.m.photos[c.photo]
+		}
+		parent, top = c.id, c.id
+		if c.parent != 0 {
+			top = c.parent
+		}
+		topAuthor = h.m.comments[top].author
+		if h.m.comments[top].photo != p.id {
+			_, err := h.feed.AddComment(context.Background(), u, p.id, "x", parent)
+			h.expect("reply on another photo", err, ErrNotFound)
+			return
+		}
+	}
+	got, err := h.feed.AddComment(context.Background(), u, p.id, "text", parent)
+	what := fmt.Sprintf("%v comments %v under %v", u, p.id, parent)
+	if !h.m.sees(u, p) || topAuthor != 0 && h.m.blocked(u, topAuthor) {
+		h.expect(what, err, ErrNotFound)
+		return
+	}
+	h.expect(what, err)
+	if err == nil && got.Parent != top {
+		h.t.Errorf("%s: parent is %v, want %v", what, got.Parent, top)
+	}
+	h.m.comments[got.ID] = &modelComment{got.ID, p.id, u, top}
+}
+
+func (h *history) removeComment() {
+	c := h.someComment()
+	if c == nil {
+		return
+	}
+	u := h.someUser()
+	if h.rng.IntN(2) == 0 {
+		u = c.author
+	}
+	p := h.m.photos[c.photo]
+	err := h.feed.DeleteComment(context.Background(), u, c.id)
+	what := fmt.Sprintf("%v deletes comment %v", u, c.id)
+	switch {
+	case p.status == Deleted:
+		h.expect(what, err, ErrNotFound)
+	case u != c.author && u != p.owner:
+		h.expect(what, err, ErrForbidden, ErrNotFound)
+	default:
+		h.expect(what, err)
+		h.m.dropComment(c.id)
+	}
+}
+
+func (h *history) advance() {
+	h.clock.Advance(time.Duration(h.rng.IntN(int(20 * time.Hour))))
+	if h.rng.IntN(4) > 0 {
+		h.sweepAll()
+	}
+}
+
+func (h *history) sweepAll() {
+	_, err := h.feed.sweepNow(context.Background())
+	h.expect("sweep", err)
+	h.m.sweep(h.clock.Now())
+}
+
+func (h *history) toggleFanout() {
+	if h.runs != nil {
+		h.haltFanout()
+		return
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	store := h.feed.timeline
+	go func() { done <- store.Run(ctx) }()
+	h.runs = func() {
+		cancel()
+		if err := <-done; !errors.Is(err, context.Canceled) {
+			h.t.Errorf("timelines: %v", err)
+		}
+	}
+}
+
+func (h *history) haltFanout() {
+	if h.runs != nil {
+		h.runs()
+		h.runs = nil
+	}
+}
+
+// crash cuts the power: both instances go back to what was synced.
+func (h *history) crash() {
+	h.log = append(h.log, "crash\n")
+	ran := h.runs != nil
+	h.haltFanout()
+	lines := h.lines.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: h.rng.IntN(101), RNG: h.rng})
+	h.house.close()
+	h.lines = lines
+	h.group.crash(h.t, h.rng)
+	h.house.open()
+	if ran {
+		h.toggleFanout()
+	}
+}
+
+func sorted(set map[id.ID]bool) []id.ID { return sortedKeys(set) }
+
+func sortedKeys[V any](m map[id.ID]V) []id.ID {
+	out := make([]id.ID, 0, len(m))
+	for k := range m {
+		out = append(out, k)
+	}
+	slices.Sort(out)
+	return out
+}
