@@ -269,9 +269,14 @@ func (c *surrender) encode(e *enc) {
 func (c *surrender) decode(d *dec) { *c = surrender{d.slot(), d.u64(), d.millis(), d.millis()} }
 
 func (c *surrender) apply(t *table) (any, error) {
-	w, err := id.Release(t.Window(c.slot), c.incarnation, c.leased, c.at)
+	before := t.Window(c.slot)
+	w, err := id.Release(before, c.incarnation, c.leased, c.at)
 	if err != nil {
 		return nil, fmt.Errorf("slot %d: %w", c.slot, err)
+	}
+	// A fence the holder drew earlier cannot lie after the last one.
+	if last, ok := t.lastTile(c.slot); ok && !before.Released && c.at < max(last.From, last.To) {
+		return nil, fmt.Errorf("%w: surrender at %d, the slot's last tile is [%d, %d)", ErrInvalid, c.at, last.From, last.To)
 	}
 	t.setWindow(c.slot, w)
 	return nil, nil
@@ -368,13 +373,17 @@ func (c *closeTile) apply(t *table) (any, error) {
 		return nil, fmt.Errorf("%w: fence %d is outside the window [%d, %d)", ErrInvalid, at, w.From, w.To)
 	}
 	tile, ok := t.OpenTile(c.slot)
-	if !ok {
-		return nil, nil // closed before
-	}
-	if at < tile.From {
+	if ok && at < tile.From {
 		return nil, fmt.Errorf("%w: fence %d, the tile begins at %d", ErrInvalid, at, tile.From)
 	}
-	t.closeTile(tile, at)
+	if ok {
+		t.closeTile(tile, at)
+	}
+	if c.incarnation == 0 && w.Node != 0 {
+		// A renewal would let the holder mint inside the closed tile.
+		w.Released = true
+		t.setWindow(c.slot, w)
+	}
 	return nil, nil
 }
 

@@ -3,6 +3,7 @@ package id
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -71,7 +72,7 @@ func NewKeeper(o KeeperOptions) *Keeper {
 	return k
 }
 
-// Mint returns an id greater than every earlier one of the same slot. When the
+// Mint returns an id greater than every earlier one of this Keeper. When the
 // window ran out or there is none yet it waits for the Leaser until ctx ends;
 // the error then wraps the Leaser's last one.
 func (k *Keeper) Mint(ctx context.Context) (ID, error) {
@@ -147,50 +148,30 @@ func (k *Keeper) run() {
 		case <-k.ctx.Done():
 			return
 		}
-		pause := k.o.Every
-		if err := k.refresh(); err != nil {
-			if k.ctx.Err() != nil {
-				return
-			}
-			k.o.Failed(err)
-			pause = k.o.Retry
+		err := k.refresh()
+		if err == nil {
+			timer = k.o.Clock.After(k.o.Every)
+			continue
 		}
-		timer = k.o.Clock.After(pause)
-		if pause == k.o.Retry { // waiters must not turn a failing Leaser into a busy loop
-			select {
-			case <-timer:
-			case <-k.ctx.Done():
-				return
-			}
-			timer = k.o.Clock.After(0)
+		if k.ctx.Err() != nil {
+			return
 		}
+		k.o.Failed(err)
+		select { // waiters must not turn a failing Leaser into a busy loop
+		case <-k.o.Clock.After(k.o.Retry):
+		case <-k.ctx.Done():
+			return
+		}
+		timer = k.o.Clock.After(0)
 	}
 }
 
 // refresh renews the lease, or acquires one when there is none.
 func (k *Keeper) refresh() error {
-	now := MillisOf(k.o.Clock.Now())
 	k.mu.Lock()
 	m := k.minter
 	k.mu.Unlock()
-	var l Lease
-	var err error
-	if m != nil {
-		// The window must also reach beyond ids minted ahead of a clock that was
-		// stepped back.
-		l, err = k.o.Leaser.Renew(k.ctx, m.Lease(), max(now, m.position()))
-		if err == nil {
-			err = m.Extend(l)
-		}
-		if errors.Is(err, ErrLeaseLost) {
-			m = nil
-		}
-	}
-	if m == nil {
-		if l, err = k.o.Leaser.Acquire(k.ctx, now); err == nil {
-			m = NewMinter(k.o.Clock, l)
-		}
-	}
+	m, err := k.lease(m)
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.last = err
@@ -200,6 +181,35 @@ func (k *Keeper) refresh() error {
 		k.moved = make(chan struct{})
 	}
 	return err
+}
+
+// lease returns m with a longer window, or another Minter on another slot when
+// m lost its own. Ids of the other begin after those of m, although the clock
+// may have been stepped back.
+func (k *Keeper) lease(m *Minter) (*Minter, error) {
+	now := MillisOf(k.o.Clock.Now())
+	var reached Millis // everything minted so far lies before it
+	if m != nil {
+		reached = m.position() + 1
+		l, err := k.o.Leaser.Renew(k.ctx, m.Lease(), max(now, reached))
+		if err == nil {
+			err = m.Extend(l)
+		}
+		if err == nil && l.To <= max(now, reached) {
+			err = fmt.Errorf("id: slot %d is used up", l.Slot)
+		}
+		if !errors.Is(err, ErrLeaseLost) {
+			return m, err
+		}
+		reached = m.Surrender()
+	}
+	l, err := k.o.Leaser.Acquire(k.ctx, max(now, reached))
+	if err != nil {
+		return m, err
+	}
+	m = NewMinter(k.o.Clock, l)
+	m.next = max(m.next, reached)
+	return m, nil
 }
 
 // Close stops minting and surrenders the lease. When that fails the slot stays

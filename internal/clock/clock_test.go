@@ -1,0 +1,58 @@
+package clock
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func TestFake(t *testing.T) {
+	begin := time.Date(2026, 3, 1, 12, 0, 0, 0, time.FixedZone("x", 3600))
+	f := NewFake(begin)
+	if now := f.Now(); !now.Equal(begin) || now.Location() != time.UTC {
+		t.Fatalf("shows %v", now)
+	}
+	if got := <-f.After(0); !got.Equal(begin) {
+		t.Fatalf("After(0) delivered %v", got)
+	}
+	if got := <-f.After(-time.Second); !got.Equal(begin) {
+		t.Fatalf("After(-1s) delivered %v", got)
+	}
+	first, second := f.After(time.Second), f.After(2*time.Second)
+	f.Set(begin.Add(time.Hour)) // a step wakes nobody
+	if f.Waiters() != 2 || !f.Now().Equal(begin.Add(time.Hour)) {
+		t.Fatalf("%d waiters at %v", f.Waiters(), f.Now())
+	}
+	f.Set(begin.Add(-time.Hour))
+	f.Advance(time.Second)
+	if got := <-first; !got.Equal(begin.Add(-time.Hour + time.Second)) {
+		t.Fatalf("the first woke at %v", got)
+	}
+	if f.Waiters() != 1 {
+		t.Fatalf("%d waiters", f.Waiters())
+	}
+	select {
+	case <-second:
+		t.Fatal("the second woke early")
+	default:
+	}
+	f.Advance(time.Hour) // far beyond: it still wakes once
+	<-second
+	if f.Waiters() != 0 {
+		t.Fatalf("%d waiters", f.Waiters())
+	}
+}
+
+func TestReal(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var c Clock = Real{}
+		before := c.Now()
+		if before.Location() != time.UTC {
+			t.Fatalf("not UTC: %v", before)
+		}
+		<-c.After(time.Minute)
+		if d := c.Now().Sub(before); d != time.Minute {
+			t.Fatalf("a minute took %v", d)
+		}
+	})
+}
