@@ -329,7 +329,7 @@ func TestHTTPNotFoundIsOneAnswer(t *testing.T) {
 			first = a
 		}
 		if !bytes.Equal(a.body, first.body) || fmt.Sprint(a.header) != fmt.Sprint(first.header) {
-			t.Errorf("%s can be told apart:\n%s %v\n%s %v", name, a.body, a.header, first.body, first.header)
+			t.Errorf("%s can be told apart:\n%.80q %v\n%.80q %v", name, a.body, a.header, first.body, first.header)
 		}
 	}
 }

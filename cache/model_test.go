@@ -1,0 +1,233 @@
+package cache
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"hayloft/internal/id"
+	"hayloft/internal/sign"
+)
+
+var seedFlag = flag.Uint64("seed", 0, "repeat a random test with this seed")
+
+func seeds(t *testing.T, n int) []uint64 {
+	if *seedFlag != 0 {
+		return []uint64{*seedFlag}
+	}
+	var out []uint64
+	for range n {
+		out = append(out, rand.Uint64()|1)
+	}
+	return out
+}
+
+const blobs = 25
+
+// change is a verdict and since when it holds.
+type change struct {
+	at time.Time
+	v  Verdict
+}
+
+// model says what a right cache may answer: it knows the history of verdicts
+// and whether the cache has heard of them.
+type model struct {
+	*world
+	t       *testing.T
+	c       *Cache
+	r       *rand.Rand
+	history map[id.ID][]change
+	heard   map[id.ID]int // so many changes are known to the cache for sure
+	ops     []string
+}
+
+func (m *model) note(format string, args ...any) {
+	m.ops = append(m.ops, m.clock.Now().Format("05.000 ")+fmt.Sprintf(format, args...))
+}
+
+func (m *model) fail(format string, args ...any) {
+	m.t.Helper()
+	for _, op := range m.ops[max(0, len(m.ops)-40):] {
+		m.t.Log(op)
+	}
+	m.t.Fatalf(format, args...)
+}
+
+// current lists the verdicts by which an answer may go now: the true one, and
+// those that were true within the last 2 s unless the cache heard of the change.
+func (m *model) current(blob id.ID) []Verdict {
+	h := m.history[blob]
+	out := []Verdict{h[len(h)-1].v}
+	for i := len(h) - 2; i >= 0; i-- {
+		ended := h[i+1].at
+		if m.clock.Now().Sub(ended) >= 2*time.Second || m.heard[blob] > i+1 {
+			break
+		}
+		out = append(out, h[i].v)
+	}
+	return out
+}
+
+func (m *model) get() {
+	blob := id.ID(1 + m.r.IntN(blobs))
+	k := keyOf(blob, []string{"small", "large"}[m.r.IntN(2)])
+	wrong := m.r.IntN(10) == 0
+	if wrong {
+		k.Cookie += 2
+	}
+	var grant *sign.MediaGrant
+	if m.r.IntN(2) == 0 {
+		grant = &sign.MediaGrant{Epoch: uint32(m.r.IntN(3))}
+	}
+	m.mu.Lock()
+	down := m.fetchErr != nil || m.askErr != nil
+	m.mu.Unlock()
+	in, _ := m.c.internal(k)
+	e, from, err := m.c.get(in, grant)
+	m.note("get %v %s wrong=%v grant=%v: how %d, %v", blob, k.Variant, wrong, grant, from, err)
+	may, mayNot := false, false
+	for _, v := range m.current(blob) {
+		if allows(v, grant) && !wrong {
+			may = true
+		} else {
+			mayNot = true
+		}
+	}
+	switch {
+	case err == nil:
+		if string(e.data) != string(content(k, m.size(k))) {
+			m.fail("wrong bytes")
+		}
+		e.unpin()
+		if !may {
+			m.fail("served blob %v, which is %v", blob, m.current(blob))
+		}
+	case errors.Is(err, ErrNotFound), errors.Is(err, errDenied):
+		if !mayNot {
+			m.fail("a false 404 for blob %v: %v", blob, err)
+		}
+	default:
+		if !down {
+			m.fail("unavailable although all is well: %v", err)
+		}
+	}
+}
+
+// flip changes who may see a blob and tells the log.
+func (m *model) flip() {
+	blob := id.ID(1 + m.r.IntN(blobs))
+	v := []Verdict{{}, public, public, public, {Signed, 0}, {Signed, 1}, {Signed, 2}}[m.r.IntN(7)]
+	m.history[blob] = append(m.history[blob], change{m.clock.Now(), v})
+	m.with(func() { m.verdicts[blob] = v })
+	m.purge(blob)
+	m.note("flip %v to %v, log silent=%v", blob, v, m.silent)
+	m.hear()
+}
+
+// hear waits until the cache has caught up, when the log speaks.
+func (m *model) hear() {
+	m.mu.Lock()
+	silent := m.silent
+	m.mu.Unlock()
+	if silent {
+		return
+	}
+	m.settle(m.c)
+	for blob, h := range m.history {
+		m.heard[blob] = len(h)
+	}
+}
+
+func (m *model) step() {
+	if m.r.IntN(12) == 0 {
+		m.with(func() { m.fetchErr, m.askErr = nil, nil })
+		m.note("origin and access work from here")
+	}
+	switch p := m.r.IntN(100); {
+	case p < 72:
+		m.get()
+	case p < 76:
+		m.flip()
+	case p < 80:
+		k := keyOf(id.ID(1+m.r.IntN(blobs)), "small")
+		m.c.Push(k, object(k, m.size(k)))
+		m.note("push %v", k.Blob)
+	case p < 92:
+		d := time.Duration(m.r.IntN(1500)) * time.Millisecond
+		m.clock.Advance(d)
+		m.note("advance %v", d)
+	case p < 94:
+		m.with(func() { m.silent = !m.silent })
+		m.note("log silent=%v", m.silent)
+		m.hear()
+	case p < 96:
+		m.with(func() { m.fetchErr = errDown })
+		m.note("the origin fails from here")
+	case p < 98:
+		m.with(func() { m.askErr = errDown })
+		m.note("access fails from here")
+	case p < 99:
+		m.mu.Lock()
+		silent := m.silent
+		m.mu.Unlock()
+		if !silent {
+			m.beat(m.c)
+		}
+	default:
+		m.with(func() { m.head, m.gap, m.silent = m.head+10, true, false })
+		m.until(func() bool { return !m.gap })
+		for m.c.log.seq.Load() < m.head {
+			m.until(func() bool { return true })
+		}
+		m.note("gap")
+		m.hear()
+	}
+}
+
+// Random operations with failing neighbours, against a model that knows what
+// may be served. It cannot tell a slow cache from a quick one, only a wrong one.
+func TestModel(t *testing.T) {
+	var total Stats
+	for _, seed := range seeds(t, 10) {
+		p := newPool()
+		w := newWorld()
+		w.size = func(k Key) int { return 40_000 + 1000*int(k.Blob) } // the budget holds a third of them
+		m := &model{world: w, t: t, r: rand.New(rand.NewPCG(seed, 1)), history: make(map[id.ID][]change), heard: make(map[id.ID]int)}
+		m.note("repeat with: go test ./cache -run TestModel -seed %d", seed)
+		for blob := id.ID(1); blob <= blobs; blob++ {
+			m.history[blob] = []change{{w.clock.Now(), public}}
+			w.verdicts[blob] = public
+		}
+		m.c = open(t, w, Options{Budget: 1 << 20, alloc: p, shards: 2})
+		t.Logf("repeat with: go test ./cache -run TestModel -seed %d", seed)
+		for range 1500 {
+			m.step()
+			if p.held() > 1<<20 {
+				m.fail("%d bytes held", p.held())
+			}
+		}
+		audit(t, m.c)
+		st := m.c.Stats()
+		if st.LeavingBytes != 0 || st.LooseBytes != 0 {
+			m.fail("responses left something behind: %+v", st)
+		}
+		total.Hits += st.Hits
+		total.Evictions += st.Evictions
+		total.Revalidations += st.Revalidations
+		total.PurgedEntries += st.PurgedEntries
+		m.c.Close()
+		for _, s := range m.c.shards {
+			s.purgeAll()
+		}
+		if p.held() != 0 || len(p.bad) > 0 {
+			m.fail("%d bytes leaked; %v", p.held(), p.bad)
+		}
+	}
+	if *seedFlag == 0 && (total.Hits < 500 || total.Evictions < 100 || total.Revalidations < 100 || total.PurgedEntries < 100) {
+		t.Errorf("the runs proved little: %+v", total)
+	}
+}
