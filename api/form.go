@@ -74,7 +74,7 @@ func (r *request) postForm(boundary string) error {
 
 // storeForm makes a pending photo of an image, or finds the one that an earlier
 // call with the same Idempotency-Key made.
-func (r *request) storeForm(img image, d feed.Details) (id.ID, error) {
+func (r *request) storeForm(img photoFile, d feed.Details) (id.ID, error) {
 	key, err := r.idempotent(digestName(img.digest), detailsPrint(d))
 	if err != nil {
 		return 0, err

@@ -11,8 +11,8 @@ import (
 	"hayloft/media"
 )
 
-// image is an upload that passed every check.
-type image struct {
+// photoFile is an upload that passed every check.
+type photoFile struct {
 	data   []byte
 	info   media.Info
 	digest [32]byte
@@ -21,18 +21,18 @@ type image struct {
 // inspect judges an upload by its content: an image that is taken, whole,
 // within limits, of the announced type (if one was) and with each announced
 // digest. Nothing is decoded here.
-func (a *API) inspect(data []byte, contentType string, announced ...*[32]byte) (image, error) {
+func (a *API) inspect(data []byte, contentType string, announced ...*[32]byte) (photoFile, error) {
 	info, err := media.Inspect(data, media.Limits{MaxBytes: a.opt.Limits.PhotoBytes, MaxPixels: a.opt.Limits.PhotoPixels, HEIF: a.opt.HEIF})
 	if err != nil {
-		return image{}, err
+		return photoFile{}, err
 	}
 	if contentType != "" && info.ContentType != contentType {
-		return image{}, pTypeMismatch.because("the content is %s, announced was %s", info.ContentType, contentType)
+		return photoFile{}, pTypeMismatch.because("the content is %s, announced was %s", info.ContentType, contentType)
 	}
-	img := image{data: data, info: info, digest: sha256.Sum256(data)}
+	img := photoFile{data: data, info: info, digest: sha256.Sum256(data)}
 	for _, d := range announced {
 		if d != nil && *d != img.digest {
-			return image{}, pDigest.because("the bytes that arrived are %s", digestName(img.digest))
+			return photoFile{}, pDigest.because("the bytes that arrived are %s", digestName(img.digest))
 		}
 	}
 	return img, nil
@@ -45,7 +45,7 @@ const maxMoves = 4
 // committed first, so that whatever happens in between, bytes that no photo
 // owns are found and taken away; then the bytes are made durable; then the
 // photo is told. With details the photo is pending afterwards. key may be nil.
-func (a *API) ingest(ctx context.Context, photo, owner id.ID, img image, details *feed.Details, key *repeatable) error {
+func (a *API) ingest(ctx context.Context, photo, owner id.ID, img photoFile, details *feed.Details, key *repeatable) error {
 	for range maxMoves {
 		blob, cookie, err := a.opt.Blobs.Reserve(ctx)
 		if err != nil {
