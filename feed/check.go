@@ -32,11 +32,24 @@ type checker struct {
 	found func(Finding)
 	key   []byte // the one looked at
 
-	lastEvent, lastPurge uint64 // seen in the tables so far
+	lastEvent, lastPurge uint64         // seen in the tables so far
+	chores               map[id.ID]bool // subjects whose rows are being removed
 }
 
 func (c *checker) all() error {
-	err := c.scan([]byte{tabMeta}, []byte{0xff}, func(k, v []byte) error {
+	c.chores = make(map[id.ID]bool)
+	err := c.scan([]byte{tabChore}, []byte{tabChore + 1}, func(_, v []byte) error {
+		var row choreRow
+		err := decodeRow(v, &row)
+		if err == nil {
+			c.chores[row.Subject] = true
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	err = c.scan([]byte{tabMeta}, []byte{0xff}, func(k, v []byte) error {
 		if err := c.ctx.Err(); err != nil {
 			return err
 		}
@@ -223,8 +236,22 @@ func (c *checker) edge(k, v []byte) error {
 		return c.same(key2(tabFollowedBy, to, from), edge)
 	case tabFollowedBy:
 		return c.same(key2(tabFollow, to, from), edge)
+	case tabLike:
+		return c.subject(from)
 	}
 	return nil
+}
+
+// subject wants what was liked to exist, or to be on its way out.
+func (c *checker) subject(v id.ID) error {
+	if c.chores[v] {
+		return nil
+	}
+	photo, err := c.has(key1(tabPhoto, v))
+	if err != nil || photo {
+		return err
+	}
+	return c.pair(key1(tabComment, v))
 }
 
 func (c *checker) same(key []byte, want id.ID) error {
@@ -257,7 +284,8 @@ func (c *checker) photo1(v []byte) error {
 	}
 	switch {
 	case p.Purging:
-		return nil // a chore is taking it apart
+		c.want(c.chores[p.ID], "purging without a chore")
+		return nil
 	case p.Status == Ready:
 		if err := c.pair(keyDesc(tabPosts, p.Author, p.Pos)); err != nil {
 			return err
@@ -346,10 +374,16 @@ func (c *checker) comment1(v []byte) error {
 			return err
 		}
 		p, err := c.photo(row.Photo)
+		c.want(err != nil || p != nil, "on photo %v, which is gone", row.Photo)
 		if err != nil || p != nil && p.Purging {
 			return err
 		}
 		return c.counter("replies", row.Replies, key1(tabReplies, row.ID))
+	}
+	if !c.chores[row.Parent] {
+		if err := c.pair(key1(tabComment, row.Parent)); err != nil {
+			return err
+		}
 	}
 	return c.pair(key2(tabReplies, row.Parent, row.ID))
 }

@@ -185,6 +185,8 @@ func (r *cmdDeleteComment) apply(t *tx) (outcome, error) {
 	} else {
 		gone += row.Replies
 		t.del(keyDesc(tabThread, row.Photo, row.ID))
+	}
+	if row.Replies > 0 || row.Likes > 0 {
 		if err := t.chore(choreRow{Kind: choreReplies, Subject: row.ID}); err != nil {
 			return outcome{}, err
 		}

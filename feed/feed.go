@@ -137,7 +137,10 @@ type Feed struct {
 	notify   func(Notice)
 	timeline *timeline.Store
 	leases   leases
-	snapshot func() (pebble.Reader, error) // Group.Snapshot
+
+	// Tests replace these.
+	snapshot  func() (pebble.Reader, error) // Group.Snapshot
+	sweepRows int
 }
 
 // Open returns the feed on a group that is open. Run must be called for the
@@ -154,7 +157,7 @@ func Open(o Options) (*Feed, error) {
 	}
 	f := &Feed{
 		group: o.Group, machine: o.Machine, mint: o.Mint, clock: o.Clock,
-		policy: o.Policy.withDefaults(), notify: o.Notify,
+		policy: o.Policy.withDefaults(), notify: o.Notify, sweepRows: sweepRows,
 	}
 	f.snapshot = func() (pebble.Reader, error) { return f.group.Snapshot() }
 	to := o.Timeline

@@ -73,6 +73,8 @@ func newHistory(t *testing.T, seed uint64) *history {
 		o.TimelineDir = "timelines"
 		o.Mint = func(context.Context) (id.ID, error) { return h.scattered(), nil }
 	})
+	h.sweepRows = 1 + rng.IntN(7)
+	h.feed.sweepRows = h.sweepRows
 	t.Cleanup(h.haltFanout)
 	return h
 }

@@ -150,6 +150,8 @@ type house struct {
 	next id.ID
 
 	stop func() // ends Run; nil: not running
+
+	sweepRows int // 0: as shipped
 }
 
 var testStart = time.Date(2026, time.March, 1, 12, 0, 0, 0, time.UTC)
@@ -176,6 +178,9 @@ func (h *house) open() {
 	}
 	group := h.group
 	f.snapshot = func() (pebble.Reader, error) { return group.db.NewSnapshot(), nil }
+	if h.sweepRows > 0 {
+		f.sweepRows = h.sweepRows
+	}
 	h.feed = f
 }
 

@@ -6,7 +6,7 @@ import (
 )
 
 const (
-	sweepLimit  = 512              // rows per command, so that user commands pass in between
+	sweepRows   = 512              // per command, so that user commands pass in between
 	sweepLook   = time.Minute      // at the latest the due index is looked at again
 	sweepRetry  = time.Second      // after a command that was not accepted
 	trimPause   = 10 * time.Second // between looks at what may be trimmed
@@ -54,7 +54,7 @@ func (f *Feed) sweepNow(ctx context.Context) (time.Duration, error) {
 		if err != nil || wait > 0 {
 			return wait, err
 		}
-		if _, err := f.propose(ctx, &cmdSweep{Limit: sweepLimit}); err != nil {
+		if _, err := f.propose(ctx, &cmdSweep{Limit: f.sweepRows}); err != nil {
 			return 0, err
 		}
 	}
