@@ -21,7 +21,7 @@ import (
 )
 
 const (
-	stderrTail   = 4 << 10          // bytes of a child's last words that are kept
+	stderrKept   = 2 << 10          // bytes of a child's first words that are kept, and of its last
 	startTimeout = 20 * time.Second // until the greeting
 	childNice    = 10
 	childFiles   = 32
@@ -254,13 +254,17 @@ func (c *child) within(ctx context.Context, ck clock.Clock, d time.Duration, f f
 	return err // nil even if the child was killed just after: the answer is whole
 }
 
-// tail keeps the last bytes that come out of a pipe, and drains it for ever.
+// tail keeps the first and the last bytes that come out of a pipe, and drains
+// it for ever: a dying program says what it died of either before or after a
+// long account of the circumstances.
 type tail struct {
 	r    *os.File
 	done chan struct{}
 
-	mu  sync.Mutex // guards buf
-	buf []byte
+	mu    sync.Mutex // guards all below
+	first []byte
+	last  []byte
+	lost  int // bytes between them
 }
 
 func newTail(r *os.File) *tail { return &tail{r: r, done: make(chan struct{})} }
@@ -270,15 +274,22 @@ func (t *tail) run() {
 	b := make([]byte, 1024)
 	for {
 		n, err := t.r.Read(b)
-		t.mu.Lock()
-		t.buf = append(t.buf, b[:n]...)
-		if over := len(t.buf) - stderrTail; over > 0 {
-			t.buf = append(t.buf[:0], t.buf[over:]...)
-		}
-		t.mu.Unlock()
+		t.add(b[:n])
 		if err != nil {
 			return
 		}
+	}
+}
+
+func (t *tail) add(b []byte) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	k := min(len(b), stderrKept-len(t.first))
+	t.first = append(t.first, b[:k]...)
+	t.last = append(t.last, b[k:]...)
+	if over := len(t.last) - stderrKept; over > 0 {
+		t.last = append(t.last[:0], t.last[over:]...)
+		t.lost += over
 	}
 }
 
@@ -296,16 +307,20 @@ func (t *tail) wait(ck clock.Clock) {
 	<-t.done
 }
 
-// String returns the tail as printable text.
+// String returns what was kept as printable text.
 func (t *tail) String() string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	text := string(t.first)
+	if t.lost > 0 {
+		text += fmt.Sprintf("\n… %d bytes …\n", t.lost)
+	}
 	return strings.TrimSpace(strings.Map(func(r rune) rune {
 		if r < ' ' && r != '\n' || r == 0x7f {
 			return '.'
 		}
 		return r
-	}, strings.ToValidUTF8(string(t.buf), ".")))
+	}, strings.ToValidUTF8(text+string(t.last), ".")))
 }
 
 // dieOnCPULimit ends the process when it reaches its CPU limit. The Go runtime

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"testing"
+	"time"
 
 	"hayloft/media"
 	"hayloft/media/mediatest"
@@ -235,6 +236,8 @@ func FuzzInspect(f *testing.F) {
 	f.Add(mediatest.PlantWebP(mediatest.File("alpha.webp"), 6))
 	f.Add(mediatest.PlantGIF(mediatest.File("animated.gif")))
 	f.Fuzz(func(t *testing.T, data []byte) {
+		// The work is bounded by the length: whoever takes long has gone astray.
+		defer time.AfterFunc(10*time.Second, func() { panic(fmt.Sprintf("still busy with %q", data)) }).Stop()
 		before := bytes.Clone(data)
 		info, err := media.Inspect(data, withHEIF)
 		if err != nil {

@@ -156,21 +156,30 @@ func packICC(icc []byte) []byte {
 	return b.Bytes()
 }
 
-// iccPNG returns the unpacked profile of the first iCCP chunk, or nil. A packed
-// profile that unfolds beyond maxICC is dropped.
+// maxICCPNG bounds a profile that must be unpacked and packed again. Profiles
+// for RGB and grey, the only ones a PNG may have, are small.
+const maxICCPNG = 1 << 20
+
+// iccPNG returns the unpacked profile of the first iCCP chunk, or nil. Others
+// are not even looked at: each could take long to unpack.
 func iccPNG(data []byte) []byte {
 	var icc []byte
+	seen := false
 	_, err := walkPNG(data, unlimited, func(c pngChunk) {
+		if c.kind != "iCCP" || seen {
+			return
+		}
+		seen = true
 		name := bytes.IndexByte(c.data, 0)
-		if c.kind != "iCCP" || icc != nil || name < 0 || name+2 > len(c.data) || c.data[name+1] != 0 {
+		if name < 0 || name+2 > len(c.data) || c.data[name+1] != 0 {
 			return
 		}
 		z, err := zlib.NewReader(bytes.NewReader(c.data[name+2:]))
 		if err != nil {
 			return
 		}
-		b, err := io.ReadAll(io.LimitReader(z, maxICC+1))
-		if err != nil || len(b) > maxICC {
+		b, err := io.ReadAll(io.LimitReader(z, maxICCPNG+1))
+		if err != nil || len(b) > maxICCPNG {
 			return
 		}
 		icc = validICC(b)

@@ -103,7 +103,7 @@ type Event struct {
 	Engine string
 	Err    error  // with StartFailed, Struck, Degraded
 	Ended  string // how the process ended, when it did
-	Stderr string // its last words, at most 4 KiB of printable text
+	Stderr string // its first and last words, some 4 KiB of printable text
 }
 
 // Stats are counters since the pool began, and gauges of now.

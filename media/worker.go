@@ -22,9 +22,12 @@ type goEngine struct{}
 func (goEngine) Name() string    { return "go" }
 func (goEngine) Types() []string { return []string{TypeJPEG, TypePNG, TypeWebP, TypeGIF} }
 
-// Render implements Engine: the large variant out of the decoded pixels, all
+// Render implements Engine.
+func (goEngine) Render(j Job) (*Rendered, error) { return RenderGo(j) }
+
+// RenderGo does the pixel work of RunWorker: the large variant out of the decoded pixels, all
 // others out of one that is already small.
-func (goEngine) Render(j Job) (*Rendered, error) {
+func RenderGo(j Job) (*Rendered, error) {
 	full, space, err := decodePlanar(j)
 	if err != nil {
 		return nil, err
