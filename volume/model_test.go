@@ -110,10 +110,11 @@ type history struct {
 	captures []capture
 	depth    int
 	inject   func(vfs.Op) vfs.Outcome
+	every    int // one in so many calls is a moment to remember
 }
 
 func newHistory(mem *vfs.Mem, m *model, rng *rand.Rand, depth int) *history {
-	h := &history{rng: rng, mem: mem, model: m, depth: depth, next: id.ID(rng.Uint64()>>1 + 1)}
+	h := &history{rng: rng, mem: mem, model: m, depth: depth, every: 3, next: id.ID(rng.Uint64()>>1 + 1)}
 	h.fs = &vfs.Fault{FS: mem, Before: h.before}
 	return h
 }
@@ -123,7 +124,7 @@ func newHistory(mem *vfs.Mem, m *model, rng *rand.Rand, depth int) *history {
 func (h *history) before(op vfs.Op) vfs.Outcome {
 	switch op.Kind {
 	case vfs.OpWrite, vfs.OpSync, vfs.OpTruncate, vfs.OpAllocate, vfs.OpRename, vfs.OpSyncDir:
-		if h.rng.IntN(3) == 0 {
+		if h.rng.IntN(h.every) == 0 {
 			h.cut(fmt.Sprintf("depth %d, call %d (%v)", h.depth, op.N, op.Kind))
 		}
 	}

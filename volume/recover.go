@@ -38,7 +38,7 @@ type recovery struct {
 	synced  int64 // L of docs/format.md
 	pending []found
 	gap     *Rot   // a gap below L that no record followed yet
-	deletes uint32 // tombstones accounted for so far
+	deletes uint32 // deletes accounted for so far
 	tail    []found
 	garbage int64 // end of what is not zero behind the last whole record
 	stop    error // why nothing may be written: the device failed
@@ -146,7 +146,7 @@ func (r *recovery) settle() {
 	}
 }
 
-// account follows the count of tombstones through the records.
+// account follows the count of deletes through the records.
 func (r *recovery) account(f found) {
 	r.closeGap(f.h.Deletes)
 	r.deletes = f.h.Deletes
@@ -155,7 +155,7 @@ func (r *recovery) account(f found) {
 	}
 }
 
-// closeGap records the gap in front of a record before which next tombstones
+// closeGap records the gap in front of a record before which next deletes
 // had been written.
 func (r *recovery) closeGap(next uint32) {
 	if r.gap == nil {

@@ -201,7 +201,7 @@ func (v *Volume) submit(ctx context.Context, o *op) error {
 type writer struct {
 	end       int64  // where the next batch begins; everything below is synced
 	allocated int64  // size of the file
-	deletes   uint32 // tombstone records written
+	deletes   uint32 // deletes written, modulo 2^32
 	unmarked  bool   // a batch was written since the last mark
 }
 
@@ -231,6 +231,7 @@ type record struct {
 	off  int64
 	meta []byte
 	data []byte
+	twin bool // the second copy of a tombstone
 }
 
 // commit writes one batch, syncs it, makes it readable and answers its ops.
@@ -304,8 +305,8 @@ func (v *Volume) planDelete(b *batch, key id.ID) error {
 		return fmt.Errorf("%w: volume %d cannot address more", ErrFull, v.sb.Volume)
 	}
 	b.deletes[key] = true
-	for range 2 {
-		b.add(record{h: header{Kind: KindTombstone, Key: key}, meta: make([]byte, headerSize)})
+	for _, twin := range []bool{false, true} {
+		b.add(record{h: header{Kind: KindTombstone, Key: key}, meta: make([]byte, headerSize), twin: twin})
 	}
 	return nil
 }
@@ -353,8 +354,8 @@ func (v *Volume) write(b *batch) error {
 	for i := range b.records {
 		r := &b.records[i]
 		r.h.SyncedTo, r.h.Deletes = w.end, w.deletes
-		if r.h.Kind == KindTombstone {
-			w.deletes++
+		if r.twin {
+			w.deletes++ // both copies carry the same number
 		}
 		v.seal.putHeader(r.meta, &r.h, r.off)
 		bufs = append(bufs, r.meta, r.data, padding[:r.h.size()-int64(len(r.meta)+len(r.data))])
