@@ -236,12 +236,48 @@ func (h *history) compareAccess() {
 	}
 }
 
-// end lets all time limits pass and wants every blob to be needed or given
-// back, and another machine that sees the same commands to hold the same bytes.
+// end lets all time limits pass and everything be removed, and wants another
+// machine that sees the same commands to hold the same bytes.
 func (h *history) end() {
 	h.clock.Advance(7 * 24 * time.Hour)
 	h.sweepAll()
 	h.compare()
+	h.endBlobs()
+	h.removeAll()
+	twin := newLocalGroup(h.t)
+	for _, cmd := range h.group.log {
+		if _, err := twin.apply(cmd); err != nil && !refusal(err) {
+			h.t.Fatal(err)
+		}
+	}
+	if !slices.Equal(twin.dump(h.t), h.group.dump(h.t)) {
+		h.t.Error("the same commands made different states")
+	}
+}
+
+// removeAll deletes every photo and wants nothing to stay of any.
+func (h *history) removeAll() {
+	for _, photo := range sortedKeys(h.m.photos) {
+		h.must(h.feed.DeletePhoto(context.Background(), h.m.photos[photo].owner, photo, h.rng.IntN(2) == 0))
+	}
+	h.clock.Advance(7 * 24 * time.Hour)
+	h.must(second2(h.feed.sweepNow(context.Background())))
+	h.house.check()
+	for _, table := range []byte{
+		tabPhoto, tabBlob, tabPosts, tabDeleted, tabLike, tabLikes, tabComment, tabThread, tabReplies, tabChore, tabDue,
+	} {
+		h.must(store{h.group.db}.scan([]byte{table}, []byte{table + 1}, func(k, _ []byte) error {
+			h.t.Errorf("%x is left", k)
+			return nil
+		}))
+	}
+}
+
+func second2[T any](_ T, err error) error { return err }
+
+// endBlobs wants every blob that was ever intended to be needed or owed to the
+// reclaimer, once.
+func (h *history) endBlobs() {
 	reclaimed := map[id.ID]int{}
 	err := store{h.group.db}.scan([]byte{tabEffect}, []byte{tabEffect + 1}, func(_, v []byte) error {
 		var e effectRow
@@ -259,14 +295,5 @@ func (h *history) end() {
 		if want := !attached[blob]; (reclaimed[blob] == 1) != want || reclaimed[blob] > 1 {
 			h.t.Errorf("blob %v: %d reclaims, attached %v", blob, reclaimed[blob], attached[blob])
 		}
-	}
-	twin := newLocalGroup(h.t)
-	for _, cmd := range h.group.log {
-		if _, err := twin.apply(cmd); err != nil && !refusal(err) {
-			h.t.Fatal(err)
-		}
-	}
-	if !slices.Equal(twin.dump(h.t), h.group.dump(h.t)) {
-		h.t.Error("the same commands made different states")
 	}
 }

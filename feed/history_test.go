@@ -17,8 +17,8 @@ import (
 
 var (
 	seedFlag  = flag.Uint64("feed.seed", 0, "seed of one history to repeat")
-	countFlag = flag.Int("feed.histories", 12, "random histories to run")
-	stepsFlag = flag.Int("feed.steps", 220, "steps in a history")
+	countFlag = flag.Int("feed.histories", 30, "random histories to run")
+	stepsFlag = flag.Int("feed.steps", 300, "steps in a history")
 )
 
 // Random users do random things to the feed and to the model; answers, pages,
@@ -156,6 +156,15 @@ func (h *history) somePhoto(want func(*modelPhoto) bool) *modelPhoto {
 		}
 	}
 	return h.m.photos[pick(h.rng, list)]
+}
+
+// popular is a photo that much happens to.
+func (h *history) popular() *modelPhoto {
+	if h.rng.IntN(3) == 0 {
+		return h.somePhoto(nil)
+	}
+	n := 0
+	return h.somePhoto(func(p *modelPhoto) bool { n++; return n <= 3 })
 }
 
 func (h *history) addUser() {
@@ -463,7 +472,7 @@ func (h *history) update() {
 }
 
 func (h *history) remove() {
-	p := h.somePhoto(nil)
+	p := h.popular()
 	if p == nil {
 		return
 	}
@@ -515,7 +524,7 @@ func (h *history) restore() {
 }
 
 func (h *history) like() {
-	u, p := h.someUser(), h.somePhoto(nil)
+	u, p := h.someUser(), h.popular()
 	if p == nil {
 		return
 	}
@@ -530,7 +539,7 @@ func (h *history) like() {
 }
 
 func (h *history) unlike() {
-	u, p := h.someUser(), h.somePhoto(nil)
+	u, p := h.someUser(), h.popular()
 	if p == nil {
 		return
 	}
@@ -550,7 +559,7 @@ func (h *history) someComment() *modelComment {
 }
 
 func (h *history) addComment() {
-	u, p := h.someUser(), h.somePhoto(nil)
+	u, p := h.someUser(), h.popular()
 	if p == nil {
 		return
 	}
@@ -608,7 +617,11 @@ func (h *history) removeComment() {
 }
 
 func (h *history) advance() {
-	h.clock.Advance(time.Duration(h.rng.IntN(int(20 * time.Hour))))
+	limit := 20 * time.Hour
+	if h.rng.IntN(2) == 0 {
+		limit = time.Hour
+	}
+	h.clock.Advance(time.Duration(h.rng.Int64N(int64(limit))))
 	if h.rng.IntN(4) > 0 {
 		h.sweepAll()
 	}
