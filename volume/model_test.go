@@ -342,6 +342,7 @@ func repeatWith(t *testing.T, seed uint64) string {
 // TestCrashes cuts the power and kills the process at random calls, in the
 // middle of recoveries too, and compares what is found with the model.
 func TestCrashes(t *testing.T) {
+	t.Parallel()
 	const perSeed = 100
 	total := 0
 	for _, seed := range seeds(*pointFlag / perSeed) {
@@ -357,6 +358,7 @@ func TestCrashes(t *testing.T) {
 // TestFaultsAndCrashes also makes one random call fail: with EIO, ENOSPC, or
 // after a part of a write.
 func TestFaultsAndCrashes(t *testing.T) {
+	t.Parallel()
 	const perSeed = 10
 	for _, seed := range seeds(*pointFlag / 3 / perSeed) {
 		budget := perSeed

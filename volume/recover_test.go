@@ -99,6 +99,7 @@ func newCrashed(t testing.TB, seed uint64) *crashed {
 // TestCrashInRecovery: a torn batch is recovered, and every call of that
 // recovery is cut in turn, and so on.
 func TestCrashInRecovery(t *testing.T) {
+	t.Parallel()
 	for _, seed := range seeds(60) {
 		c := newCrashed(t, seed)
 		rng := rand.New(rand.NewPCG(seed, 2))
