@@ -134,7 +134,7 @@ func (f fsm) Snapshot() (raft.FSMSnapshot, error) {
 	if err := f.g.stoppedErr(); err != nil {
 		return nil, err
 	}
-	return pending{f.g}, nil
+	return pending(f), nil
 }
 
 // pending is a snapshot that was asked for. The checkpoint is made in Persist,

@@ -119,3 +119,91 @@ func TestStateLost(t *testing.T) {
 		})
 	}
 }
+
+// TestSnapshotsUnderLoad takes many snapshots while commands arrive, checks that
+// the log stays short and that the last snapshot and the log give everything.
+func TestSnapshotsUnderLoad(t *testing.T) {
+	dir := t.TempDir()
+	var mu sync.Mutex
+	var failed []error
+	o := options(dir, newLedger())
+	o.SnapshotEntries, o.TrailingLogs = 20, 5
+	o.Events = func(e Event) {
+		if e.Kind == EventSnapshot && e.Err != nil {
+			mu.Lock()
+			failed = append(failed, e.Err)
+			mu.Unlock()
+		}
+	}
+	g := mustOpen(t, o)
+	var wg sync.WaitGroup
+	for w := range 4 {
+		wg.Go(func() {
+			key := fmt.Sprintf("k%d", w)
+			for i := range uint64(150) {
+				if v, err := g.Propose(context.Background(), addCmd(key, 1)); err != nil || v != i+1 {
+					t.Errorf("%s: %v, %v; want %d", key, v, err, i+1)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if err := g.Checkpoint(); err != nil {
+		t.Fatal(err)
+	}
+	s := g.Stats()
+	first, err := g.log.FirstIndex()
+	t.Logf("%d snapshots, log from %d to %d", s.Snapshots, first, s.LastIndex)
+	if err != nil || s.Snapshots < 2 || s.LastIndex-first > 5 || s.SnapshotIndex != s.LastIndex {
+		t.Errorf("%+v, first %d, %v", s, first, err)
+	}
+	if err := errors.Join(failed...); err != nil {
+		t.Error(err)
+	}
+	want := stateOf(t, g)
+	mustClose(t, g)
+	if found, err := filepath.Glob(filepath.Join(dir, snapsName, "*")); err != nil || len(found) != 1 {
+		t.Errorf("snapshots kept: %v, %v", found, err)
+	}
+	if err := os.RemoveAll(filepath.Join(dir, "state-000001")); err != nil {
+		t.Fatal(err)
+	}
+	g = mustOpen(t, o)
+	if got := stateOf(t, g); !maps.Equal(got, want) || len(got) != 4 {
+		t.Errorf("rebuilt %v, want %v", got, want)
+	}
+	mustClose(t, g)
+}
+
+// BenchmarkPropose measures acknowledged commands by the number of proposers.
+func BenchmarkPropose(b *testing.B) {
+	for _, n := range []int{1, 16, 64, 256} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			g, err := Open(b.Context(), options(b.TempDir(), newLedger()))
+			if err != nil {
+				b.Fatal(err)
+			}
+			cmd := addCmd(string(make([]byte, 91)), 1) // 100 bytes
+			cmd[9] = 'k'
+			var left sync.WaitGroup
+			b.ResetTimer()
+			for w := range n {
+				left.Go(func() {
+					for i := w; i < b.N; i += n {
+						if _, err := g.Propose(context.Background(), cmd); err != nil {
+							b.Error(err)
+							return
+						}
+					}
+				})
+			}
+			left.Wait()
+			b.StopTimer()
+			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "commands/s")
+			if err := g.Close(); err != nil {
+				b.Fatal(err)
+			}
+		})
+	}
+}

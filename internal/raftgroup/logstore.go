@@ -5,6 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"hash/fnv"
+	"os"
+	"path/filepath"
 	"runtime"
 	"runtime/debug"
 	"sync/atomic"
@@ -13,6 +16,7 @@ import (
 	"github.com/hashicorp/raft"
 	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
 	"go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -24,9 +28,32 @@ type store interface {
 	Close() error
 }
 
+// createBolt makes an empty log file. It gets its name when it is whole, so a
+// crash in between leaves nothing that looks like a damaged log.
+func createBolt(path string) error {
+	tmp := path + tmpSuffix
+	if err := os.RemoveAll(tmp); err != nil {
+		return err
+	}
+	b, err := openBolt(tmp)
+	if err != nil {
+		return err
+	}
+	if err := b.Close(); err != nil {
+		return err
+	}
+	if err := os.Rename(tmp, path); err != nil {
+		return err
+	}
+	return syncOSDir(filepath.Dir(path))
+}
+
 // openBolt opens the log file. A second process that has it open makes this
 // fail after a second in place of waiting for ever.
 func openBolt(path string) (*raftboltdb.BoltStore, error) {
+	if err := checkBoltSize(path); err != nil {
+		return nil, err
+	}
 	var s *raftboltdb.BoltStore
 	err := guarded(func() (err error) {
 		s, err = raftboltdb.New(raftboltdb.Options{
@@ -40,10 +67,54 @@ func openBolt(path string) (*raftboltdb.BoltStore, error) {
 		})
 		return err
 	})
-	if errors.Is(err, bbolt.ErrInvalid) || errors.Is(err, bbolt.ErrChecksum) || errors.Is(err, bbolt.ErrVersionMismatch) {
+	if errors.Is(err, bolterrors.ErrInvalid) || errors.Is(err, bolterrors.ErrChecksum) || errors.Is(err, bolterrors.ErrVersionMismatch) {
 		err = fmt.Errorf("%w: %w", ErrCorrupt, err)
 	}
 	return s, err
+}
+
+// checkBoltSize refuses a file that lost its end. bbolt maps the pages its meta
+// page counts and would die of a page fault in a goroutine of its own. A file
+// without a good meta page is left for bbolt to judge.
+//
+// A page begins with 16 bytes of header; a meta page (0 and 1) goes on with u32
+// magic, version, page size, flags, 4 × u64, u64 transaction, u64 FNV-1a of all
+// that; the fourth of the u64 is the number of pages in use.
+func checkBoltSize(path string) error {
+	f, err := os.Open(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	st, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	const header, meta = 16, 64
+	var used, newest uint64
+	for _, at := range []int64{0, int64(os.Getpagesize())} {
+		b := make([]byte, header+meta)
+		if _, err := f.ReadAt(b, at); err != nil {
+			continue
+		}
+		m := b[header:]
+		sum := fnv.New64a()
+		_, _ = sum.Write(m[:meta-8])
+		if sum.Sum64() != binary.NativeEndian.Uint64(m[meta-8:]) {
+			continue
+		}
+		if tx := binary.NativeEndian.Uint64(m[48:]); tx >= newest {
+			newest = tx
+			used = binary.NativeEndian.Uint64(m[40:]) * uint64(binary.NativeEndian.Uint32(m[8:]))
+		}
+	}
+	if uint64(st.Size()) < used {
+		return fmt.Errorf("%w: %s has %d bytes of %d", ErrCorrupt, filepath.Base(path), st.Size(), used)
+	}
+	return nil
 }
 
 // logStore stands between Raft and its log file. It adds a checksum to each

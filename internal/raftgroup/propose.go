@@ -36,6 +36,9 @@ func (g *Group) Propose(ctx context.Context, cmd []byte) (any, error) {
 	if err := g.stoppedErr(); err != nil {
 		return nil, err
 	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
 	p := &proposal{cmd: cmd, done: make(chan result, 1)}
 	select {
 	case g.queue <- p:

@@ -58,7 +58,7 @@ type snapFile struct {
 
 func openSnapshots(fsys vfs.FS, dir string) (*snapshots, error) {
 	s := &snapshots{fs: fsys, dir: dir, reading: map[string]int{}}
-	if err := fsys.MkdirAll(dir, 0o700); err != nil {
+	if err := makeDir(fsys, dir); err != nil {
 		return nil, err
 	}
 	names, err := fsys.List(dir)

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/hashicorp/raft"
 	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
 )
@@ -67,28 +68,30 @@ func Open(ctx context.Context, o Options) (*Group, error) {
 // prepare opens log, snapshots and state and makes them agree.
 func (g *Group) prepare() (*raft.Config, error) {
 	o := &g.opts
-	if err := makeDir(o.Dir); err != nil {
+	if err := makeDir(vfs.Default, o.Dir); err != nil {
 		return nil, err
 	}
-	if err := o.FS.MkdirAll(o.Dir, 0o700); err != nil { // another one when FS is not the machine's
+	if err := makeDir(o.FS, o.Dir); err != nil { // another one when FS is not the machine's
 		return nil, err
 	}
 	known, err := checkIdentity(o.Dir, o.Name, o.NodeID)
 	if err != nil {
 		return nil, err
 	}
-	_, err = os.Stat(filepath.Join(o.Dir, logName))
-	if known && errors.Is(err, os.ErrNotExist) {
-		return nil, fmt.Errorf("%w: %s is gone", ErrCorrupt, logName)
+	logPath := filepath.Join(o.Dir, logName)
+	if _, err := os.Stat(logPath); errors.Is(err, os.ErrNotExist) {
+		if known {
+			return nil, fmt.Errorf("%w: %s is gone", ErrCorrupt, logName)
+		}
+		if err := createBolt(logPath); err != nil {
+			return nil, err
+		}
 	}
-	b, err := openBolt(filepath.Join(o.Dir, logName))
+	b, err := openBolt(logPath)
 	if err != nil {
 		return nil, err
 	}
 	g.log = &logStore{under: o.wrapStore(boltStore{b}), fail: g.fail, dead: g.raftDied}
-	if err := syncOSDir(o.Dir); err != nil { // the log file's name
-		return nil, err
-	}
 	if g.snaps, err = openSnapshots(o.FS, o.FS.PathJoin(o.Dir, snapsName)); err != nil {
 		return nil, err
 	}
@@ -395,14 +398,4 @@ type boltStore struct{ *raftboltdb.BoltStore }
 func (b boltStore) freePages() int {
 	s := b.Stats()
 	return s.FreePageN + s.PendingPageN
-}
-
-func makeDir(dir string) error {
-	if _, err := os.Stat(dir); err == nil {
-		return nil
-	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return err
-	}
-	return syncOSDir(filepath.Dir(filepath.Clean(dir)))
 }
