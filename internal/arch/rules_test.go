@@ -1,0 +1,146 @@
+package arch
+
+// The law. Rooms are import paths below the module; a room without a rule of
+// its own has that of the nearest one above it.
+
+// mayImport says which rooms of ours a room may import, besides itself and
+// what lies in it. "*" is everything.
+var mayImport = map[string][]string{
+	"cmd":           {"*"},
+	"api":           {"api", "media", "feed", "cache", "volume/server", "directory", "volume", "internal"},
+	"bench":         {"bench", "client", "media", "feed", "cache", "volume/server", "directory", "volume", "internal"},
+	"client":        {}, // what the public imports brings nothing of ours along
+	"media":         {"media", "volume", "internal"},
+	"feed":          {"feed/timeline", "volume", "internal"},
+	"feed/timeline": {"internal"}, // the feed's leaf
+	"cache":         {"volume", "internal"},
+	"volume/server": {"volume", "internal"},
+	"directory":     {"volume", "internal"},
+	"volume":        {"internal"},
+	"internal":      {"internal"},
+	"internal/id":   {"internal/clock"},
+	// The nouns at the bottom import nothing of ours.
+	"internal/clock": {},
+	"internal/vfs":   {},
+	"internal/sign":  {},
+	"internal/units": {},
+	"testdata":       {},
+	"e2e":            {"client", "bench", "internal", "media"}, // outside the house: through its doors
+}
+
+// notImported are rooms inside those of mayImport that it must not open.
+// volume means the engine, not the server around it.
+var notImported = map[string][]string{
+	"volume": {"volume/server"},
+}
+
+// testHelpers may be imported by tests and by one another, not by the product.
+var testHelpers = []string{"media/mediatest"}
+
+// photos are for the demo, the tests and their helpers.
+var samples = map[string][]string{"testdata/photos": {"cmd/hayloft", "bench", "media/mediatest"}}
+
+// placement says where a module may be imported by what is not a test. The
+// longest prefix counts.
+var placement = map[string][]string{
+	"github.com/hashicorp":                 {"internal/raftgroup"},
+	"go.etcd.io/bbolt":                     {"internal/raftgroup"},
+	"github.com/cockroachdb/pebble":        {"directory", "feed", "feed/timeline", "internal/raftgroup"},
+	"github.com/valyala/fasthttp":          {"api", "cache", "volume/server", "bench"},
+	"C":                                    {"cmd/hayloft-media"},
+	"unsafe":                               {"cmd/hayloft-media", "cache", "volume"}, // slabs outside the heap; the index's size
+	"net":                                  {"cmd/hayloft", "api", "cache", "client", "bench", "volume/server"},
+	"net/http":                             {"cmd/hayloft", "client", "bench"}, // the admin listener; few requests, many features
+	"net/url":                              {"cmd/hayloft", "client", "bench", "api", "api/web", "cache", "internal/sign"},
+	"net/netip":                            {"cmd/hayloft", "api", "client", "bench"},
+	"os/exec":                              {"cmd/hayloft", "media"}, // the decoding children
+	"log":                                  {"cmd/hayloft", "cmd/hayloft-media"},
+	"log/slog":                             {"cmd/hayloft", "cmd/hayloft-media"}, // engines emit events
+	"github.com/prometheus":                {"cmd/hayloft"},
+	"github.com/spf13":                     {"cmd/hayloft"},
+	"github.com/pelletier/go-toml":         {"cmd/hayloft"},
+	"github.com/getkin/kin-openapi":        {}, // tests only, as those below
+	"github.com/chromedp":                  {},
+	"pgregory.net/rapid":                   {},
+	"go.uber.org/goleak":                   {},
+	"testing":                              {"media/mediatest"},
+	"math/rand":                            {}, // math/rand/v2
+	"io/ioutil":                            {},
+	"github.com/DataDog/zstd":              {},
+	"google.golang.org/protobuf":           {},
+	"golang.org/x/image":                   {"media", "media/mediatest"},
+	"golang.org/x/crypto":                  {"api"},
+	"github.com/bbrks/go-blurhash":         {"media"},
+	"github.com/bep/imagemeta":             {"media"},
+	"github.com/klauspost/reedsolomon":     {"volume"},
+	"github.com/bradfitz/gomemcache":       {"cache"},
+	"github.com/blevesearch/bleve":         {"feed"},
+	"github.com/cockroachdb/pebble/v2/vfs": {"directory", "feed", "feed/timeline", "internal/raftgroup"},
+}
+
+// transitively says what must not be reached, over whatever imports, from
+// where: the engine knows neither network nor raft nor Pebble, and so on.
+var transitively = map[string][]string{
+	"volume":        {"net", "net/http", "github.com/hashicorp", "github.com/cockroachdb/pebble", "github.com/valyala/fasthttp", "C"},
+	"cache":         {"github.com/hashicorp", "github.com/cockroachdb/pebble", "C"},
+	"media":         {"github.com/hashicorp", "github.com/cockroachdb/pebble", "github.com/valyala/fasthttp"},
+	"feed/timeline": {"github.com/hashicorp/raft", "github.com/valyala/fasthttp"},
+	"feed":          {"github.com/valyala/fasthttp"},
+	"directory":     {"github.com/valyala/fasthttp"},
+	"client":        {"github.com/hashicorp", "github.com/cockroachdb/pebble", "github.com/valyala/fasthttp"},
+	"volume/server": {"github.com/hashicorp", "github.com/cockroachdb/pebble"},
+}
+
+const (
+	maxFileLines     = 500 // of what is not a test
+	maxFunctionLines = 70
+)
+
+// longFiles and longFunctions are exceptions: path, or path:function.
+var longFiles = map[string]string{}
+
+var longFunctions = map[string]string{}
+
+// timeFuncs of package time read or await the machine's clock.
+var timeFuncs = []string{"Now", "Since", "Until", "Sleep", "After", "AfterFunc", "NewTimer", "NewTicker", "Tick"}
+
+// machineTime lists who may call them besides tests: a directory or a file.
+var machineTime = map[string]string{
+	"internal/clock": "it is the clock",
+	"cmd":            "the process around the engines",
+	"bench":          "measures the machine",
+	"client":         "runs in other people's programs, which have no clock of ours",
+	"api/conn.go":    "deadlines of sockets are machine time",
+	"api/form.go":    "pace of a body that a socket delivers",
+	"api/upload.go":  "pace of a body that a socket delivers",
+}
+
+// sleepers are tests that may call time.Sleep: they wait for what shows itself
+// in no other way.
+var sleepers = map[string]string{
+	"api/limits_test.go":                "the server's own goroutines, seen from outside",
+	"cache/purge_test.go":               "Sleep(0): yields",
+	"internal/raftgroup/faults_test.go": "Sleep(0): yields",
+	"feed/timeline/bench_test.go":       "Pebble's compactions come to rest without a word",
+}
+
+// fileFuncs of package os touch files.
+var fileFuncs = []string{
+	"Open", "OpenFile", "Create", "CreateTemp", "ReadFile", "WriteFile", "Remove", "RemoveAll", "Rename", "Mkdir",
+	"MkdirAll", "MkdirTemp", "Stat", "Lstat", "ReadDir", "Truncate", "Link", "Symlink", "Chmod", "Chtimes", "DirFS", "OpenRoot", "CopyFS",
+}
+
+// machineFiles lists who may call them besides tests.
+var machineFiles = map[string]string{
+	"internal/vfs":       "it is the file system",
+	"internal/raftgroup": "raft, bbolt and Pebble take directories of the machine",
+	"cmd":                "settings, tokens, locks and what the command line reads and writes",
+	"bench":              "reports, and the disk it measures",
+	"media/child.go":     "/proc of the decoding children",
+}
+
+// foreignPaths may name paths of a machine.
+var foreignPaths = map[string]string{
+	"internal/arch/rules_test.go": "the rule itself",
+	"internal/arch/arch_test.go":  "the rule itself and its test",
+}
