@@ -1,11 +1,15 @@
 package main_test
 
 import (
+	"bytes"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"testing"
 
+	"hayloft/media"
 	"hayloft/media/mediatest"
 )
 
@@ -23,4 +27,40 @@ func build(t testing.TB) string {
 
 func TestConformance(t *testing.T) {
 	mediatest.Conformance(t, []string{build(t)})
+}
+
+func BenchmarkPhoto(b *testing.B) { mediatest.Bench(b, []string{build(b)}) }
+
+// What Go cannot decode is compared here: a stripped file yields the variants
+// of the file itself.
+func TestStrippedFilesDecodeAlike(t *testing.T) {
+	p, err := media.NewPool(media.PoolOptions{Command: []string{build(t)}, Limits: media.Limits{HEIF: true}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	for _, name := range []string{"planted.avif", "planted.heic", "still.avif", "animated.webp"} {
+		file := mediatest.File(name)
+		info, err := media.Inspect(file, media.Limits{HEIF: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		clean, err := media.Strip(info.ContentType, file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		a, err1 := p.Make(t.Context(), file)
+		b, err2 := p.Make(t.Context(), clean)
+		if err1 != nil || err2 != nil || !reflect.DeepEqual(a, b) {
+			t.Errorf("%s: the variants differ: %v, %v", name, err1, err2)
+		}
+	}
+}
+
+func TestUsage(t *testing.T) {
+	out, err := exec.Command(build(t), "many").CombinedOutput()
+	var exit *exec.ExitError
+	if !errors.As(err, &exit) || exit.ExitCode() != 2 || !bytes.Contains(out, []byte("usage:")) {
+		t.Errorf("%v: %s", err, out)
+	}
 }

@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-#define HL_KERNEL VIPS_KERNEL_LANCZOS3
+#define HL_KERNEL VIPS_KERNEL_CUBIC
 
 // The loaders that may run. They are named by type, so that a libvips with more
 // of them than we know of gains nothing.
