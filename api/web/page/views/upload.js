@@ -73,6 +73,12 @@ function details() {
   ];
 }
 
+// words is what the form says about the photo.
+function words(form) {
+  const v = Object.fromEntries(new FormData(form));
+  return { caption: v.caption.trim(), alt: v.alt.trim(), visibility: v.visibility };
+}
+
 // composer shows the chosen photo and the form around it.
 function composer(file, { restart, fail }) {
   const preview = URL.createObjectURL(file);
@@ -81,12 +87,11 @@ function composer(file, { restart, fail }) {
   const shot = h('img', { src: preview, alt: 'The photo you chose', class: 'preview', testid: 'preview', onerror: () => shot.replaceWith(h('p', { class: 'stage-note' }, icon('photo'), file.name)) });
   const form = h('form', { class: 'compose', testid: 'compose' },
     h('div', { class: 'compose-photo' }, shot,
-      h('button', { class: 'button small plain over-photo', type: 'button', onclick: () => { URL.revokeObjectURL(preview); restart(); } }, 'Choose another')),
+      h('button', { class: 'button small plain over-photo', type: 'button', testid: 'choose-another', onclick: () => { URL.revokeObjectURL(preview); restart(words(form)); } }, 'Choose another')),
     h('div', { class: 'compose-text' }, details(), error, send));
   form.addEventListener('submit', (e) => {
     e.preventDefault();
-    const v = Object.fromEntries(new FormData(form));
-    const said = { caption: v.caption.trim(), alt: v.alt.trim(), visibility: v.visibility };
+    const said = words(form);
     busy(send, async () => {
       error.textContent = '';
       location.hash = '#/'; // the feed shows how far it has come
@@ -103,6 +108,7 @@ function composer(file, { restart, fail }) {
 export function upload({ signal }) {
   const note = h('p', { class: 'error', role: 'alert', testid: 'form-error' });
   const box = h('div');
+  let kept = {}; // what was written for a photo that was put back
   const reset = () => fill(box, chooser(chosen), note);
 
   function chosen(file, said, problem) {
@@ -111,8 +117,8 @@ export function upload({ signal }) {
       reset();
       return;
     }
-    const c = composer(file, { restart: () => { note.textContent = ''; reset(); }, fail: refused });
-    for (const [name, value] of Object.entries(said || {})) c.form.elements[name].value = value;
+    const c = composer(file, { restart: (said) => { kept = said; note.textContent = ''; reset(); }, fail: refused });
+    for (const [name, value] of Object.entries(said || kept)) c.form.elements[name].value = value;
     c.error.textContent = problem || '';
     fill(box, c.form);
     c.form.elements.caption.focus({ preventScroll: true });
