@@ -6,7 +6,25 @@ type cmdEffectDone struct{ Seq uint64 }
 
 func (r *cmdEffectDone) fields(c *codec) { num(c, 1, &r.Seq) }
 
-func (r *cmdEffectDone) apply(t *tx) (outcome, error) { return outcome{}, t.settle(r.Seq) }
+// apply completes an effect. A photo that still waits for its variants keeps
+// its transcode effect: only ready, failed and delete end that.
+func (r *cmdEffectDone) apply(t *tx) (outcome, error) {
+	e, err := t.effect(r.Seq)
+	if err != nil || e == nil { // completed meanwhile
+		return outcome{}, err
+	}
+	if e.Kind == EffectTranscode {
+		p, err := t.photo(e.Photo)
+		if err != nil {
+			return outcome{}, err
+		}
+		if p != nil && p.Effect == r.Seq {
+			return outcome{}, ErrConflict
+		}
+	}
+	t.unqueue(r.Seq, e)
+	return outcome{}, nil
+}
 
 type cmdEffectFailed struct {
 	Seq       uint64

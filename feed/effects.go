@@ -2,6 +2,7 @@ package feed
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"strings"
 	"sync"
@@ -14,7 +15,8 @@ import (
 // leads.
 //
 // A handler's nil completes the effect, unless a command of the handler's own
-// (MarkReady, MarkFailed) already has. An error has it tried again after
+// (MarkReady, MarkFailed) already has; a photo that is still pending is not
+// completed by a nil, which then counts as an error. An error has it tried again after
 // a pause that doubles, until it is parked. A handler may see an effect twice:
 // after a crash, or when the photo was deleted and restored meanwhile. What is
 // cut short by ctx is not counted as an attempt.
@@ -113,6 +115,8 @@ func (f *Feed) work(ctx context.Context, e Effect, handle func(context.Context, 
 	if herr != nil && ctx.Err() != nil {
 		return // cut short
 	}
+	ctx, cancel := f.outlive(ctx)
+	defer cancel()
 	var cmd command = &cmdEffectDone{Seq: e.Seq}
 	if herr != nil {
 		cmd = f.retry(e, herr)
@@ -125,6 +129,11 @@ func (f *Feed) work(ctx context.Context, e Effect, handle func(context.Context, 
 		if err == nil {
 			return
 		}
+		if herr == nil && errors.Is(err, ErrConflict) {
+			herr = errUnfinished
+			cmd = f.retry(e, herr)
+			continue
+		}
 		f.notify(Notice{Kind: SweepFailed, Effect: e, Err: err})
 		if f.lead(ctx) != nil {
 			return // the lease ends; whoever leads next starts over
@@ -135,6 +144,28 @@ func (f *Feed) work(ctx context.Context, e Effect, handle func(context.Context, 
 			return
 		}
 	}
+}
+
+// errUnfinished is a handler's fault: it said that it was done with a photo that
+// is neither ready nor failed.
+var errUnfinished = errors.New("feed: handled, but the photo is still pending")
+
+// lastWords is how long after a stop the outcome of finished work may take to be
+// recorded.
+const lastWords = 2 * time.Second
+
+// outlive returns a context that ends lastWords after ctx, so that work which is
+// done is not done again only because its handler was the last.
+func (f *Feed) outlive(ctx context.Context) (context.Context, context.CancelFunc) {
+	longer, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() {
+		select {
+		case <-f.clock.After(lastWords):
+			cancel()
+		case <-longer.Done():
+		}
+	})
+	return longer, func() { stop(); cancel() }
 }
 
 // owed says whether an effect is still there. When in doubt it is.

@@ -1,0 +1,282 @@
+package feed
+
+import (
+	"context"
+	"errors"
+	"runtime"
+	"sync"
+	"testing"
+	"time"
+
+	"hayloft/internal/id"
+)
+
+// await takes a value from ch while the clock runs on in steps.
+func await[T any](h *house, ch <-chan T, step time.Duration) T {
+	h.t.Helper()
+	deadline := time.After(20 * time.Second)
+	for {
+		select {
+		case v := <-ch:
+			return v
+		case <-deadline:
+			h.t.Fatal("nothing happens")
+		default:
+			h.clock.Advance(step)
+			runtime.Gosched()
+		}
+	}
+}
+
+// effects runs RunEffects in the background; the returned function ends it.
+func (h *house) effects(kind EffectKind, workers int, handle func(context.Context, Effect) error) (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- h.feed.RunEffects(ctx, kind, workers, handle) }()
+	return sync.OnceFunc(func() {
+		cancel()
+		if err := <-done; !errors.Is(err, context.Canceled) {
+			h.t.Errorf("RunEffects: %v", err)
+		}
+	})
+}
+
+// queued lists the effects of the state.
+func (h *house) queued() (list []Effect) {
+	h.must(store{h.group.db}.scan([]byte{tabEffect}, []byte{tabEffect + 1}, func(k, v []byte) error {
+		var e effectRow
+		list = append(list, Effect{})
+		err := decodeRow(v, &e)
+		list[len(list)-1] = *effectOf(parseBE(k[1:]), &e)
+		return err
+	}))
+	return list
+}
+
+func TestEffectIsRetriedThenDone(t *testing.T) {
+	h := newHouse(t, nil)
+	photo := h.upload(h.user("anna"), Details{})
+	calls := make(chan Effect)
+	fail := errors.New("disk on fire")
+	stop := h.effects(EffectTranscode, 1, func(_ context.Context, e Effect) error {
+		calls <- e
+		if e.Attempts < 3 {
+			return fail
+		}
+		if e.Attempts == 3 {
+			return nil // a lie, see below
+		}
+		return h.ready(e.Photo)
+	})
+	defer stop()
+	for attempt := range 5 { // the fifth because a pending photo is not done
+		before := h.clock.Now()
+		e := await(h, calls, 10*time.Millisecond)
+		if e.Photo != photo || e.Attempts != attempt {
+			t.Fatalf("got %+v, want attempt %d of %v", e, attempt, photo)
+		}
+		if pause := h.clock.Now().Sub(before); attempt > 0 && pause < time.Second<<(attempt-1)-50*time.Millisecond {
+			t.Errorf("attempt %d came after %v", attempt, pause)
+		}
+	}
+	stop()
+	if left := h.queued(); len(left) != 0 {
+		t.Errorf("left: %+v", left)
+	}
+}
+
+func TestEffectIsParkedAndTakenBack(t *testing.T) {
+	parked := make(chan Notice, 1)
+	h := newHouse(t, func(o *Options) {
+		o.Policy.EffectAttempts = 3
+		o.Notify = func(n Notice) {
+			if n.Kind == EffectParked {
+				parked <- n
+			}
+		}
+	})
+	ctx := context.Background()
+	photo := h.upload(h.user("anna"), Details{})
+	calls := make(chan Effect)
+	poison := true
+	handle := func(_ context.Context, e Effect) error {
+		calls <- e
+		if poison {
+			return errors.New("bad bytes")
+		}
+		return h.ready(e.Photo)
+	}
+	stop := h.effects(EffectTranscode, 2, handle)
+	for range 3 {
+		await(h, calls, 100*time.Millisecond)
+	}
+	if n := <-parked; n.Err.Error() != "bad bytes" || n.Effect.Photo != photo {
+		t.Errorf("notice %+v", n)
+	}
+	stop()
+	list, err := h.feed.ParkedEffects(ctx, 0, 10)
+	h.must(err)
+	if len(list) != 1 || list[0].Photo != photo || list[0].Reason != "bad bytes" || list[0].Attempts != 3 {
+		t.Fatalf("parked %+v", list)
+	}
+	h.check()
+	h.wants(h.feed.RetryEffect(ctx, 99), ErrNotFound)
+	h.must(h.feed.RetryEffect(ctx, list[0].Seq))
+	poison = false
+	stop = h.effects(EffectTranscode, 2, handle)
+	if e := await(h, calls, time.Millisecond); e.Attempts != 0 {
+		t.Errorf("after unparking: %+v", e)
+	}
+	stop()
+	h.check()
+}
+
+// A parked transcode effect goes when its photo does.
+func TestDeleteTakesParkedEffectAlong(t *testing.T) {
+	h := newHouse(t, func(o *Options) { o.Policy.EffectAttempts = 1 })
+	anna := h.user("anna")
+	photo := h.upload(anna, Details{})
+	calls := make(chan Effect)
+	stop := h.effects(EffectTranscode, 1, func(_ context.Context, e Effect) error { calls <- e; return errors.New("no") })
+	await(h, calls, time.Millisecond)
+	stop()
+	h.must(h.feed.DeletePhoto(context.Background(), anna, photo, false))
+	list, err := h.feed.ParkedEffects(context.Background(), 0, 10)
+	if err != nil || len(list) != 0 {
+		t.Errorf("parked: %v, %v", list, err)
+	}
+	h.check()
+}
+
+func TestEffectsRunSideBySideAndOnce(t *testing.T) {
+	h := newHouse(t, nil)
+	anna := h.user("anna")
+	for range 6 {
+		h.upload(anna, Details{})
+	}
+	started, release := make(chan uint64), make(chan struct{})
+	stop := h.effects(EffectTranscode, 3, func(_ context.Context, e Effect) error {
+		started <- e.Seq
+		<-release
+		return h.ready(e.Photo)
+	})
+	seen := map[uint64]bool{}
+	for range 3 {
+		seen[await(h, started, time.Millisecond)] = true
+	}
+	select {
+	case seq := <-started:
+		t.Fatalf("a fourth of three workers: %d", seq)
+	default:
+	}
+	for range 3 {
+		release <- struct{}{}
+		seen[await(h, started, time.Millisecond)] = true
+	}
+	close(release)
+	stop()
+	if len(seen) != 6 {
+		t.Errorf("%d of 6 effects seen", len(seen))
+	}
+}
+
+// What a crash or a stop cuts short is not lost and not counted.
+func TestEffectsSurviveStopAndCrash(t *testing.T) {
+	h := newHouse(t, nil)
+	photo := h.upload(h.user("anna"), Details{})
+	started := make(chan Effect)
+	stop := h.effects(EffectTranscode, 1, func(ctx context.Context, e Effect) error {
+		started <- e
+		<-ctx.Done()
+		return ctx.Err()
+	})
+	await(h, started, time.Millisecond)
+	stop()
+	h.close()
+	h.group.close(t)
+	h.group.open(t)
+	h.open()
+	done := make(chan error, 1)
+	stop = h.effects(EffectTranscode, 1, func(ctx context.Context, e Effect) error {
+		if e.Photo != photo || e.Attempts != 0 {
+			t.Errorf("got %+v", e)
+		}
+		err := h.ready(e.Photo)
+		done <- err
+		return err
+	})
+	h.must(await(h, done, time.Millisecond))
+	stop()
+	if last := h.group.log[len(h.group.log)-1]; last[1] != 24 {
+		t.Errorf("the last command has kind %d; MarkReady alone completes the effect", last[1])
+	}
+	p, err := h.feed.Photo(context.Background(), 0, photo)
+	if err != nil || p.Status != Ready {
+		t.Errorf("photo %+v, %v", p, err)
+	}
+	h.check()
+}
+
+// A photo that was purged is reclaimed through effects: its master and its
+// rendition, each once.
+func TestReclaimAfterPurge(t *testing.T) {
+	h := newHouse(t, nil)
+	anna := h.user("anna")
+	photo := h.post(anna, Details{})
+	p, err := h.feed.Photo(context.Background(), anna, photo)
+	h.must(err)
+	h.must(h.feed.DeletePhoto(context.Background(), anna, photo, true))
+	blobs := make(chan id.ID, 2)
+	stop := h.effects(EffectReclaim, 1, func(_ context.Context, e Effect) error { blobs <- e.Blob; return nil })
+	first, second := await(h, blobs, time.Millisecond), await(h, blobs, time.Millisecond)
+	stop()
+	if first != p.Master.Blob || second != p.Rendition.Blob || len(h.queued()) != 0 {
+		t.Errorf("reclaimed %v and %v, want %v and %v; left %v", first, second, p.Master.Blob, p.Rendition.Blob, h.queued())
+	}
+}
+
+func TestWaitReadyIsWoken(t *testing.T) {
+	h := newHouse(t, nil)
+	anna := h.user("anna")
+	for what, tc := range map[string]struct {
+		settle func(id.ID) error
+		status Status
+		err    error
+	}{
+		"ready":   {h.ready, Ready, nil},
+		"failed":  {func(p id.ID) error { return h.feed.MarkFailed(context.Background(), p, Failure{"x", "y"}) }, Failed, nil},
+		"deleted": {func(p id.ID) error { return h.feed.DeletePhoto(context.Background(), anna, p, false) }, 0, ErrNotFound},
+	} {
+		photo := h.upload(anna, Details{})
+		type answer struct {
+			p   PhotoView
+			err error
+		}
+		got := make(chan answer, 1)
+		go func() {
+			p, err := h.feed.WaitReady(context.Background(), anna, photo)
+			got <- answer{p, err}
+		}()
+		for { // until it waits
+			h.group.machine.watch.mu.Lock()
+			n := len(h.group.machine.watch.photos)
+			h.group.machine.watch.mu.Unlock()
+			if n == 1 {
+				break
+			}
+			runtime.Gosched()
+		}
+		h.must(tc.settle(photo))
+		if a := <-got; a.p.Status != tc.status || !errors.Is(a.err, tc.err) {
+			t.Errorf("%s: got %v, %v", what, a.p.Status, a.err)
+		}
+		if n := len(h.group.machine.watch.photos); n != 0 {
+			t.Errorf("%s: %d watches left", what, n)
+		}
+	}
+	photo := h.upload(anna, Details{})
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	_, err := h.feed.WaitReady(ctx, anna, photo)
+	h.wants(err, context.Canceled)
+}

@@ -1,0 +1,195 @@
+package feed
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"hayloft/internal/id"
+)
+
+func (h *house) purged(after uint64) (blobs []id.ID) {
+	h.t.Helper()
+	list, err := h.feed.Purges(context.Background(), after, 100)
+	h.must(err)
+	for _, p := range list {
+		if after++; p.Seq != after {
+			h.t.Fatalf("purge %d where %d is due", p.Seq, after)
+		}
+		blobs = append(blobs, p.Blob)
+	}
+	return blobs
+}
+
+// Whatever may change a verdict on a blob is in the purge log.
+func TestPurgeLogHasEveryChangeOfVerdict(t *testing.T) {
+	h := newHouse(t, nil)
+	ctx := context.Background()
+	anna := h.user("anna")
+	photo := h.post(anna, Details{})
+	p, err := h.feed.Photo(ctx, anna, photo)
+	h.must(err)
+	seq := uint64(0)
+	both := func(what string) {
+		t.Helper()
+		got := h.purged(seq)
+		if len(got) != 2 || got[0] != p.Master.Blob || got[1] != p.Rendition.Blob {
+			t.Fatalf("%s: purged %v, want %v and %v", what, got, p.Master.Blob, p.Rendition.Blob)
+		}
+		seq += 2
+		if head, err := h.feed.PurgeHead(ctx); err != nil || head != seq {
+			t.Fatalf("%s: head %d, %v", what, head, err)
+		}
+	}
+	verdict := func(want Verdict) {
+		t.Helper()
+		for _, blob := range []id.ID{p.Master.Blob, p.Rendition.Blob} {
+			if got, err := h.feed.Access(ctx, blob); err != nil || got != want {
+				t.Fatalf("access to %v: %v, %v; want %v", blob, got, err, want)
+			}
+		}
+	}
+	verdict(Verdict{Access: AccessPublic})
+	followers := Followers
+	_, err = h.feed.UpdatePhoto(ctx, anna, photo, PhotoChange{Visibility: &followers})
+	h.must(err)
+	both("audience")
+	verdict(Verdict{Access: AccessSigned})
+	h.must(h.feed.DeletePhoto(ctx, anna, photo, false))
+	both("delete")
+	verdict(Verdict{})
+	_, err = h.feed.RestorePhoto(ctx, anna, photo)
+	h.must(err)
+	both("restore")
+	u, err := h.feed.SetPrivate(ctx, anna, true)
+	h.must(err)
+	_, err = h.feed.sweepNow(ctx)
+	h.must(err)
+	both("privacy")
+	verdict(Verdict{AccessSigned, 1})
+	if u.Epoch != 1 || !u.IsPrivate {
+		t.Errorf("user %+v", u)
+	}
+	title := "another"
+	_, err = h.feed.UpdatePhoto(ctx, anna, photo, PhotoChange{Title: &title})
+	h.must(err)
+	if head, err := h.feed.PurgeHead(ctx); err != nil || head != seq {
+		t.Errorf("a title is no business of caches: head %d", head)
+	}
+}
+
+// A flip is carried out in steps for an account with many posts.
+func TestPrivacyFlipOfManyPosts(t *testing.T) {
+	h := newHouse(t, nil)
+	h.feed.sweepRows = 3
+	anna := h.user("anna")
+	for range 10 {
+		h.post(anna, Details{})
+	}
+	_, err := h.feed.SetPrivate(context.Background(), anna, true)
+	h.must(err)
+	_, err = h.feed.sweepNow(context.Background())
+	h.must(err)
+	seen := map[id.ID]int{}
+	for _, blob := range h.purged(0) {
+		seen[blob]++
+	}
+	if len(seen) != 20 {
+		t.Errorf("%d blobs purged, want 20", len(seen))
+	}
+	h.check()
+}
+
+func TestPurgesWaitsAndSaysItLives(t *testing.T) {
+	h := newHouse(t, nil)
+	ctx := context.Background()
+	anna := h.user("anna")
+	photo := h.post(anna, Details{})
+	type answer struct {
+		list []Purge
+		err  error
+	}
+	ask := func(ctx context.Context) <-chan answer {
+		ch := make(chan answer, 1)
+		go func() {
+			list, err := h.feed.Purges(ctx, 0, 1)
+			ch <- answer{list, err}
+		}()
+		return ch
+	}
+	start := h.clock.Now()
+	if a := await(h, ask(ctx), time.Millisecond); a.err != nil || len(a.list) != 0 || h.clock.Now().Sub(start) < purgeHeartbeat {
+		t.Errorf("heartbeat: %+v after %v", a, h.clock.Now().Sub(start))
+	}
+	ch := ask(ctx)
+	for h.clock.Waiters() == 0 {
+	}
+	h.must(h.feed.DeletePhoto(ctx, anna, photo, false))
+	if a := <-ch; a.err != nil || len(a.list) != 1 || a.list[0].Seq != 1 {
+		t.Errorf("woken: %+v", a)
+	}
+	gone, cancel := context.WithCancel(ctx)
+	cancel()
+	if a := <-ask(gone); !errors.Is(a.err, context.Canceled) {
+		t.Errorf("ended: %+v", a)
+	}
+}
+
+func TestPurgeGap(t *testing.T) {
+	h := newHouse(t, nil)
+	ctx := context.Background()
+	anna := h.user("anna")
+	photo := h.post(anna, Details{})
+	h.must(h.feed.DeletePhoto(ctx, anna, photo, false))
+	_, err := h.feed.Purges(ctx, 7, 10)
+	var gap *PurgeGap
+	if !errors.As(err, &gap) || !errors.Is(err, ErrPurgeGap) || gap.Resume != 2 {
+		t.Fatalf("a follower of another log: %v", err)
+	}
+	h.clock.Advance(49 * time.Hour)
+	_, err = h.feed.RestorePhoto(ctx, anna, photo)
+	h.must(err) // entries 3 and 4, young
+	h.must(h.feed.trimNow(ctx))
+	_, err = h.feed.Purges(ctx, 1, 10)
+	if !errors.As(err, &gap) || gap.Resume != 4 {
+		t.Fatalf("trimmed: %v", err)
+	}
+	if got := h.purged(2); len(got) != 2 {
+		t.Errorf("kept: %v", got)
+	}
+	h.check()
+}
+
+// Events are trimmed only as far as the timelines are durable.
+func TestEventsAreTrimmedBehindTheTimelines(t *testing.T) {
+	h := newHouse(t, nil)
+	ctx := context.Background()
+	anna, bert := h.user("anna"), h.user("bert")
+	for range trimMinimum {
+		h.must(h.feed.Follow(ctx, anna, bert))
+		h.must(h.feed.Unfollow(ctx, anna, bert))
+	}
+	h.must(h.feed.trimNow(ctx))
+	snap := source{h.feed}.Snapshot()
+	defer snap.Close()
+	events, first, err := snap.Events(0, 10)
+	if err != nil || first != 1 || len(events) != 10 || events[0].Seq != 1 {
+		t.Fatalf("before the timelines moved: %v from %d, %v", events, first, err)
+	}
+	_, err = h.feed.propose(ctx, &cmdTrimEvents{Through: 100})
+	h.must(err)
+	later := source{h.feed}.Snapshot()
+	defer later.Close()
+	if events, first, err = later.Events(0, 1); err != nil || first != 101 || events[0].Seq != 101 {
+		t.Errorf("after: %v from %d, %v", events, first, err)
+	}
+	if events, _, err = later.Events(300, 1); err != nil || events[0].Seq != 301 {
+		t.Errorf("later: %v, %v", events, err)
+	}
+	h.check()
+	_, err = h.feed.propose(ctx, &cmdTrimEvents{Through: 1 << 40}) // beyond the end
+	h.must(err)
+	h.must(h.feed.Follow(ctx, anna, bert))
+	h.check()
+}
