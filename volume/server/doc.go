@@ -1,0 +1,31 @@
+// Package server is the blob server of one process: its data directories, the
+// volumes on them, and the writers that append to those.
+//
+// Contract:
+//
+//   - A data directory is one disk. It holds an identity file (identity.go), so
+//     that a disk is known whatever it is mounted as and two disks are never
+//     taken for one another, and the folder volumes. One process at a time uses
+//     it. Files this package does not know are left alone and reported.
+//   - Durability. Write and Delete return nil only when what they did is on
+//     stable storage. Reserve promises nothing: an id that is never written
+//     costs nothing.
+//   - Placement. Every disk has one writer for each class of volume, with a slot
+//     lease and an open tile of its own. What a writer mints lies in its tile,
+//     and Write takes nothing else: an id whose tile has ended is ErrMoved, and
+//     the caller reserves another. A volume that is full or poisoned, and a disk
+//     without room, end in ErrMoved while another place can be had.
+//   - Reads. What Read returns was verified by the engine. Not found is said
+//     only under a table fetched since the call began, or by the volume that
+//     holds the blob itself; else the answer is ErrUnavailable. What is corrupt
+//     is volume.ErrCorrupt and never bytes.
+//   - Containment. A sick volume or disk is out of service and reported, and
+//     the process goes on.
+//
+// Threads: every method may be called from many goroutines. Event handlers are
+// called without locks held and must not block.
+//
+// Locks: Server.mu guards the maps of volumes and is never held during I/O. A
+// writer's gate is held while it opens a volume, calls to the directory
+// included; nothing else is locked under it but Server.mu and disk.mu.
+package server

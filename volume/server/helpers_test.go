@@ -1,0 +1,305 @@
+package server_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"hayloft/directory"
+	"hayloft/internal/clock"
+	"hayloft/internal/id"
+	"hayloft/internal/vfs"
+	"hayloft/volume"
+	"hayloft/volume/server"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+var errAway = errors.New("the directory is away")
+
+// wire hands the real directory to a server, as cmd does. It can be cut.
+type wire struct {
+	d           *directory.Directory
+	node        directory.NodeID
+	incarnation uint64
+
+	mu   sync.Mutex
+	away error
+}
+
+func (w *wire) cut(err error) {
+	w.mu.Lock()
+	w.away = err
+	w.mu.Unlock()
+}
+
+func (w *wire) gone() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.away
+}
+
+func (w *wire) RegisterDisk(ctx context.Context, uuid [16]byte, capacity uint64) (uint32, error) {
+	if err := w.gone(); err != nil {
+		return 0, err
+	}
+	d, err := w.d.RegisterDisk(ctx, directory.DiskSpec{Node: w.node, UUID: uuid, Capacity: capacity})
+	return uint32(d.ID), err
+}
+
+func (w *wire) Leaser(class volume.Class, worker uint16, disk uint32) id.Leaser {
+	kind := directory.Variants
+	if class == volume.ClassOriginals {
+		kind = directory.Originals
+	}
+	return cutLeaser{w, w.d.Leaser(directory.AcquireRequest{
+		Node: w.node, Incarnation: w.incarnation, Worker: worker, Kind: kind, Disk: directory.DiskID(disk),
+	})}
+}
+
+type cutLeaser struct {
+	w *wire
+	id.Leaser
+}
+
+func (l cutLeaser) Acquire(ctx context.Context, now id.Millis) (id.Lease, error) {
+	if err := l.w.gone(); err != nil {
+		return id.Lease{}, err
+	}
+	return l.Leaser.Acquire(ctx, now)
+}
+
+func (w *wire) OpenVolume(ctx context.Context, l id.Lease, disk uint32, from id.Millis) (volume.Identity, error) {
+	if err := w.gone(); err != nil {
+		return volume.Identity{}, err
+	}
+	v, err := w.d.OpenVolume(ctx, l, directory.DiskID(disk), from)
+	return identity(v), err
+}
+
+func (w *wire) CloseTile(ctx context.Context, l id.Lease, at id.Millis) error {
+	if err := w.gone(); err != nil {
+		return err
+	}
+	return w.d.CloseTile(ctx, l, at)
+}
+
+func (w *wire) OpenTile(slot id.Slot) (server.Place, bool) {
+	m := w.d.Map()
+	t, ok := m.OpenTile(slot)
+	if !ok {
+		return server.Place{}, false
+	}
+	return place(m, t)
+}
+
+func (w *wire) Locate(blob id.ID) (server.Place, bool) { return locate(w.d.Map(), blob) }
+
+func (w *wire) LocateFresh(ctx context.Context, blob id.ID) (server.Place, bool, error) {
+	if err := w.gone(); err != nil {
+		return server.Place{}, false, err
+	}
+	m, err := w.d.Fresh(ctx)
+	if err != nil {
+		return server.Place{}, false, err
+	}
+	p, ok := locate(m, blob)
+	return p, ok, nil
+}
+
+func locate(m *directory.Map, blob id.ID) (server.Place, bool) {
+	t, ok := m.TileAt(blob.Slot(), blob.Millis())
+	if !ok {
+		return server.Place{}, false
+	}
+	return place(m, t)
+}
+
+func place(m *directory.Map, t directory.Tile) (server.Place, bool) {
+	v, ok := m.Volume(t.Volume)
+	p := server.Place{Volume: identity(v), Slot: t.Slot, From: t.From, To: t.To}
+	for _, d := range v.Replicas {
+		p.Disks = append(p.Disks, uint32(d))
+	}
+	return p, ok
+}
+
+func identity(v directory.Volume) volume.Identity {
+	return volume.Identity{Volume: volume.ID(v.ID), Generation: v.Generation, Class: volume.Class(v.Class)}
+}
+
+// house is a directory, a file system and a server, which can be restarted.
+type house struct {
+	t     testing.TB
+	clock *clock.Fake
+	dir   *directory.Directory
+	wire  *wire
+	mem   *vfs.Mem
+	opts  server.Options
+	s     *server.Server
+
+	mu     sync.Mutex
+	events []server.Event
+}
+
+// newHouse opens a server on files in memory. Its directory is the real one, on
+// the real disk, and survives every crash of the server.
+func newHouse(t testing.TB, o server.Options) *house {
+	t.Helper()
+	h := &house{t: t, clock: clock.NewFake(time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC)), mem: vfs.NewMem(1)}
+	d, err := directory.Open(t.Context(), directory.Options{Dir: t.TempDir(), Member: "m1", Clock: h.clock})
+	if err != nil {
+		t.Fatal(err)
+	}
+	node, err := d.RegisterNode(t.Context(), directory.NodeSpec{Name: "a"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.dir = d
+	h.wire = &wire{d: d, node: node.ID, incarnation: 100}
+	if o.Dirs == nil {
+		o.Dirs = []string{"/data"}
+	}
+	if o.FS == nil {
+		o.FS = h.mem
+	}
+	o.Clock, o.AllocChunk = h.clock, 4096
+	o.Events = func(e server.Event) {
+		h.mu.Lock()
+		h.events = append(h.events, e)
+		h.mu.Unlock()
+	}
+	h.opts = o
+	h.start()
+	t.Cleanup(func() {
+		h.stop()
+		if err := d.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return h
+}
+
+// start opens a server as a new process.
+func (h *house) start() {
+	h.t.Helper()
+	s, err := h.tryStart()
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	h.s = s
+}
+
+func (h *house) tryStart() (*server.Server, error) {
+	h.wire = &wire{d: h.dir, node: h.wire.node, incarnation: h.wire.incarnation + 1}
+	o := h.opts
+	o.Directory = h.wire
+	return server.Open(context.Background(), o)
+}
+
+func (h *house) stop() {
+	h.t.Helper()
+	if h.s == nil {
+		return
+	}
+	if err := h.s.Close(context.Background()); err != nil {
+		h.t.Error(err)
+	}
+	h.s = nil
+}
+
+// crash leaves the running server to itself and starts another on what a power
+// cut would have left of the files.
+func (h *house) crash(seed uint64) {
+	h.t.Helper()
+	after := h.mem.Crash(seed)
+	h.wire.cut(errAway) // the dead give nothing back
+	if err := h.s.Close(context.Background()); err != nil && !errors.Is(err, errAway) {
+		h.t.Log("the dead server:", err)
+	}
+	h.s = nil
+	h.mem, h.opts.FS = after, after
+	h.start()
+}
+
+func (h *house) saw(kind server.EventKind) (n int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, e := range h.events {
+		if e.Kind == kind {
+			n++
+		}
+	}
+	return n
+}
+
+// stored is a blob that was acknowledged.
+type stored struct {
+	blob   id.ID
+	cookie id.Cookie
+	size   int
+	alts   int
+}
+
+func content(blob id.ID, alt uint8, n int) []byte {
+	x := crc32.ChecksumIEEE(fmt.Append(nil, blob, alt))
+	b := make([]byte, n)
+	for i := range b {
+		x = x*1664525 + 1013904223
+		b[i] = byte(x >> 24)
+	}
+	return b
+}
+
+func group(blob id.ID, cookie id.Cookie, size, alts int) []volume.Needle {
+	var g []volume.Needle
+	for alt := range uint8(alts) {
+		g = append(g, volume.Needle{Key: blob, Alt: alt, Cookie: cookie, Data: content(blob, alt, size)})
+	}
+	return g
+}
+
+// put stores a group the way every caller must: reserving again when moved.
+func (h *house) put(class volume.Class, size, alts int) (stored, error) {
+	for range 50 {
+		blob, cookie, err := h.s.Reserve(context.Background(), class)
+		if err != nil {
+			return stored{}, err
+		}
+		err = h.s.Write(context.Background(), blob, group(blob, cookie, size, alts))
+		if !errors.Is(err, server.ErrMoved) {
+			return stored{blob, cookie, size, alts}, err
+		}
+	}
+	return stored{}, errors.New("moved 50 times")
+}
+
+func (h *house) mustPut(class volume.Class, size, alts int) stored {
+	h.t.Helper()
+	b, err := h.put(class, size, alts)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return b
+}
+
+// check reads every needle of a blob and compares all bytes.
+func (h *house) check(b stored) {
+	h.t.Helper()
+	for alt := range uint8(b.alts) {
+		got, err := h.s.Read(context.Background(), b.blob, alt, b.cookie)
+		if err != nil {
+			h.t.Errorf("read %v alt %d: %v", b.blob, alt, err)
+			continue
+		}
+		if want := content(b.blob, alt, b.size); string(got.Data) != string(want) {
+			h.t.Errorf("read %v alt %d: wrong bytes", b.blob, alt)
+		}
+	}
+}

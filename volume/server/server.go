@@ -1,0 +1,354 @@
+package server
+
+import (
+	"cmp"
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"golang.org/x/sync/semaphore"
+
+	"hayloft/internal/id"
+	"hayloft/volume"
+)
+
+// openAtOnce is how many volumes are opened in parallel: enough to keep a few
+// disks busy, few enough for their indexes' memory.
+const openAtOnce = 8
+
+// Server is the blob server of this process.
+type Server struct {
+	o       Options
+	disks   []*disk
+	dead    []DiskStats                // that could not be read at Open; constant
+	writers map[volume.Class][]*writer // by disk
+	writing *semaphore.Weighted        // bytes
+	reading *semaphore.Weighted        // calls
+	turn    atomic.Uint64              // which disk is next
+
+	mu      sync.RWMutex // guards volumes and closed
+	volumes map[where]*handle
+	closed  bool
+	calls   sync.WaitGroup // under way; added to under mu while not closed
+
+	n struct{ writes, moved, rolled, reads, notFound, corrupt, deletes atomic.Uint64 }
+}
+
+// where names a replica on this node.
+type where struct {
+	disk uint32
+	vol  volume.ID
+}
+
+// Open takes the data directories into use, opens every volume on them in
+// parallel and returns when all are in service or known to be sick. It refuses
+// (ErrDisk) when a directory is not one to use; then nothing is left open.
+func Open(ctx context.Context, o Options) (*Server, error) {
+	if err := o.Validate(); err != nil {
+		return nil, err
+	}
+	o = o.withDefaults()
+	s := &Server{
+		o:       o,
+		writers: make(map[volume.Class][]*writer),
+		writing: semaphore.NewWeighted(o.MaxWriteBytes),
+		reading: semaphore.NewWeighted(int64(o.MaxReads)),
+		volumes: make(map[where]*handle),
+	}
+	if err := s.start(ctx); err != nil {
+		return nil, errors.Join(err, s.release())
+	}
+	for _, class := range []volume.Class{volume.ClassVariants, volume.ClassOriginals} {
+		for i, d := range s.disks {
+			s.writers[class] = append(s.writers[class], newWriter(s, d, class, uint16(i)))
+		}
+	}
+	return s, nil
+}
+
+// start claims and registers the disks, all of them before any volume is opened.
+func (s *Server) start(ctx context.Context) error {
+	uuids := make(map[[16]byte]string)
+	for _, dir := range s.o.Dirs {
+		ident, lock, err := claim(&s.o, dir)
+		if errors.Is(err, ErrDisk) {
+			return err
+		}
+		if err != nil { // a bad disk is out of service, and the others are not
+			s.dead = append(s.dead, DiskStats{Dir: dir, Failing: err})
+			s.o.Events(Event{Kind: EventDiskFailing, Dir: dir, Err: err})
+			continue
+		}
+		s.disks = append(s.disks, &disk{s: s, dir: dir, ident: ident, lock: lock})
+		if other, twice := uuids[ident.uuid]; twice {
+			return fmt.Errorf("%w: %s has the identity of %s: one is a copy", ErrDisk, dir, other)
+		}
+		uuids[ident.uuid] = dir
+	}
+	if len(s.disks) == 0 {
+		return fmt.Errorf("%w: none can be used: %w", ErrDisk, s.dead[0].Failing)
+	}
+	for _, d := range s.disks {
+		sp, err := s.o.Space(d.dir)
+		if err != nil {
+			return fmt.Errorf("%w: %s: %w", ErrDisk, d.dir, err)
+		}
+		if d.number, err = s.o.Directory.RegisterDisk(ctx, d.ident.uuid, uint64(sp.Capacity)); err != nil {
+			return fmt.Errorf("%w: register %s: %w", ErrUnavailable, d.dir, err)
+		}
+		d.space = sp
+	}
+	places := make(chan struct{}, openAtOnce)
+	errs := make([]error, len(s.disks))
+	var wg sync.WaitGroup
+	for i, d := range s.disks {
+		wg.Go(func() { errs[i] = d.open(places) })
+	}
+	wg.Wait()
+	for i, err := range errs {
+		if err != nil { // its volumes are out of service; the others are not
+			s.disks[i].failed(err)
+		}
+	}
+	return nil
+}
+
+func (s *Server) volumeOptions(d *disk) volume.Options {
+	return volume.Options{
+		FS: s.o.FS, Clock: s.o.Clock, MaxBytes: s.o.VolumeBytes, AllocChunk: s.o.AllocChunk,
+		Events: func(e volume.Event) {
+			s.o.Events(Event{Kind: EventVolume, Dir: d.dir, Volume: e.Volume, Err: e.Err, Engine: e})
+		},
+	}
+}
+
+// serve puts a volume into service, or notes why it cannot be.
+func (s *Server) serve(d *disk, v volume.ID, vol *volume.Volume, err error) *handle {
+	h := &handle{disk: d, vol: vol, sick: err}
+	s.mu.Lock()
+	s.volumes[where{d.number, v}] = h
+	s.mu.Unlock()
+	if err != nil {
+		s.o.Events(Event{Kind: EventVolumeSick, Dir: d.dir, Volume: v, Err: err})
+	}
+	return h
+}
+
+func (s *Server) handle(disk uint32, v volume.ID) *handle {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.volumes[where{disk, v}]
+}
+
+// enter counts a call in; the caller calls s.calls.Done.
+func (s *Server) enter() error {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if s.closed {
+		return ErrClosed
+	}
+	s.calls.Add(1)
+	return nil
+}
+
+// Close lets calls under way end, gives back the slots, and closes volumes and
+// disks. When the directory does not take the slots back, they stay taken until
+// their windows end, and nothing else is lost. ctx bounds the talk with it.
+func (s *Server) Close(ctx context.Context) error {
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return ErrClosed
+	}
+	s.closed = true
+	s.mu.Unlock()
+	s.calls.Wait()
+	var errs []error
+	for _, ws := range s.writers {
+		for _, w := range ws {
+			errs = append(errs, w.keeper.Close(ctx))
+		}
+	}
+	return errors.Join(append(errs, s.release())...)
+}
+
+// release closes volumes and disks.
+func (s *Server) release() error {
+	s.mu.Lock()
+	all := s.volumes
+	s.volumes = make(map[where]*handle)
+	s.mu.Unlock()
+	var mu sync.Mutex // guards errs
+	var errs []error
+	var wg sync.WaitGroup
+	for _, h := range all {
+		if h.vol == nil {
+			continue
+		}
+		wg.Go(func() {
+			if err := h.vol.Close(); err != nil {
+				mu.Lock()
+				errs = append(errs, err)
+				mu.Unlock()
+			}
+		})
+	}
+	wg.Wait()
+	for _, d := range s.disks {
+		errs = append(errs, d.lock.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// Stats returns a snapshot.
+func (s *Server) Stats() Stats {
+	st := Stats{
+		Writes: s.n.writes.Load(), Moved: s.n.moved.Load(), Rolled: s.n.rolled.Load(), Reads: s.n.reads.Load(),
+		NotFound: s.n.notFound.Load(), CorruptReads: s.n.corrupt.Load(), Deletes: s.n.deletes.Load(),
+	}
+	byDisk := make(map[*disk]int)
+	for i, d := range s.disks {
+		st.Disks = append(st.Disks, d.stats())
+		byDisk[d] = i
+	}
+	st.Disks = append(st.Disks, s.dead...)
+	type row struct {
+		disk int
+		v    volume.Stats
+	}
+	var rows []row
+	s.mu.RLock()
+	for w, h := range s.volumes {
+		d := &st.Disks[byDisk[h.disk]]
+		if h.vol == nil {
+			d.Sick[w.vol] = h.sick
+			continue
+		}
+		v := h.vol.Stats()
+		d.Volumes++
+		if v.Poisoned != nil {
+			d.ReadOnly++
+		}
+		st.BytesAppended += v.BatchBytes
+		rows = append(rows, row{byDisk[h.disk], v})
+	}
+	s.mu.RUnlock()
+	slices.SortFunc(rows, func(a, b row) int {
+		return cmp.Or(cmp.Compare(a.disk, b.disk), cmp.Compare(a.v.Volume, b.v.Volume))
+	})
+	for _, r := range rows {
+		st.Volumes = append(st.Volumes, r.v)
+	}
+	return st
+}
+
+func hexOf(u [16]byte) string { return hex.EncodeToString(u[:]) }
+
+// unavailable marks an error that says nothing about the blob.
+func unavailable(format string, args ...any) error {
+	return fmt.Errorf("%w: %w", ErrUnavailable, fmt.Errorf(format, args...))
+}
+
+// ours returns the replica of a place that lies on this node.
+func (s *Server) ours(p Place) (*handle, error) {
+	for _, d := range p.Disks {
+		h := s.handle(d, p.Volume.Volume)
+		switch {
+		case h == nil:
+			continue
+		case h.vol == nil:
+			return nil, unavailable("volume %d: %w", p.Volume.Volume, h.sick)
+		case h.vol.Identity() != p.Volume:
+			return nil, unavailable("volume %d: the directory has %+v, the disk %+v", p.Volume.Volume, p.Volume, h.vol.Identity())
+		}
+		return h, nil
+	}
+	return nil, unavailable("volume %d: no replica on this node", p.Volume.Volume)
+}
+
+// Read returns the needle of a blob, verified; its Data is the caller's.
+func (s *Server) Read(ctx context.Context, blob id.ID, alt uint8, cookie id.Cookie) (volume.Blob, error) {
+	if err := s.enter(); err != nil {
+		return volume.Blob{}, err
+	}
+	defer s.calls.Done()
+	if err := s.reading.Acquire(ctx, 1); err != nil {
+		return volume.Blob{}, unavailable("%w", err)
+	}
+	defer s.reading.Release(1)
+	s.n.reads.Add(1)
+	var b volume.Blob
+	err := s.locate(ctx, blob, func(h *handle) (err error) {
+		b, err = h.vol.Read(ctx, blob, alt, cookie)
+		return err
+	})
+	switch {
+	case errors.Is(err, volume.ErrNotFound):
+		s.n.notFound.Add(1)
+	case errors.Is(err, volume.ErrCorrupt):
+		s.n.corrupt.Add(1)
+	}
+	return b, err
+}
+
+// locate runs f on the volume of a blob. What f does not find is not found only
+// when the table that led there is no older than the call, or the volume itself
+// holds the blob (under another cookie or variant).
+func (s *Server) locate(ctx context.Context, blob id.ID, f func(*handle) error) error {
+	if p, ok := s.o.Directory.Locate(blob); ok {
+		h, err := s.ours(p)
+		if err == nil {
+			if err = f(h); !errors.Is(err, volume.ErrNotFound) || h.vol.Has(blob) {
+				return closing(err)
+			}
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.o.DirectoryTimeout)
+	defer cancel()
+	p, ok, err := s.o.Directory.LocateFresh(ctx, blob)
+	if err != nil {
+		return unavailable("%w", err)
+	}
+	if !ok {
+		return fmt.Errorf("%w: no tile holds %v", volume.ErrNotFound, blob)
+	}
+	h, err := s.ours(p)
+	if err != nil {
+		return err
+	}
+	return closing(f(h))
+}
+
+// closing: a volume that was closed under a call says nothing about the blob.
+func closing(err error) error {
+	if errors.Is(err, volume.ErrClosed) {
+		return unavailable("%w", err)
+	}
+	return err
+}
+
+// Delete makes a blob unreadable for ever and returns when that is durable. One
+// that was never written, or is deleted already, can be deleted.
+func (s *Server) Delete(ctx context.Context, blob id.ID) error {
+	if err := s.enter(); err != nil {
+		return err
+	}
+	defer s.calls.Done()
+	err := s.locate(ctx, blob, func(h *handle) error { return h.vol.Delete(ctx, blob) })
+	switch {
+	case err == nil:
+		s.n.deletes.Add(1)
+		return nil
+	case errors.Is(err, volume.ErrNotFound):
+		return nil // in no tile: nothing can ever be written under this id
+	case errors.Is(err, volume.ErrPoisoned):
+		return unavailable("%w", err) // until another replica takes its place
+	case errors.Is(err, volume.ErrNoSpace):
+		return fmt.Errorf("%w: %w", ErrNoSpace, err)
+	}
+	return err
+}

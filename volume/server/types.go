@@ -1,0 +1,210 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"hayloft/internal/clock"
+	"hayloft/internal/id"
+	"hayloft/internal/vfs"
+	"hayloft/volume"
+)
+
+// Errors of a Server beside those of package volume, of which callers meet
+// ErrNotFound, ErrCorrupt, ErrConflict, ErrTombstoned, ErrTooLarge, ErrInvalid.
+var (
+	// ErrMoved: the id's tile has ended. Nothing was written; reserve again.
+	ErrMoved = errors.New("server: the id's tile has ended, reserve again")
+	// ErrUnavailable: no answer is certain now. The request may be repeated.
+	ErrUnavailable = errors.New("server: not available now")
+	// ErrNoSpace: no disk can take it. Nothing was written. Outside this is 507.
+	ErrNoSpace error = noSpace{}
+	// ErrDisk: a data directory is not one this process may use.
+	ErrDisk = errors.New("server: data directory refused")
+	// ErrClosed: the server was closed.
+	ErrClosed = errors.New("server: closed")
+)
+
+// noSpace is the type of ErrNoSpace: StorageFull lets the API tell it from
+// other errors without knowing this package.
+type noSpace struct{}
+
+func (noSpace) Error() string     { return "server: no disk has room" }
+func (noSpace) StorageFull() bool { return true }
+
+// Place is the row of the directory's table that holds a blob: one tile and its
+// volume.
+type Place struct {
+	Volume   volume.Identity
+	Disks    []uint32 // that hold a replica
+	Slot     id.Slot
+	From, To id.Millis // of the tile, To exclusive; 0: the tile is open
+}
+
+// Directory is what the server needs to know of who stores what. Errors that a
+// repetition can cure are all errors here: the server answers ErrUnavailable.
+type Directory interface {
+	// RegisterDisk makes a disk of this node known and returns its number.
+	RegisterDisk(ctx context.Context, uuid [16]byte, capacity uint64) (uint32, error)
+	// Leaser gives out slots of a class to one writer, preferring one that goes
+	// on with a volume on disk. worker is the writer's number in this process.
+	Leaser(class volume.Class, worker uint16, disk uint32) id.Leaser
+	// OpenVolume ends the slot's open tile at from, the holder's fence, opens
+	// the next one with a new volume on disk, and returns when Locate on this
+	// node shows it.
+	OpenVolume(ctx context.Context, l id.Lease, disk uint32, from id.Millis) (volume.Identity, error)
+	// CloseTile ends the slot's open tile at at, the holder's fence.
+	CloseTile(ctx context.Context, l id.Lease, at id.Millis) error
+	// OpenTile returns the slot's open tile as this node knows it.
+	OpenTile(slot id.Slot) (Place, bool)
+	// Locate finds a blob's tile in the table as this node knows it.
+	Locate(blob id.ID) (Place, bool)
+	// LocateFresh does so in a table fetched since the call began.
+	LocateFresh(ctx context.Context, blob id.ID) (Place, bool, error)
+}
+
+// Space is what a file system says of itself, in bytes.
+type Space struct{ Free, Capacity int64 }
+
+// Options configure a Server. Dirs and Directory must be given; the zero value
+// of the rest works.
+type Options struct {
+	Dirs      []string // data directories, one for each disk
+	Directory Directory
+
+	FS    vfs.FS      // nil: the machine's
+	Clock clock.Clock // nil: the machine's
+	// Space tells the room of a data directory. nil: the file system's answer
+	// for the machine's files, boundless for any other FS.
+	Space func(dir string) (Space, error)
+
+	VolumeBytes int64 // largest volume; 0: the engine's 32 GiB
+	AllocChunk  int64 // see volume.Options
+	// KeepFree is what is left free on each disk: for deletes, which need room
+	// too, and for whoever else lives there. 0: 256 MiB.
+	KeepFree int64
+	// MaxWriteBytes bounds the data of all Writes under way; more wait. 0: 256 MiB.
+	MaxWriteBytes int64
+	// MaxReads bounds the Reads under way; more wait. 0: 256.
+	MaxReads int
+	// DirectoryTimeout bounds each wait for the directory. 0: 5 s.
+	DirectoryTimeout time.Duration
+	// LeaseEvery is the time between lease renewals. 0: see id.Keeper.
+	LeaseEvery time.Duration
+	Events     func(Event)
+}
+
+// Validate lists every fault at once.
+func (o Options) Validate() error {
+	var errs []error
+	add := func(bad bool, format string, args ...any) {
+		if bad {
+			errs = append(errs, fmt.Errorf("server: "+format, args...))
+		}
+	}
+	add(len(o.Dirs) == 0, "no data directory")
+	seen := make(map[string]bool)
+	for _, d := range o.Dirs {
+		add(d == "", "a data directory has an empty name")
+		add(seen[d], "data directory %s is named twice", d)
+		seen[d] = true
+	}
+	add(len(o.Dirs) > maxDisks, "%d data directories, at most %d", len(o.Dirs), maxDisks)
+	add(o.Directory == nil, "Directory is missing")
+	add(o.KeepFree < 0, "KeepFree is negative")
+	add(o.MaxWriteBytes < 0, "MaxWriteBytes is negative")
+	add(o.MaxReads < 0, "MaxReads is negative")
+	if err := (volume.Options{MaxBytes: o.VolumeBytes, AllocChunk: o.AllocChunk}).Validate(); err != nil {
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+const maxDisks = 1024
+
+func (o Options) withDefaults() Options {
+	if o.Space == nil {
+		o.Space = spaceOf(o.FS)
+	}
+	if o.FS == nil {
+		o.FS = vfs.OS{}
+	}
+	if o.Clock == nil {
+		o.Clock = clock.Real{}
+	}
+	if o.VolumeBytes == 0 {
+		o.VolumeBytes = 32 << 30
+	}
+	if o.KeepFree == 0 {
+		o.KeepFree = 256 << 20
+	}
+	if o.MaxWriteBytes == 0 {
+		o.MaxWriteBytes = 256 << 20
+	}
+	if o.MaxReads == 0 {
+		o.MaxReads = 256
+	}
+	if o.DirectoryTimeout == 0 {
+		o.DirectoryTimeout = 5 * time.Second
+	}
+	if o.Events == nil {
+		o.Events = func(Event) {}
+	}
+	return o
+}
+
+// EventKind says what an Event reports.
+type EventKind uint8
+
+// What the server reports.
+const (
+	EventVolume      EventKind = iota + 1 // the engine's: see Engine
+	EventVolumeSick                       // a volume cannot be opened and is out of service
+	EventUnknownFile                      // a file that is not ours; it is left alone
+	EventDiskFailing                      // no volume can be opened on the disk for now
+	EventDiskFull                         // the disk has no room above KeepFree
+	EventRolled                           // a writer left its volume and opens another
+	EventLease                            // the directory gave no slot; tried again
+)
+
+// Event is something an operator should know.
+type Event struct {
+	Kind   EventKind
+	Dir    string // data directory
+	Volume volume.ID
+	File   string // with EventUnknownFile
+	Err    error
+	Engine volume.Event // with EventVolume
+}
+
+// DiskStats is the state of one disk.
+type DiskStats struct {
+	Dir     string
+	UUID    string
+	Disk    uint32 // the directory's number
+	Free    int64  // bytes, as last asked
+	Total   int64  // bytes
+	Full    bool   // nothing is written for want of room
+	Failing error  // why nothing is written for now, or nil
+	Volumes int    // in service
+	Sick    map[volume.ID]error
+	// ReadOnly counts poisoned volumes: served, never appended to.
+	ReadOnly int
+}
+
+// Stats is a snapshot. Counters start at Open.
+type Stats struct {
+	Disks   []DiskStats
+	Volumes []volume.Stats // in service, by disk and id
+
+	BytesAppended int64 // to all volumes, tombstones included
+	Writes        uint64
+	Moved         uint64 // Writes answered ErrMoved
+	Rolled        uint64 // volumes left for another
+	Reads         uint64
+	NotFound      uint64
+	CorruptReads  uint64
+	Deletes       uint64
+}

@@ -1,0 +1,291 @@
+package server
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"sync/atomic"
+
+	"hayloft/internal/id"
+	"hayloft/volume"
+)
+
+// writer appends to the volumes of one class on one disk, one at a time. It
+// holds one slot; its tile is where what it mints lies.
+type writer struct {
+	s      *Server
+	disk   *disk
+	class  volume.Class
+	keeper *id.Keeper
+	gate   chan struct{}        // held (full) by whoever changes tile
+	tile   atomic.Pointer[tile] // nil: none is open
+}
+
+// tile is the open tile of a writer, from where this process may fill it.
+type tile struct {
+	slot id.Slot
+	from id.Millis
+	h    *handle
+}
+
+func (t *tile) holds(blob id.ID) bool { return blob.Slot() == t.slot && blob.Millis() >= t.from }
+
+func newWriter(s *Server, d *disk, class volume.Class, worker uint16) *writer {
+	w := &writer{s: s, disk: d, class: class, gate: make(chan struct{}, 1)}
+	w.keeper = id.NewKeeper(id.KeeperOptions{
+		Leaser: s.o.Directory.Leaser(class, worker, d.number),
+		Clock:  s.o.Clock,
+		Every:  s.o.LeaseEvery,
+		Failed: func(err error) { s.o.Events(Event{Kind: EventLease, Dir: d.dir, Err: err}) },
+	})
+	return w
+}
+
+// Reserve mints a blob id and draws a cookie for one Write of a class. It opens
+// a volume when it must. Nothing is owed for an id that is never written.
+func (s *Server) Reserve(ctx context.Context, class volume.Class) (id.ID, id.Cookie, error) {
+	if err := s.enter(); err != nil {
+		return 0, 0, err
+	}
+	defer s.calls.Done()
+	if len(s.writers[class]) == 0 {
+		return 0, 0, fmt.Errorf("%w: class %d", volume.ErrInvalid, class)
+	}
+	cookie, err := newCookie()
+	if err != nil {
+		return 0, 0, unavailable("%w", err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.o.DirectoryTimeout)
+	defer cancel()
+	var errs []error
+	ws, first := s.writers[class], int(s.turn.Add(1)%uint64(len(s.writers[class])))
+	for i := range ws {
+		blob, err := ws[(first+i)%len(ws)].mint(ctx)
+		if err == nil {
+			return blob, cookie, nil
+		}
+		errs = append(errs, err)
+	}
+	return 0, 0, refusal(errs)
+}
+
+// refusal is the one answer for what every disk refused: want of room only when
+// that is all there is.
+func refusal(errs []error) error {
+	for _, err := range errs {
+		if !errors.Is(err, ErrNoSpace) {
+			return unavailable("%w", errors.Join(errs...))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func newCookie() (id.Cookie, error) {
+	var b [8]byte
+	for {
+		if _, err := rand.Read(b[:]); err != nil {
+			return 0, err
+		}
+		if c := id.Cookie(binary.LittleEndian.Uint64(b[:])); c != 0 {
+			return c, nil
+		}
+	}
+}
+
+// mint returns an id that lies in the open tile.
+func (w *writer) mint(ctx context.Context) (id.ID, error) {
+	if err := w.disk.resting(); err != nil {
+		return 0, err
+	}
+	if !w.disk.room(0) {
+		return 0, fmt.Errorf("%w: %s", ErrNoSpace, w.disk.dir)
+	}
+	// The lease may move to another slot between the two steps; not again and again.
+	for range 4 {
+		t, err := w.open(ctx)
+		if err != nil {
+			return 0, err
+		}
+		blob, err := w.keeper.Mint(ctx)
+		if err != nil {
+			return 0, err
+		}
+		if t.holds(blob) {
+			return blob, nil
+		}
+		w.tile.CompareAndSwap(t, nil)
+	}
+	return 0, errors.New("server: the slot changes all the time")
+}
+
+// open returns the open tile and opens one when there is none.
+func (w *writer) open(ctx context.Context) (*tile, error) {
+	if t := w.tile.Load(); t != nil {
+		return t, nil
+	}
+	select {
+	case w.gate <- struct{}{}:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	defer func() { <-w.gate }()
+	if t := w.tile.Load(); t != nil {
+		return t, nil
+	}
+	lease, fence, err := w.keeper.Fence(ctx)
+	if err != nil {
+		return nil, err
+	}
+	// After a restart the slot's tile goes on where the former process left it.
+	h := w.former(lease.Slot)
+	if h == nil {
+		if h, err = w.create(ctx, lease, fence); err != nil {
+			return nil, err
+		}
+	}
+	t := &tile{slot: lease.Slot, from: fence, h: h}
+	w.tile.Store(t)
+	return t, nil
+}
+
+// former returns the volume of the slot's open tile when this writer can go on
+// with it.
+func (w *writer) former(slot id.Slot) *handle {
+	p, ok := w.s.o.Directory.OpenTile(slot)
+	if !ok || len(p.Disks) != 1 || p.Disks[0] != w.disk.number {
+		return nil
+	}
+	h := w.s.handle(w.disk.number, p.Volume.Volume)
+	if !h.appendable() || h.vol.Identity() != p.Volume || h.left.Load() {
+		return nil
+	}
+	return h
+}
+
+// create opens a tile with a new volume on the disk. When the volume cannot be
+// made, the tile that was committed for it stays empty and is ended by the next.
+func (w *writer) create(ctx context.Context, lease id.Lease, fence id.Millis) (*handle, error) {
+	ident, err := w.s.o.Directory.OpenVolume(ctx, lease, w.disk.number, fence)
+	if err != nil {
+		return nil, err
+	}
+	vol, err := volume.Create(w.disk.volumesDir(), ident, w.s.volumeOptions(w.disk))
+	switch {
+	case err == nil:
+		w.disk.failed(nil)
+		return w.s.serve(w.disk, ident.Volume, vol, nil), nil
+	case errors.Is(err, volume.ErrNoSpace):
+		w.disk.outOfRoom()
+		return nil, fmt.Errorf("%w: %s: %w", ErrNoSpace, w.disk.dir, err)
+	}
+	w.disk.failed(err)
+	return nil, err
+}
+
+// Write appends a group, all of whose needles have blob for key, and returns
+// when it is durable. The data is the caller's again then.
+func (s *Server) Write(ctx context.Context, blob id.ID, group []volume.Needle) error {
+	if err := s.enter(); err != nil {
+		return err
+	}
+	defer s.calls.Done()
+	var size int64
+	for i := range group {
+		if group[i].Key != blob {
+			return fmt.Errorf("%w: a needle of %v in the group of %v", volume.ErrInvalid, group[i].Key, blob)
+		}
+		size += int64(len(group[i].Data))
+	}
+	if size > s.o.VolumeBytes {
+		return fmt.Errorf("%w: %d bytes, a volume holds %d", volume.ErrTooLarge, size, s.o.VolumeBytes)
+	}
+	weight := min(size, s.o.MaxWriteBytes)
+	if err := s.writing.Acquire(ctx, weight); err != nil {
+		return unavailable("%w", err)
+	}
+	defer s.writing.Release(weight)
+	w, t := s.tileOf(blob)
+	if w == nil {
+		s.n.moved.Add(1)
+		return fmt.Errorf("%w: %v", ErrMoved, blob)
+	}
+	if !w.disk.room(size) {
+		return s.moved(w, fmt.Errorf("%w: %s", ErrNoSpace, w.disk.dir))
+	}
+	err := t.h.vol.Append(ctx, group)
+	switch {
+	case err == nil:
+		s.n.writes.Add(1)
+		return nil
+	case errors.Is(err, volume.ErrFull):
+		// Nearly the size of a volume: it was not certain before.
+		if st := t.h.vol.Stats(); st.Needles == 0 && st.Tombstones == 0 {
+			return fmt.Errorf("%w: %d bytes do not fit into an empty volume: %w", volume.ErrTooLarge, size, err)
+		}
+		w.leave(ctx, t, err)
+		return s.moved(w, nil)
+	case errors.Is(err, volume.ErrPoisoned), errors.Is(err, volume.ErrClosed):
+		w.leave(ctx, t, err)
+		return s.moved(w, nil)
+	case errors.Is(err, volume.ErrNoSpace):
+		// The volume is sound and goes on when there is room again.
+		w.disk.outOfRoom()
+		return s.moved(w, fmt.Errorf("%w: %s: %w", ErrNoSpace, w.disk.dir, err))
+	}
+	return err
+}
+
+// tileOf finds the open tile that a blob lies in.
+func (s *Server) tileOf(blob id.ID) (*writer, *tile) {
+	for _, ws := range s.writers {
+		for _, w := range ws {
+			if t := w.tile.Load(); t != nil && t.holds(blob) {
+				return w, t
+			}
+		}
+	}
+	return nil, nil
+}
+
+// moved is the answer to a write that has to go elsewhere: ErrMoved while there
+// may be an elsewhere, else why not.
+func (s *Server) moved(from *writer, why error) error {
+	if why == nil {
+		s.n.moved.Add(1)
+		return ErrMoved
+	}
+	for _, w := range s.writers[from.class] {
+		if w != from && w.disk.resting() == nil && w.disk.room(0) {
+			s.n.moved.Add(1)
+			return fmt.Errorf("%w: %w", ErrMoved, why)
+		}
+	}
+	return why
+}
+
+// leave ends a tile whose volume takes no more and opens the next, so that the
+// caller's next Reserve finds it. When that fails, the next Reserve tries again,
+// and the directory is told that the tile has ended.
+func (w *writer) leave(ctx context.Context, t *tile, why error) {
+	t.h.left.Store(true)
+	if !w.tile.CompareAndSwap(t, nil) {
+		return // somebody else was faster
+	}
+	w.s.n.rolled.Add(1)
+	w.s.o.Events(Event{Kind: EventRolled, Dir: w.disk.dir, Volume: t.h.vol.Identity().Volume, Err: why})
+	// The client's patience does not decide over the tile.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), w.s.o.DirectoryTimeout)
+	defer cancel()
+	if _, err := w.open(ctx); err == nil {
+		return
+	}
+	lease, fence, err := w.keeper.Fence(ctx)
+	if err == nil && lease.Slot == t.slot {
+		err = w.s.o.Directory.CloseTile(ctx, lease, fence)
+	}
+	if err != nil {
+		w.s.o.Events(Event{Kind: EventLease, Dir: w.disk.dir, Err: err})
+	}
+}
