@@ -3,10 +3,12 @@ package main_test
 import (
 	"bytes"
 	"errors"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"reflect"
+	"strconv"
 	"testing"
 
 	"hayloft/media"
@@ -62,5 +64,19 @@ func TestUsage(t *testing.T) {
 	var exit *exec.ExitError
 	if !errors.As(err, &exit) || exit.ExitCode() != 2 || !bytes.Contains(out, []byte("usage:")) {
 		t.Errorf("%v: %s", err, out)
+	}
+}
+
+// The resampler is C: it runs over random shapes under the sanitizers.
+func TestResampleStaysWithinItsBuffers(t *testing.T) {
+	bin := filepath.Join(t.TempDir(), "check")
+	cc := exec.Command("gcc", "-g", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all",
+		"-o", bin, "testdata/resample_check.c", "resample.c", "-lm")
+	if b, err := cc.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, b)
+	}
+	seed := strconv.FormatUint(uint64(rand.Uint32()), 10)
+	if b, err := exec.Command(bin, seed).CombinedOutput(); err != nil {
+		t.Fatalf("seed %s: %v\n%s", seed, err, b)
 	}
 }

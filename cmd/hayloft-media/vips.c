@@ -1,8 +1,7 @@
 #include "vips.h"
+#include "resample.h"
 
 #include <string.h>
-
-#define HL_KERNEL VIPS_KERNEL_CUBIC
 
 // The loaders that may run. They are named by type, so that a libvips with more
 // of them than we know of gains nothing.
@@ -82,22 +81,31 @@ static int into_memory(VipsImage *in, VipsImage **out) {
 	return *out ? 0 : -1;
 }
 
-// resize is lazy.
+// resize returns a picture of w × h; it belongs to scope.
 static int resize(VipsObject *scope, VipsImage *in, int w, int h, VipsImage **out) {
-	VipsImage **t = (VipsImage **) vips_object_local_array(scope, 1);
+	VipsImage **t = (VipsImage **) vips_object_local_array(scope, 2);
+	uint8_t *pixels;
 
 	if (in->Xsize == w && in->Ysize == h) {
 		*out = in;
 		return 0;
 	}
-	if (vips_resize(in, &t[0], (double) w / in->Xsize,
-			"vscale", (double) h / in->Ysize, "kernel", HL_KERNEL, NULL))
-		return -1;
-	if (t[0]->Xsize != w || t[0]->Ysize != h) {
-		vips_error("hayloft", "resized to %d x %d, not %d x %d", t[0]->Xsize, t[0]->Ysize, w, h);
+	if (in->Bands > 3 || in->BandFmt != VIPS_FORMAT_UCHAR) {
+		vips_error("hayloft", "a picture of %d bands", in->Bands);
 		return -1;
 	}
-	*out = t[0];
+	if (into_memory(in, &t[0]))
+		return -1;
+	t[1] = vips_image_new_memory();
+	vips_image_init_fields(t[1], w, h, in->Bands, VIPS_FORMAT_UCHAR, VIPS_CODING_NONE, in->Type, 1, 1);
+	if (vips_image_write_prepare(t[1]))
+		return -1;
+	pixels = (uint8_t *) VIPS_IMAGE_ADDR(t[1], 0, 0);
+	if (hl_resample((uint8_t *) VIPS_IMAGE_ADDR(t[0], 0, 0), t[0]->Xsize, t[0]->Ysize, in->Bands, pixels, w, h)) {
+		vips_error("hayloft", "out of memory");
+		return -1;
+	}
+	*out = t[1];
 	return 0;
 }
 

@@ -3,6 +3,7 @@
 package main
 
 // #cgo pkg-config: vips
+// #cgo LDFLAGS: -lm
 // #cgo CFLAGS: -O2 -Wall -Wno-deprecated-declarations
 // #include <stdlib.h>
 // #include "vips.h"

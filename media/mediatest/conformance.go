@@ -92,8 +92,10 @@ func (c conformer) photographs(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, v := range []media.Variant{media.Large, media.Small} {
-			if p := psnr(got[v], original, info); p < 26 {
-				t.Errorf("%s: variant %v is %.1f dB from the average of the original's pixels", name, v, p)
+			p := psnr(got[v], original, info)
+			t.Logf("%s: variant %v is %.1f dB from the average of the original's pixels", name, v, p)
+			if p < 30 {
+				t.Error("which is too far")
 			}
 		}
 	}
