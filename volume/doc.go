@@ -12,6 +12,9 @@
 // process or a later one, and nothing is retried; it serves what was known to
 // be synced before.
 //
+// A directory belongs to one process at a time: the owner of the disk sees to
+// that, and every open volume file is locked besides.
+//
 // Threads: every method of Volume may be called by many goroutines. One writer
 // goroutine per open Volume takes whatever is queued as one batch, writes it,
 // syncs once, makes it readable and then acknowledges all of it. Readers never

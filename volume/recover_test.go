@@ -588,3 +588,50 @@ func TestMisdirected(t *testing.T) {
 	wantErr(t, readErr(v, testNeedle(2, 0, 1000)), ErrCorrupt)
 	closeVolume(t, v)
 }
+
+// FuzzOpen opens files with arbitrary changes: nothing panics, and whatever is
+// read has the right bytes.
+func FuzzOpen(f *testing.F) {
+	c := newCrashed(f, 1)
+	image, err := vfs.ReadFile(c.mem, testFile, 1<<20)
+	if err != nil {
+		f.Fatal(err)
+	}
+	image = image[:c.offsets[5]+1000]
+	f.Add(uint16(0), []byte{})
+	f.Add(uint16(c.offsets[1]), make([]byte, 100))
+	f.Add(uint16(c.offsets[0]-64), image[c.offsets[0]:c.offsets[1]])
+	f.Add(uint16(dataStart+40), []byte{0xff, 0xff, 0xff, 0xff})
+	f.Add(uint16(len(image)), image[dataStart:dataStart+900])
+	f.Fuzz(func(t *testing.T, off uint16, change []byte) {
+		mem := newMem(t, 1)
+		b := append([]byte(nil), image...)
+		b = append(b[:min(int(off), len(b))], append(change, b[min(int(off)+len(change), len(b)):]...)...)
+		if err := vfs.WriteFile(mem, testFile, b); err != nil {
+			t.Fatal(err)
+		}
+		v, err := Open("/d", 7, Options{FS: mem})
+		if err != nil {
+			if !errors.Is(err, ErrCorrupt) && !errors.Is(err, ErrUnsupported) {
+				t.Fatal(err)
+			}
+			return
+		}
+		m := c.model.clone()
+		m.rotten = true
+		for p, n := range m.acked {
+			if there, err := m.probe(v, n); err != nil || there && m.deleted[p.key] {
+				t.Fatal(p, there, err)
+			}
+		}
+		for _, n := range m.tried {
+			if _, err := m.probe(v, n); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, err := v.Check(bg, func(Finding) {}); err != nil {
+			t.Fatal(err)
+		}
+		closeVolume(t, v)
+	})
+}
