@@ -1,4 +1,83 @@
-// Command hayloft is the whole of Hayloft in one static binary.
+// Command hayloft is the whole of Hayloft in one static binary: the server with
+// its roles, and the tools around it. This package is wiring only: flags,
+// configuration, signals, start and stop of the parts.
 package main
 
-func main() {}
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+)
+
+// Exit codes of every command.
+const (
+	exitDone   = 0
+	exitFailed = 1
+	exitUsage  = 2
+)
+
+func main() {
+	os.Exit(run())
+}
+
+func run() int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	err := newRoot().ExecuteContext(ctx)
+	var usage usageError
+	switch {
+	case err == nil:
+		return exitDone
+	case errors.As(err, &usage):
+		fmt.Fprintf(os.Stderr, "hayloft: %v\n", err)
+		return exitUsage
+	default:
+		fmt.Fprintf(os.Stderr, "hayloft: %v\n", err)
+		return exitFailed
+	}
+}
+
+// usageError is a mistake in how the command was called: exit code 2.
+type usageError struct{ error }
+
+func (e usageError) Unwrap() error { return e.error }
+
+func usagef(format string, args ...any) error {
+	return usageError{fmt.Errorf(format, args...)}
+}
+
+func newRoot() *cobra.Command {
+	root := &cobra.Command{
+		Use:           "hayloft",
+		Short:         "A self-hosted photo platform with a storage engine of its own",
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return usagef("unknown command %q (see hayloft --help)", args[0])
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return usagef("%v (see %s --help)", err, cmd.CommandPath())
+	})
+	root.AddCommand(newServer(), newDemo(), newPhoto(), newBench(), newMediaWorker(), newVersion())
+	return root
+}
+
+// wantArgs refuses a wrong number of arguments as wrong usage.
+func wantArgs(least, most int, what string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) < least || most >= 0 && len(args) > most {
+			return usagef("%s wants %s (see %s --help)", cmd.Name(), what, cmd.CommandPath())
+		}
+		return nil
+	}
+}

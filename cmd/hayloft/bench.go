@@ -1,0 +1,107 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"hayloft/bench"
+	"hayloft/testdata/photos"
+
+	"github.com/spf13/cobra"
+)
+
+func newBench() *cobra.Command {
+	cmd := &cobra.Command{Use: "bench", Short: "Measure this machine and this server", Args: wantArgs(0, 0, "one of its commands")}
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+	cmd.AddCommand(newBenchPhoto())
+	return cmd
+}
+
+func newBenchPhoto() *cobra.Command {
+	var o bench.PhotoOptions
+	var dir, images, jsonFile, reportDir string
+	cmd := &cobra.Command{
+		Use:   "photo",
+		Short: "The whole road over HTTP: upload, ready, feed, variants",
+		Long: `Uploads photographs with many clients, waits until each is ready, reads the
+follower's feed and every variant, and checks that nothing was lost. Without
+--url it starts a server of its own, with default settings, in an empty
+directory that it removes afterwards.`,
+		Args: wantArgs(0, 0, "no arguments"),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			var err error
+			if o.Images, err = benchImages(images); err != nil {
+				return err
+			}
+			if o.URL == "" {
+				own, err := startOwnServer(cmd.Context(), dir)
+				if err != nil {
+					return err
+				}
+				defer own.stop()
+				o.URL, dir = own.url, own.dir
+			}
+			report, err := bench.Photo(cmd.Context(), o)
+			if report == nil {
+				return err
+			}
+			report.Machine = bench.ThisMachine(dir)
+			if werr := report.WriteMarkdown(cmd.OutOrStdout()); werr != nil {
+				return werr
+			}
+			if jsonFile != "" {
+				if werr := report.WriteJSON(jsonFile); werr != nil {
+					return werr
+				}
+			}
+			if reportDir != "" {
+				if werr := report.WriteDir(reportDir); werr != nil {
+					return werr
+				}
+			}
+			return err
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&o.URL, "url", "", "server to measure (default one of its own)")
+	f.IntVar(&o.Photos, "photos", 200, "uploads in each phase")
+	f.IntVar(&o.Clients, "clients", 16, "uploads at once")
+	f.Float64Var(&o.Rate, "rate", 4, "uploads per second in the open-loop phase; 0 leaves it out")
+	f.StringVar(&images, "images", "", "directory of JPEGs to upload (default the dozen of the demo)")
+	f.StringVar(&dir, "dir", "", "where the server of its own keeps its data (default the temporary directory)")
+	f.StringVar(&jsonFile, "json", "", "write the report to this file as JSON")
+	f.StringVar(&reportDir, "report", "", "write Markdown, CSV and SVG to this directory")
+	return cmd
+}
+
+// benchImages reads the JPEGs of a directory, or takes the demo's.
+func benchImages(dir string) ([]bench.Image, error) {
+	var out []bench.Image
+	if dir == "" {
+		for _, p := range photos.All() {
+			out = append(out, bench.Image{Name: p.Name, Data: p.Data})
+		}
+		return out, nil
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	for _, e := range entries {
+		ext := strings.ToLower(filepath.Ext(e.Name()))
+		if e.IsDir() || ext != ".jpg" && ext != ".jpeg" {
+			continue
+		}
+		data, err := os.ReadFile(filepath.Join(dir, e.Name()))
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, bench.Image{Name: e.Name(), Data: data})
+	}
+	if len(out) == 0 {
+		return nil, fmt.Errorf("%s holds no .jpg files", dir)
+	}
+	return out, nil
+}

@@ -1,0 +1,165 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+
+	"hayloft/api"
+	"hayloft/cache"
+	"hayloft/feed"
+	"hayloft/feed/timeline"
+	"hayloft/internal/raftgroup"
+	"hayloft/media"
+	"hayloft/volume"
+	"hayloft/volume/server"
+)
+
+// The parts of Hayloft never log: they emit events, and this file turns them
+// into log lines. Nothing here holds tokens, passwords, cookies or coordinates.
+
+func (n *node) raftEvent(e raftgroup.Event) {
+	log := n.log.With("group", e.Group)
+	switch e.Kind {
+	case raftgroup.EventLog:
+		switch e.Level {
+		case raftgroup.Error:
+			log.Error(e.Text)
+		case raftgroup.Warn:
+			log.Warn(e.Text)
+		default:
+			log.Debug(e.Text)
+		}
+	case raftgroup.EventLeader:
+		log.Info("leads", "applied", e.Index)
+	case raftgroup.EventFollower:
+		log.Warn("leads no more")
+	case raftgroup.EventStopped:
+		if n.work.Err() == nil { // not asked for
+			log.Error("the group stopped: no more writes", "err", e.Err)
+		}
+	case raftgroup.EventSnapshot:
+		logOutcome(log, "snapshot", e.Err, "index", e.Index)
+	case raftgroup.EventRestored:
+		log.Info("state restored from a snapshot", "index", e.Index)
+	case raftgroup.EventRebuilding:
+		log.Warn("rebuilding the state from snapshot and log", "err", e.Err)
+	}
+}
+
+// logOutcome logs what went well quietly and what failed loudly.
+func logOutcome(log *slog.Logger, what string, err error, args ...any) {
+	if err != nil {
+		log.Error(what+" failed", append(args, "err", err)...)
+		return
+	}
+	log.Info(what, args...)
+}
+
+func (n *node) timelineNotice(e timeline.Notice) {
+	switch e.Kind {
+	case timeline.Wiped:
+		n.log.Warn("timelines start empty and are built again as readers come", "err", e.Err)
+	case timeline.StorageFailed:
+		n.log.Error("timelines: a background write failed and is tried again", "err", e.Err)
+	case timeline.ReadFailed:
+		n.log.Error("timelines: a page was pulled whole", "err", e.Err)
+	}
+}
+
+func (n *node) feedNotice(e feed.Notice) {
+	switch e.Kind {
+	case feed.EffectRetried:
+		n.log.Warn("effect failed and will be tried again", "effect", e.Effect.Seq, "photo", e.Effect.Photo, "attempts", e.Effect.Attempts, "err", e.Err)
+	case feed.EffectParked:
+		n.log.Error("effect failed too often and is parked", "effect", e.Effect.Seq, "photo", e.Effect.Photo, "attempts", e.Effect.Attempts, "err", e.Err)
+	case feed.SweepFailed:
+		n.log.Warn("sweeper: a command was not accepted and will be tried again", "err", e.Err)
+	}
+}
+
+func (n *node) mediaEvent(e media.Event) {
+	log := n.log.With("pid", e.PID)
+	switch e.Kind {
+	case media.EventStarted:
+		log.Info("decoding child started", "engine", e.Engine)
+	case media.EventStartFailed:
+		log.Error("decoding child could not be started", "err", e.Err, "ended", e.Ended, "stderr", e.Stderr)
+	case media.EventStruck:
+		log.Warn("decoding child struck out on a photo", "err", e.Err, "ended", e.Ended, "stderr", e.Stderr)
+	case media.EventRetired:
+		log.Debug("decoding child retired")
+	case media.EventDegraded:
+		log.Warn("decoding child runs without a precaution", "err", e.Err)
+	}
+}
+
+func (n *node) cacheEvent(e cache.Event) {
+	switch e.Kind {
+	case cache.FillFailed:
+		n.log.Error("cache: a fill failed", "variant", e.Key.Variant, "blob", e.Key.Blob, "err", e.Err)
+	case cache.AccessFailed:
+		n.log.Error("cache: access could not be asked", "blob", e.Key.Blob, "err", e.Err)
+	case cache.PurgeLogFailed:
+		n.log.Warn("cache: the purge log does not answer", "err", e.Err)
+	case cache.PurgeLogGap:
+		n.log.Warn("cache: the purge log has a gap, everything was dropped", "err", e.Err)
+	}
+}
+
+func (n *node) apiEvent(e api.Event) {
+	n.metrics.request(e)
+	log := n.log.With("method", e.Method, "route", e.Route, "address", e.Address)
+	switch e.Kind {
+	case api.EventRequest:
+		log.Debug("request", "status", e.Status, "took", e.Took)
+	case api.EventFault:
+		log.Error("a call failed", "status", e.Status, "err", e.Err)
+	case api.EventPanic:
+		log.Error("a handler panicked", "err", e.Err, "note", e.Note)
+	case api.EventServer:
+		log.Debug("http: " + e.Note)
+	case api.EventSignUp, api.EventSignIn, api.EventSignOut:
+		log.Info("audit: "+auditNames[e.Kind], "account", e.Account)
+	case api.EventSignInFail:
+		log.Warn("audit: sign-in failed", "account", e.Account)
+	case api.EventRateLimit:
+		log.LogAttrs(context.Background(), slog.LevelWarn, "a limit refused a call", slog.String("limit", e.Note), slog.Any("account", e.Account))
+	}
+}
+
+var auditNames = map[api.EventKind]string{
+	api.EventSignUp: "account made", api.EventSignIn: "signed in", api.EventSignOut: "signed out",
+}
+
+func (n *node) blobEvent(e server.Event) {
+	log := n.log.With("dir", e.Dir)
+	if e.Volume != 0 {
+		log = log.With("volume", e.Volume)
+	}
+	switch e.Kind {
+	case server.EventVolume:
+		engineEvent(log, e.Engine)
+	case server.EventVolumeSick:
+		log.Error("a volume can't be opened and is out of service", "err", e.Err)
+	case server.EventUnknownFile:
+		log.Warn("a file that is not ours is left alone", "file", e.File)
+	case server.EventDiskFailing:
+		log.Error("the disk fails: nothing is written to it for now", "err", e.Err)
+	case server.EventDiskFull:
+		log.Error("the disk is full: nothing is written to it for now", "err", e.Err)
+	case server.EventRolled:
+		log.Info("the volume is closed, the next one follows", "why", e.Err)
+	case server.EventLease:
+		log.Warn("slot lease", "err", e.Err)
+	}
+}
+
+// engineEvent logs what a volume reports: damage loudly, recovery quietly.
+func engineEvent(log *slog.Logger, e volume.Event) {
+	level := slog.LevelError
+	if e.Kind == volume.EventRecovered || e.Kind == volume.EventVoid {
+		level = slog.LevelInfo
+	}
+	log.Log(context.Background(), level, "volume: "+e.Kind.String(),
+		"offset", e.Offset, "length", e.Length, "key", e.Key, "err", e.Err)
+}

@@ -1,0 +1,276 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"path/filepath"
+	"runtime"
+	"time"
+
+	"hayloft/api"
+	"hayloft/cache"
+	"hayloft/directory"
+	"hayloft/feed"
+	"hayloft/feed/timeline"
+	"hayloft/internal/clock"
+	"hayloft/internal/id"
+	"hayloft/internal/raftgroup"
+	"hayloft/internal/sign"
+	"hayloft/media"
+	"hayloft/media/transcode"
+	"hayloft/volume/server"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// maxPhotoBytes is the largest photo: the default of the API's limit.
+const maxPhotoBytes = 32 << 20
+
+// node is one process with every role.
+type node struct {
+	s     *settings
+	log   *slog.Logger
+	clock clock.Clock
+	who   nodeIdentity
+
+	incarnation uint64
+	directory   *directory.Directory
+	group       *raftgroup.Group // the feed's
+	ids         *id.Keeper
+	ring        *sign.Ring
+	nodeID      directory.NodeID
+	machine     *feed.Machine
+	blobs       *server.Server
+	feed        *feed.Feed
+	pool        *media.Pool
+	cache       *cache.Cache
+	api         *api.API
+	metrics     *metrics
+
+	work     context.Context // of what runs beside requests
+	stopWork context.CancelFunc
+	idle     chan struct{} // closed when run has returned; nil before
+}
+
+// startNode opens every part, lowest first. What it has opened it closes again
+// when one fails.
+func startNode(ctx context.Context, s *settings, log *slog.Logger) (n *node, err error) {
+	n = &node{s: s, log: log, clock: clock.Real{}, metrics: newMetrics()}
+	n.work, n.stopWork = context.WithCancel(context.WithoutCancel(ctx))
+	defer func() {
+		if err != nil {
+			stopCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
+			defer cancel()
+			err = errors.Join(err, n.stop(stopCtx))
+			n = nil
+		}
+	}()
+	for _, step := range []func(context.Context) error{
+		n.openData, n.openGroups, n.openBlobs, n.openFeed, n.openMedia, n.openFront,
+	} {
+		if err := step(ctx); err != nil {
+			return n, err
+		}
+	}
+	return n, nil
+}
+
+// openData locks the data directory and draws this run's incarnation.
+func (n *node) openData(context.Context) (err error) {
+	if n.who, err = claimNode(n.s.data[0]); err != nil {
+		return err
+	}
+	n.incarnation, err = newIncarnation()
+	return err
+}
+
+// first is a path in the first data directory, which holds the metadata.
+func (n *node) first(parts ...string) string {
+	return filepath.Join(append([]string{n.s.data[0]}, parts...)...)
+}
+
+// openGroups opens the two Raft groups side by side: each replays its log.
+func (n *node) openGroups(ctx context.Context) error {
+	n.machine = feed.NewMachine()
+	g, opening := errgroup.WithContext(ctx)
+	g.Go(func() (err error) {
+		n.directory, err = directory.Open(opening, directory.Options{
+			Dir: n.first("raft", "directory"), Member: n.who.name, Clock: n.clock, Events: n.raftEvent,
+		})
+		return err
+	})
+	g.Go(func() (err error) {
+		n.group, err = raftgroup.Open(opening, raftgroup.Options{
+			Dir: n.first("raft", "feed"), Name: "feed", NodeID: n.who.name, Machine: n.machine, Events: n.raftEvent,
+		})
+		return err
+	})
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	return n.join(ctx)
+}
+
+// join makes this node known, gets the keys that sign, and a slot for ids.
+func (n *node) join(ctx context.Context) error {
+	row, err := n.directory.RegisterNode(ctx, directory.NodeSpec{Name: n.who.name})
+	if err != nil {
+		return err
+	}
+	n.nodeID = row.ID
+	keys, err := n.directory.EnsureKey(ctx, "sign")
+	if err != nil {
+		return err
+	}
+	ring := make([]sign.Key, len(keys))
+	for i, k := range keys {
+		ring[i] = sign.Key{Version: k.Version, Secret: k.Secret}
+	}
+	if n.ring, err = sign.NewRing(ring...); err != nil {
+		return err
+	}
+	n.ids = id.NewKeeper(id.KeeperOptions{
+		Leaser: n.directory.Leaser(directory.AcquireRequest{Node: n.nodeID, Incarnation: n.incarnation, Kind: directory.IDs}),
+		Clock:  n.clock,
+		Failed: func(err error) { n.log.Warn("id lease", "err", err) },
+	})
+	return nil
+}
+
+// openFeed opens the feed on its group.
+func (n *node) openFeed(context.Context) (err error) {
+	n.feed, err = feed.Open(feed.Options{
+		Group: n.group, Machine: n.machine, Mint: n.ids.Mint, Clock: n.clock,
+		TimelineDir: n.first("timelines"),
+		Timeline: timeline.Options{
+			Cap: n.s.timelineCap, ActiveWindow: time.Duration(n.s.activeWindow), Notify: n.timelineNotice,
+		},
+		Policy: feed.Policy{
+			CelebrityThreshold: uint64(n.s.celebrityThreshold), DeleteGrace: time.Duration(n.s.deleteGrace),
+		},
+		Notify: n.feedNotice,
+	})
+	return err
+}
+
+// openMedia makes the pool of decoding children; none is started before the
+// first photo.
+func (n *node) openMedia(context.Context) (err error) {
+	command, err := mediaCommand(n.s.mediaCommand)
+	if err != nil {
+		return err
+	}
+	n.log.Info("decoding child", "command", command[0])
+	n.pool, err = media.NewPool(media.PoolOptions{
+		Command: command, Workers: n.mediaWorkers(), Clock: n.clock, Events: n.mediaEvent,
+	})
+	return err
+}
+
+func (n *node) mediaWorkers() int {
+	if n.s.mediaWorkers > 0 {
+		return n.s.mediaWorkers
+	}
+	return runtime.NumCPU()
+}
+
+// openFront opens what answers requests: the cache and the API.
+func (n *node) openFront(context.Context) (err error) {
+	n.cache, err = cache.New(cache.Options{
+		Origin: origin{n.blobs}, Access: access{n.feed}, Purges: purger{n.feed},
+		Ring: n.ring, Clock: n.clock, Budget: int64(n.s.cacheMemory), Events: n.cacheEvent,
+	})
+	if err != nil {
+		return err
+	}
+	proxies := make([]netip.Prefix, len(n.s.trustedProxies))
+	for i, p := range n.s.trustedProxies {
+		proxies[i] = netip.MustParsePrefix(p) // validated with the settings
+	}
+	n.api, err = api.New(api.Options{
+		Feed: n.feed, Blobs: masters{n.blobs}, Ring: n.ring, Clock: n.clock,
+		PublicURL: n.s.publicURL, MediaURL: n.s.mediaURL, Version: version,
+		Limits: api.Limits{PhotoBytes: maxPhotoBytes}, Signup: api.Signup(n.s.signup),
+		TrustedProxies: proxies, Media: n.cache.Handle, Events: n.apiEvent,
+	})
+	return err
+}
+
+// startWork begins what runs beside requests: timelines and sweeps, transcoding,
+// reclaiming. What fails is told to failed; stop waits for the rest.
+func (n *node) startWork(failed chan<- error) error {
+	worker, err := n.transcoder()
+	if err != nil {
+		return err
+	}
+	n.idle = make(chan struct{})
+	g, ctx := errgroup.WithContext(n.work)
+	g.Go(func() error { return n.feed.Run(ctx) })
+	g.Go(func() error {
+		return n.feed.RunEffects(ctx, feed.EffectTranscode, n.mediaWorkers(), func(ctx context.Context, e feed.Effect) error {
+			return worker.Handle(ctx, transcode.Job{Photo: e.Photo})
+		})
+	})
+	g.Go(func() error {
+		return n.feed.RunEffects(ctx, feed.EffectReclaim, reclaimers, func(ctx context.Context, e feed.Effect) error {
+			return n.blobs.Delete(ctx, e.Blob)
+		})
+	})
+	go func() {
+		defer close(n.idle)
+		if err := g.Wait(); n.work.Err() == nil {
+			failed <- fmt.Errorf("background work ended: %w", err)
+		}
+	}()
+	return nil
+}
+
+// reclaimers is how many blobs are tombstoned at once: they share syncs.
+const reclaimers = 8
+
+// ready returns nil when requests can be served and writes accepted.
+func (n *node) ready() error { return n.feed.Ready() }
+
+// stop closes every part that is open, highest first. It may be called once.
+func (n *node) stop(ctx context.Context) error {
+	var errs []error
+	if n.api != nil {
+		errs = append(errs, n.api.Shutdown(ctx))
+	}
+	n.stopWork()
+	if n.pool != nil {
+		n.pool.Close()
+	}
+	if n.idle != nil {
+		select {
+		case <-n.idle:
+		case <-ctx.Done():
+			errs = append(errs, errors.New("background work did not end in time"))
+		}
+	}
+	if n.cache != nil {
+		n.cache.Close()
+	}
+	if n.feed != nil {
+		errs = append(errs, n.feed.Close())
+	}
+	if n.blobs != nil {
+		errs = append(errs, n.blobs.Close(ctx))
+	}
+	if n.ids != nil {
+		errs = append(errs, n.ids.Close(ctx))
+	}
+	if n.group != nil {
+		errs = append(errs, n.group.Close())
+	}
+	if n.directory != nil {
+		errs = append(errs, n.directory.Close())
+	}
+	if n.who.lock != nil {
+		errs = append(errs, n.who.lock.Close())
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,230 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"net/url"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"hayloft/internal/units"
+
+	"github.com/pelletier/go-toml/v2"
+	"github.com/spf13/pflag"
+)
+
+// settings are what the server can be told. Each is a flag; the same name in
+// upper case with HAYLOFT_ in front is its environment variable, and the same
+// name is its key in the TOML file. The first of these that is given wins.
+type settings struct {
+	data           []string
+	listen         string
+	adminListen    string
+	publicURL      string
+	mediaURL       string
+	trustedProxies []string
+	signup         string
+	logFormat      string
+	mediaCommand   string
+	mediaWorkers   int
+
+	volumeSize  units.Size
+	diskReserve units.Size
+	cacheMemory units.Size
+
+	celebrityThreshold int
+	timelineCap        int
+	activeWindow       units.Duration
+	deleteGrace        units.Duration
+
+	config      string
+	printConfig bool
+	demo        bool
+}
+
+// notSettings are flags that say what to do now rather than how to run.
+var notSettings = []string{"config", "print-config", "demo", "help"}
+
+func (s *settings) define(f *pflag.FlagSet) {
+	s.volumeSize = units.Size(32 << 30)
+	s.diskReserve = units.Size(1 << 30)
+	s.cacheMemory = units.Size(256 << 20)
+	s.activeWindow = units.Duration(30 * 24 * time.Hour)
+	s.deleteGrace = units.Duration(30 * 24 * time.Hour)
+
+	f.StringSliceVar(&s.data, "data", []string{"./data"}, "data directories, one for each disk; metadata is on the first")
+	f.StringVar(&s.listen, "listen", "127.0.0.1:8080", "address of the API, media and web page")
+	f.StringVar(&s.adminListen, "admin-listen", "127.0.0.1:9090", "address of metrics, health and profiles")
+	f.StringVar(&s.publicURL, "public-url", "", "base of the URLs handed out (default http:// and the listen address)")
+	f.StringVar(&s.mediaURL, "media-url", "", "base of media URLs (default the public URL)")
+	f.StringSliceVar(&s.trustedProxies, "trusted-proxies", nil, "networks whose X-Forwarded-For is believed, as in 10.0.0.0/8")
+	f.StringVar(&s.signup, "signup", "open", "who may make an account: open or closed")
+	f.StringVar(&s.logFormat, "log-format", "text", "log lines as text or json")
+	f.StringVar(&s.mediaCommand, "media-command", "", "decoding child process (default hayloft-media beside this binary, else the pure Go worker)")
+	f.IntVar(&s.mediaWorkers, "media-workers", 0, "decoding child processes (default one for each core)")
+	f.Var(&s.volumeSize, "volume-size", "size at which a volume is closed")
+	f.Var(&s.diskReserve, "disk-reserve", "free space on each disk that photos never take")
+	f.Var(&s.cacheMemory, "cache-memory", "memory of the photo cache")
+	f.IntVar(&s.celebrityThreshold, "celebrity-threshold", 10_000, "followers from which new posts are pulled instead of pushed")
+	f.IntVar(&s.timelineCap, "timeline-cap", 500, "entries kept in each timeline")
+	f.Var(&s.activeWindow, "active-window", "readers away for longer receive no pushes")
+	f.Var(&s.deleteGrace, "delete-grace", "how long a deleted photo can be restored")
+	f.StringVar(&s.config, "config", "", "TOML file with settings")
+	f.BoolVar(&s.printConfig, "print-config", false, "print each setting and where it comes from, then stop")
+	f.BoolVar(&s.demo, "demo", false, "load the demo when the data directory is new (loopback only)")
+}
+
+// source says where a setting came from.
+type source string
+
+const (
+	fromDefault source = "default"
+	fromFlag    source = "flag"
+)
+
+// resolve fills in what no flag gave from the environment and the file, and
+// returns the source of each setting. Every mistake is reported at once.
+func resolve(f *pflag.FlagSet, getenv func(string) (string, bool)) (map[string]source, error) {
+	file, err := readConfig(f, getenv)
+	if err != nil {
+		return nil, err
+	}
+	from := map[string]source{}
+	var faults []error
+	f.VisitAll(func(fl *pflag.Flag) {
+		if slices.Contains(notSettings, fl.Name) {
+			return
+		}
+		from[fl.Name] = fromDefault
+		env := "HAYLOFT_" + strings.ToUpper(strings.ReplaceAll(fl.Name, "-", "_"))
+		value, given := getenv(env)
+		where := source("environment " + env)
+		if !given {
+			value, given = file.values[fl.Name]
+			where = source("file " + file.name)
+		}
+		delete(file.values, fl.Name)
+		switch {
+		case fl.Changed:
+			from[fl.Name] = fromFlag
+		case given:
+			from[fl.Name] = where
+			if err := f.Set(fl.Name, value); err != nil {
+				faults = append(faults, fmt.Errorf("%s: %s: %w", where, fl.Name, err))
+			}
+		}
+	})
+	for name := range file.values {
+		faults = append(faults, fmt.Errorf("file %s: there is no setting %q", file.name, name))
+	}
+	return from, errors.Join(faults...)
+}
+
+type configFile struct {
+	name   string
+	values map[string]string
+}
+
+// readConfig reads the TOML file that --config or HAYLOFT_CONFIG names.
+func readConfig(f *pflag.FlagSet, getenv func(string) (string, bool)) (configFile, error) {
+	name := f.Lookup("config").Value.String()
+	if name == "" {
+		name, _ = getenv("HAYLOFT_CONFIG")
+	}
+	c := configFile{name, map[string]string{}}
+	if name == "" {
+		return c, nil
+	}
+	text, err := os.ReadFile(name)
+	if err != nil {
+		return c, err
+	}
+	var doc map[string]any
+	if err := toml.Unmarshal(text, &doc); err != nil {
+		return c, fmt.Errorf("file %s: %w", name, err)
+	}
+	for key, v := range doc {
+		switch v := v.(type) {
+		case []any:
+			parts := make([]string, len(v))
+			for i := range v {
+				parts[i] = fmt.Sprint(v[i])
+			}
+			c.values[key] = strings.Join(parts, ",")
+		case map[string]any:
+			return c, fmt.Errorf("file %s: %q is a table, settings are plain keys", name, key)
+		default:
+			c.values[key] = fmt.Sprint(v)
+		}
+	}
+	return c, nil
+}
+
+// printSettings writes each setting with its source, as a TOML file would have it.
+func printSettings(w io.Writer, f *pflag.FlagSet, from map[string]source) error {
+	var err error
+	f.VisitAll(func(fl *pflag.Flag) {
+		if src, ok := from[fl.Name]; ok && err == nil {
+			_, err = fmt.Fprintf(w, "%-22s = %-28s # %s\n", fl.Name, tomlValue(fl), src)
+		}
+	})
+	return err
+}
+
+func tomlValue(fl *pflag.Flag) string {
+	switch v := fl.Value.(type) {
+	case pflag.SliceValue:
+		quoted := make([]string, 0, 4)
+		for _, s := range v.GetSlice() {
+			quoted = append(quoted, fmt.Sprintf("%q", s))
+		}
+		return "[" + strings.Join(quoted, ", ") + "]"
+	default:
+		if t := fl.Value.Type(); t == "int" || t == "bool" {
+			return fl.Value.String()
+		}
+		return fmt.Sprintf("%q", fl.Value.String())
+	}
+}
+
+// validate lists every fault at once.
+func (s *settings) validate() error {
+	var faults []error
+	fault := func(ok bool, format string, args ...any) {
+		if !ok {
+			faults = append(faults, fmt.Errorf(format, args...))
+		}
+	}
+	fault(len(s.data) > 0 && !slices.Contains(s.data, ""), "--data names no directory")
+	fault(s.volumeSize >= units.Size(2*maxPhotoBytes), "--volume-size %s is less than twice the largest photo (%s)", s.volumeSize, units.Size(maxPhotoBytes))
+	fault(s.cacheMemory >= 1<<20, "--cache-memory %s is less than 1MiB", s.cacheMemory)
+	fault(s.celebrityThreshold > 0, "--celebrity-threshold must be positive")
+	fault(s.timelineCap > 0, "--timeline-cap must be positive")
+	fault(s.mediaWorkers >= 0, "--media-workers must not be negative")
+	fault(s.signup == "open" || s.signup == "closed", "--signup %q is neither open nor closed", s.signup)
+	fault(s.logFormat == "text" || s.logFormat == "json", "--log-format %q is neither text nor json", s.logFormat)
+	for _, u := range []struct{ name, url string }{{"public-url", s.publicURL}, {"media-url", s.mediaURL}} {
+		if u.url != "" {
+			p, err := url.Parse(u.url)
+			fault(err == nil && (p.Scheme == "http" || p.Scheme == "https") && p.Host != "" && p.RawQuery == "" && p.Fragment == "",
+				"--%s %q is not an absolute http or https URL", u.name, u.url)
+		}
+	}
+	for _, p := range s.trustedProxies {
+		_, err := netip.ParsePrefix(p)
+		fault(err == nil, "--trusted-proxies: %q is not a network such as 10.0.0.0/8", p)
+	}
+	for _, a := range []struct{ name, addr string }{{"listen", s.listen}, {"admin-listen", s.adminListen}} {
+		_, _, err := net.SplitHostPort(a.addr)
+		fault(err == nil, "--%s %q is not host:port", a.name, a.addr)
+	}
+	if err := errors.Join(faults...); err != nil {
+		return usageError{err}
+	}
+	return nil
+}
