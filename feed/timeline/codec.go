@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 
 	"hayloft/internal/id"
 )
@@ -173,7 +174,11 @@ func appendRun(dst []byte, r run) []byte {
 // and the floor joined.
 func decodeOperand(r *run, b []byte) error {
 	if len(b) == 9 && b[0] == tagPush {
-		r.pos = append(r.pos, id.ID(binary.BigEndian.Uint64(b[1:])))
+		p := id.ID(binary.BigEndian.Uint64(b[1:]))
+		if p == 0 {
+			return fmt.Errorf("%w: push of nothing", errCorrupt)
+		}
+		r.pos = append(r.pos, p)
 		return nil
 	}
 	if len(b) < 3 || (b[0] != tagDelta && b[0] != tagBase) {
@@ -183,9 +188,10 @@ func decodeOperand(r *run, b []byte) error {
 	d := decoder{b: b[1:]}
 	r.floor = max(r.floor, id.ID(d.uvarint()))
 	n := d.uvarint()
-	if n > uint64(len(d.b)) { // each position takes two bytes or more
+	if n > uint64(len(d.b))/2 { // each position takes two bytes or more
 		return fmt.Errorf("%w: count %d", errCorrupt, n)
 	}
+	r.pos = slices.Grow(r.pos, int(n))
 	var ms, low, last uint64
 	for i := range n {
 		if m := d.uvarint(); i == 0 {

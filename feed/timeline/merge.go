@@ -16,9 +16,9 @@ const mergerName = "hayloft.timeline.1"
 // newMerger returns the merge operator that joins timeline operands.
 //
 // The join of two runs has the larger floor and the union of their positions
-// at or above it; when more than limit are left it keeps the newest limit and
-// the lowest of these becomes the floor. It is associative, commutative and
-// idempotent (merge_test.go), so Pebble may join operands in any grouping and
+// at or above it; when more than limit are left it keeps the newest limit, and
+// the floor becomes the place just above the newest that it leaves out. It is associative, commutative and
+// idempotent (codec_test.go), so Pebble may join operands in any grouping and
 // a delivery that is repeated changes nothing.
 func newMerger(limit int) *pebble.Merger {
 	return &pebble.Merger{
@@ -59,8 +59,8 @@ func normalise(r *run, limit int) {
 		r.pos = r.pos[:len(r.pos)-1]
 	}
 	if len(r.pos) > limit {
+		r.floor = r.pos[limit] + 1
 		r.pos = r.pos[:limit]
-		r.floor = r.pos[limit-1]
 	}
 }
 

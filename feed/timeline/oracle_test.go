@@ -101,9 +101,12 @@ func playHistory(seed uint64, logf func(string, ...any)) (err error) {
 	if err := h.begin(); err != nil {
 		return fmt.Errorf("at the beginning: %w", err)
 	}
-	for i := range 50 + h.rng.IntN(60) {
+	for i := range 40 + h.rng.IntN(50) {
 		if err := h.act(); err != nil {
 			return fmt.Errorf("action %d: %w", i, err)
+		}
+		if i%2 == 0 { // the writer's steps look as well
+			continue
 		}
 		if err := h.check(h.user()); err != nil {
 			return fmt.Errorf("after action %d: %w", i, err)
@@ -314,7 +317,7 @@ func (h *history) open() (err error) {
 // check scrolls through the reader's whole feed.
 func (h *history) check(reader id.ID) error {
 	want := h.m.feed(reader)
-	limit := 1 + h.rng.IntN(7)
+	limit := 1 + h.rng.IntN(1+h.rng.IntN(20)) // small ones more often
 	var before id.ID
 	if h.rng.IntN(4) == 0 && len(want) > 0 { // begin somewhere, on a post or beside
 		before = want[h.rng.IntN(len(want))].Pos + id.ID(h.rng.IntN(2))

@@ -93,7 +93,7 @@ func (p *pager) page() (err error) {
 		return err
 	}
 	p.wish(floor)
-	if p.before == 0 || p.before > floor {
+	if floor != never && (p.before == 0 || p.before > floor) {
 		if err := p.above(floor); err != nil || p.full {
 			return err
 		}
@@ -303,7 +303,7 @@ func (v *view) read(db *pebble.DB, reader id.ID) (err error) {
 	if err != nil || !ok {
 		return err
 	}
-	t := run{pos: make([]id.ID, 0, 512)}
+	var t run
 	if err := decodeOperand(&t, b); err != nil {
 		return err
 	}
