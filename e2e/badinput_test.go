@@ -49,10 +49,10 @@ func TestBadInputAppendsNothing(t *testing.T) {
 		{"no image", 415, func() (int, string) { return putNew(t, c, []byte("a text, not a photo, of some length"), 0) }},
 		{"50,000 × 50,000 pixels", 422, func() (int, string) { return putNew(t, c, hugePNG(), 0) }},
 		{"truncated JPEG", 422, func() (int, string) { return putNew(t, c, photo[:len(photo)/2], 0) }},
-		{"another length than announced", 400, func() (int, string) { return putNew(t, c, photo, +1) }},
+		{"another length than announced", 422, func() (int, string) { return putNew(t, c, photo, +1) }},
 		{"wrong signature", 403, func() (int, string) { return putTo(t, tamper(uploadURL(t, c, len(photo))), photo) }},
 		{"used upload URL", 409, func() (int, string) { return putTo(t, used, photo) }},
-		{"no image, multipart", 415, func() (int, string) { return multipart(ctx, c, []byte("GIF89a is not enough")) }},
+		{"no image, multipart", 415, func() (int, string) { return multipart(ctx, c, []byte("<svg xmlns='http://www.w3.org/2000/svg'/>")) }},
 		{"truncated, multipart", 422, func() (int, string) { return multipart(ctx, c, photo[:len(photo)/2]) }},
 		{"taken handle", 409, func() (int, string) {
 			return post(t, s, "", "/accounts", `{"handle": "somebody", "password": "correct horse"}`)

@@ -86,12 +86,21 @@ func start(t testing.TB, dir string, flags ...string) *server {
 	case <-time.After(30 * time.Second):
 		t.Fatalf("the server is not ready after 30 s\n%s", s.log)
 	}
-	m := regexp.MustCompile(`admin=(http://\S+)`).FindStringSubmatch(s.log.String())
-	if m == nil {
-		t.Fatalf("the log does not name the admin listener:\n%s", s.log)
-	}
-	s.admin = m[1]
+	s.admin = s.awaitLog(t, regexp.MustCompile(`admin=(http://\S+)`))
 	return s
+}
+
+// awaitLog waits until a line of the log matches, and returns its first group.
+func (s *server) awaitLog(t testing.TB, re *regexp.Regexp) string {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); ; <-time.After(5 * time.Millisecond) {
+		if m := re.FindStringSubmatch(s.log.String()); m != nil {
+			return m[1]
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("no line of the log matches %v:\n%s", re, s.log)
+		}
+	}
 }
 
 // kill ends the process at once, as kill -9 does, and waits until it is gone.
