@@ -22,8 +22,8 @@ type PoolOptions struct {
 	Workers      int           // most children; 0: one per CPU
 	Queue        int           // most jobs waiting for a child; 0: 16 per worker
 	Limits       Limits        // on the files
-	JobTimeout   time.Duration // per attempt, by the clock on the wall; 0: 60 s
-	JobCPU       time.Duration // per attempt, whole seconds; 0: 20 s
+	JobTimeout   time.Duration // per attempt, by the clock on the wall; 0: 2 min
+	JobCPU       time.Duration // per attempt, whole seconds; 0: 30 s
 	MemoryBytes  int64         // of address space per child, beyond the program itself; 0: 2 GiB
 	JobsPerChild int           // then a fresh child; 0: 500
 	Clock        clock.Clock   // nil: the machine's
@@ -64,10 +64,10 @@ func (o PoolOptions) withDefaults() PoolOptions {
 		o.Queue = 16 * o.Workers
 	}
 	if o.JobTimeout == 0 {
-		o.JobTimeout = time.Minute
+		o.JobTimeout = 2 * time.Minute
 	}
 	if o.JobCPU == 0 {
-		o.JobCPU = 20 * time.Second
+		o.JobCPU = 30 * time.Second
 	}
 	if o.MemoryBytes == 0 {
 		o.MemoryBytes = 2 << 30

@@ -3,26 +3,49 @@ package main_test
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"reflect"
 	"strconv"
+	"sync"
 	"testing"
 
 	"hayloft/media"
 	"hayloft/media/mediatest"
 )
 
-// build makes the program with cgo, however the tests themselves are built.
-func build(t testing.TB) string {
-	t.Helper()
-	out := filepath.Join(t.TempDir(), "hayloft-media")
+// program is where build puts the binary.
+var program = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "hayloft-media-test")
+	if err != nil {
+		return "", err
+	}
+	out := filepath.Join(dir, "hayloft-media")
 	cmd := exec.Command("go", "build", "-o", out, ".")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=1")
 	if b, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("building hayloft-media (it needs libvips-dev, see the Makefile): %v\n%s", err, b)
+		return out, fmt.Errorf("building hayloft-media (it needs libvips-dev, see the Makefile): %w\n%s", err, b)
+	}
+	return out, nil
+})
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if out, _ := program(); out != "" {
+		_ = os.RemoveAll(filepath.Dir(out))
+	}
+	os.Exit(code)
+}
+
+// build makes the program with cgo, however the tests themselves are built.
+func build(t testing.TB) string {
+	t.Helper()
+	out, err := program()
+	if err != nil {
+		t.Fatal(err)
 	}
 	return out
 }
