@@ -82,7 +82,7 @@ func (f *Feed) CreateSession(ctx context.Context, user id.ID, s NewSession) (Ses
 		return Session{}, err
 	}
 	cmd := &cmdCreateSession{User: user, Session: session, TokenHash: s.TokenHash, ExpiresAt: s.ExpiresAt, Cookie: s.Cookie}
-	if _, err := f.propose(ctx, cmd); err != nil {
+	if _, err := f.propose(withoutIdempotency(ctx), cmd); err != nil {
 		return Session{}, err
 	}
 	return f.SessionByToken(ctx, s.TokenHash)

@@ -242,8 +242,15 @@ func TestIdempotentUpload(t *testing.T) {
 	var earlier id.ID
 	with := WithIdempotency(ctx, Idempotency{Account: anna, Route: "POST /photos", Key: "k", Fingerprint: [32]byte{1}, Earlier: &earlier})
 	var photos, blobs []id.ID
+	other := Idempotency{Account: anna, Route: "POST /photos/upload-url", Key: "k", Fingerprint: [32]byte{1}}
+	spec := UploadSpec{Size: 1000, ContentType: "image/jpeg", ExpiresAt: h.clock.Now().Add(time.Minute)}
+	one, err := h.feed.BeginUpload(WithIdempotency(ctx, other), anna, spec)
+	h.must(err)
+	if two, err := h.feed.BeginUpload(WithIdempotency(ctx, other), anna, spec); err != nil || two != one {
+		t.Errorf("the same reservation again: %v and %v, %v", one, two, err)
+	}
 	for range 2 {
-		photo, err := h.feed.BeginUpload(with, anna, UploadSpec{Size: 1000, ContentType: "image/jpeg", ExpiresAt: h.clock.Now().Add(time.Minute)})
+		photo, err := h.feed.BeginUpload(ctx, anna, UploadSpec{Size: 1000, ContentType: "image/jpeg", ExpiresAt: h.clock.Now().Add(time.Minute)})
 		h.must(err)
 		blob := h.mint()
 		h.must(h.feed.Intend(with, photo, blob))
@@ -257,7 +264,7 @@ func TestIdempotentUpload(t *testing.T) {
 		t.Errorf("second photo: %+v, %v", up, err)
 	}
 	h.clock.Advance(3 * time.Hour)
-	_, err := h.feed.sweepNow(ctx)
+	_, err = h.feed.sweepNow(ctx)
 	h.must(err)
 	_, err = h.feed.Upload(ctx, photos[1])
 	h.wants(err, ErrNotFound)

@@ -240,8 +240,26 @@ func (f *Feed) newID(ctx context.Context) (id.ID, error) {
 	return v, nil
 }
 
-// view is a consistent view for one call.
-type view struct{ store }
+// view is a consistent view for one call. Accounts are decoded once: the rows
+// of a page share their authors.
+type view struct {
+	store
+	accounts map[id.ID]*accountRow
+}
+
+func (v *view) account(user id.ID) (*accountRow, error) {
+	if a, ok := v.accounts[user]; ok {
+		return a, nil
+	}
+	a, err := v.store.account(user)
+	if err == nil {
+		if v.accounts == nil {
+			v.accounts = make(map[id.ID]*accountRow)
+		}
+		v.accounts[user] = a
+	}
+	return a, err
+}
 
 // read calls do with a consistent view.
 func (f *Feed) read(ctx context.Context, do func(v *view) error) (err error) {
@@ -257,7 +275,7 @@ func (f *Feed) read(ctx context.Context, do func(v *view) error) (err error) {
 			err = unavailable(cerr)
 		}
 	}()
-	return do(&view{store{snap}})
+	return do(&view{store: store{snap}})
 }
 
 // leases are the effects that handlers of this process are working on.

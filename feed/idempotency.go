@@ -14,10 +14,11 @@ import (
 // is committed with the change and kept for Policy.IdempotencyLife.
 //
 // A repeat with the same fingerprint succeeds and changes nothing; with another
-// one it is ErrIdempotencyReused. AddComment returns the first comment again,
-// CreateAccount the first account if the session's token hash is the same as the
-// first time (else ErrHandleTaken: nobody gets a session by guessing a key).
-// After Stored and Finalize look at Earlier. A refused call leaves no record.
+// one it is ErrIdempotencyReused. BeginUpload and AddComment return the first
+// photo or comment again, CreateAccount the first account if the session's token
+// hash is the same as the first time (else ErrHandleTaken: nobody gets a session
+// by guessing a key). After Stored and Finalize look at Earlier. Intend and
+// CreateSession take no notice. A refused call leaves no record.
 type Idempotency struct {
 	Account     id.ID  // whose key it is; 0 for calls before login
 	Route       string // e.g. "POST /photos"

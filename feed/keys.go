@@ -97,10 +97,6 @@ func dueKey(ms uint64, kind byte, subject []byte) []byte {
 	return append(append(k, kind), subject...)
 }
 
-func dueIDKey(ms uint64, kind byte, subject id.ID) []byte {
-	return dueKey(ms, kind, be(nil, uint64(subject)))
-}
-
 func idempotencyKey(account id.ID, hash [32]byte) []byte {
 	return append(key1(tabIdempotency, account), hash[:]...)
 }

@@ -20,7 +20,7 @@ func (s source) Snapshot() timeline.Snapshot {
 	if err != nil {
 		return brokenSnapshot{unavailable(err)}
 	}
-	return sourceSnapshot{view{store{snap}}}
+	return sourceSnapshot{store{snap}}
 }
 
 var errGone = errors.New("feed: the waiter gave up")
@@ -46,7 +46,7 @@ func (s source) Wait(done <-chan struct{}, seq uint64) error {
 	}
 }
 
-type sourceSnapshot struct{ view }
+type sourceSnapshot struct{ store }
 
 // Close implements timeline.Snapshot.
 func (s sourceSnapshot) Close() error { return s.r.Close() }

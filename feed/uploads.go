@@ -23,8 +23,8 @@ func (f *Feed) BeginUpload(ctx context.Context, owner id.ID, spec UploadSpec) (i
 		return 0, err
 	}
 	cmd := &cmdBeginUpload{Photo: photo, Owner: owner, Upload: spec, Due: spec.ExpiresAt.Add(f.policy.UploadSlack)}
-	_, err = f.propose(withoutIdempotency(ctx), cmd)
-	return photo, err
+	out, err := f.propose(ctx, cmd)
+	return out.ID, err
 }
 
 // Upload returns what is known of an upload. Once the bytes are stored the
