@@ -46,7 +46,7 @@ type Group struct {
 
 	queue      chan *proposal
 	slots      chan struct{} // one token per entry in flight
-	pending    sync.WaitGroup
+	pending    *inflight
 	stop       chan struct{} // closed by the first fail
 	stopOnce   sync.Once
 	died       chan struct{} // closed when one of Raft's goroutines ended early
@@ -162,9 +162,11 @@ func (g *Group) lead() {
 				continue
 			}
 			term := g.raft.CurrentTerm()
-			g.pending.Add(1)
+			if !g.pending.begin() {
+				return
+			}
 			err := g.raft.Barrier(0).Error()
-			g.pending.Done()
+			g.pending.end()
 			if err != nil || g.raft.CurrentTerm() != term || g.stoppedErr() != nil {
 				continue // lost again: LeaderCh will tell, or the group stops
 			}
@@ -213,14 +215,9 @@ func (g *Group) Checkpoint() error {
 func (g *Group) supervise() {
 	<-g.stop
 	<-g.packerDone
-	drained := make(chan struct{})
-	go func() {
-		g.pending.Wait() // Raft answers what it has taken, unless its goroutines are gone
-		close(drained)
-	}()
 	select {
-	case <-drained:
-	case <-g.died:
+	case <-g.pending.drain(): // Raft answers what it has taken,
+	case <-g.died: // unless its goroutines are gone
 	}
 	_ = g.raft.Shutdown().Error() // closes the transport
 	g.loops.Wait()
@@ -269,10 +266,12 @@ func (g *Group) Fresh(ctx context.Context) error {
 	if term == 0 || g.raft.CurrentTerm() != term {
 		return ErrNotLeader
 	}
-	g.pending.Add(1)
+	if !g.pending.begin() {
+		return ErrStopped
+	}
 	verified := make(chan error, 1)
 	go func() {
-		defer g.pending.Done()
+		defer g.pending.end()
 		verified <- g.raft.VerifyLeader().Error()
 	}()
 	select {

@@ -120,7 +120,11 @@ func (g *Group) pack() {
 				break fill
 			}
 		}
-		if err := g.stoppedErr(); err != nil {
+		err := g.stoppedErr()
+		if err == nil && !g.pending.begin() {
+			err = ErrStopped
+		}
+		if err != nil {
 			for _, q := range append(batch, carried) {
 				if q != nil {
 					q.done <- result{err: err}
@@ -129,14 +133,13 @@ func (g *Group) pack() {
 			<-g.slots
 			return
 		}
-		g.pending.Add(1)
 		go g.await(g.raft.Apply(p.envelope(), 0), batch)
 	}
 }
 
 // await hands the answers of one entry to its proposers.
 func (g *Group) await(f raft.ApplyFuture, batch []*proposal) {
-	defer g.pending.Done()
+	defer g.pending.end()
 	err := f.Error()
 	<-g.slots
 	var res []result

@@ -35,7 +35,7 @@ func Open(ctx context.Context, o Options) (*Group, error) {
 	g := &Group{
 		opts: o, moved: make(chan struct{}), queue: make(chan *proposal, queueLength), slots: make(chan struct{}, maxInFlight),
 		stop: make(chan struct{}), died: make(chan struct{}), packerDone: make(chan struct{}), closed: make(chan struct{}),
-		wantSnap: make(chan struct{}, 1),
+		wantSnap: make(chan struct{}, 1), pending: newInflight(),
 	}
 	g.states = newStates(o, g.fail, g.emit)
 	conf, err := g.prepare()
