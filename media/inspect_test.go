@@ -104,7 +104,8 @@ func TestInspectVerdicts(t *testing.T) {
 		{"JPEG, scan before frame", append(append(bytes.Clone(whole[:2]), scan...), whole[2:]...), media.ErrMalformed},
 		{"JPEG of 200 scans", append(append(bytes.Clone(whole[:sos]), bytes.Repeat(scan, 200)...), 0xff, 0xd9), media.ErrMalformed},
 		{"JPEG, segment of length 1", append(bytes.Clone(whole[:2]), 0xff, 0xe5, 0, 1), media.ErrMalformed},
-		{"JPEG, no marker", append(bytes.Clone(whole[:2]), 0xff, 0xe5, 0, 2, 1, 2), media.ErrMalformed},
+		{"JPEG, no marker", append(bytes.Clone(whole[:2]), 0xff, 0xe5, 0, 2, 1, 2), media.ErrTruncated},
+		{"JPEG within a JPEG", append([]byte{0xff, 0xd8}, whole...), media.ErrMalformed},
 		{"PNG, checksum", change(png, 30, png[30]^1), media.ErrMalformed},
 		{"PNG without pixels", append(bytes.Clone(png[:33]), mediatest.PNGChunk("IEND", nil)...), media.ErrMalformed},
 		{"PNG, header twice", append(bytes.Clone(png[:33]), png[8:]...), media.ErrMalformed},
@@ -159,6 +160,22 @@ func TestInspectKeepsToItsLimits(t *testing.T) {
 	}
 	if err := (media.Limits{MaxBytes: -1, MaxPixels: -1, MaxSide: -1}).Validate(); err == nil || bytes.Count([]byte(err.Error()), []byte("\n")) != 2 {
 		t.Errorf("three faults: %v", err)
+	}
+}
+
+// Stray bytes between segments are passed over, and left out of the original.
+func TestStrayBytesBetweenSegments(t *testing.T) {
+	whole := mediatest.JPEG(mediatest.Picture(40, 30), 90)
+	at := 4 + int(binary.BigEndian.Uint16(whole[4:])) // behind the first segment
+	stray := append(append(bytes.Clone(whole[:at]), "\x00stray\xff\x00\xff\xd3\xff\xff\xff"...), whole[at:]...)
+	info, err := media.Inspect(stray, media.Limits{})
+	if err != nil || info.Width != 40 || info.End != len(stray) {
+		t.Fatalf("%+v, %v", info, err)
+	}
+	a, err1 := media.Strip(media.TypeJPEG, stray)
+	b, err2 := media.Strip(media.TypeJPEG, whole)
+	if err1 != nil || err2 != nil || !bytes.Equal(a, b) {
+		t.Errorf("the stray bytes stay: %v, %v", err1, err2)
 	}
 }
 

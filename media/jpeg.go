@@ -90,26 +90,30 @@ func walkJPEG(data []byte, l Limits, visit func(jpegPart)) (shape, error) {
 	}
 }
 
-// nextSegment reads the marker segment at data[at:].
+// nextSegment reads the first marker segment in data[at:]. Cameras leave stray
+// bytes and restarts between segments and decoders pass over them; so does
+// this, and Strip leaves them out.
 func nextSegment(data []byte, at int) (jpegPart, int, error) {
-	if at >= len(data) {
-		return jpegPart{}, 0, fmt.Errorf("%w: JPEG without its end marker", ErrTruncated)
-	}
-	if data[at] != 0xff {
-		return jpegPart{}, 0, fmt.Errorf("%w: JPEG marker expected at %d", ErrMalformed, at)
-	}
-	for at++; at < len(data) && data[at] == 0xff; at++ { // fill bytes
-	}
-	if at >= len(data) {
-		return jpegPart{}, 0, fmt.Errorf("%w: JPEG without its end marker", ErrTruncated)
+	for {
+		i := bytes.IndexByte(data[min(at, len(data)):], 0xff)
+		if i < 0 || at+i+1 >= len(data) {
+			return jpegPart{}, 0, fmt.Errorf("%w: JPEG without its end marker", ErrTruncated)
+		}
+		at += i + 1
+		if m := data[at]; m == 0xff {
+			continue // fill: the next one may begin the marker
+		} else if m > 1 && (m < mRST0 || m > mRST7) {
+			break
+		}
+		at++
 	}
 	start, m := at-1, data[at]
 	at++
-	switch {
-	case m == mEOI:
+	switch m {
+	case mEOI:
 		return jpegPart{marker: m, raw: data[start:at]}, at, nil
-	case m == 0 || m == 1 || m >= mRST0 && m <= mSOI:
-		return jpegPart{}, 0, fmt.Errorf("%w: JPEG marker %#02x out of place", ErrMalformed, m)
+	case mSOI:
+		return jpegPart{}, 0, fmt.Errorf("%w: JPEG within a JPEG", ErrMalformed)
 	}
 	if at+2 > len(data) {
 		return jpegPart{}, 0, fmt.Errorf("%w: within a JPEG segment", ErrTruncated)

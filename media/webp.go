@@ -54,8 +54,8 @@ func walkWebP(data []byte, l Limits, visit func(webpChunk)) (shape, error) {
 			}
 			picture = true
 			return s.webpFrame(c.data, l)
-		case "EXIF":
-			if s.orientation == 0 {
+		case "EXIF": // has no place in a file without a VP8X chunk
+			if extended && s.orientation == 0 {
 				s.orientation = exifOrientation(c.data)
 			}
 		}
@@ -162,7 +162,7 @@ func stripWebP(data []byte, orientation bool) ([]byte, error) {
 			flags = len(out) + 8
 			out = appendRIFF(out, "VP8X", c.data[:10])
 		case "ICCP":
-			if icc != nil && !iccKept {
+			if icc != nil && !iccKept && flags >= 0 {
 				iccKept = true
 				out = appendRIFF(out, "ICCP", icc)
 			}
