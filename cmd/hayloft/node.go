@@ -186,6 +186,10 @@ func (n *node) openFront(context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	page, err := api.WebPage(n.s.mediaURL)
+	if err != nil {
+		return err
+	}
 	proxies := make([]netip.Prefix, len(n.s.trustedProxies))
 	for i, p := range n.s.trustedProxies {
 		proxies[i] = netip.MustParsePrefix(p) // validated with the settings
@@ -194,7 +198,7 @@ func (n *node) openFront(context.Context) (err error) {
 		Feed: n.feed, Blobs: masters{n.blobs}, Ring: n.ring, Clock: n.clock,
 		PublicURL: n.s.publicURL, MediaURL: n.s.mediaURL, Version: version,
 		Limits: api.Limits{PhotoBytes: maxPhotoBytes}, Signup: api.Signup(n.s.signup),
-		TrustedProxies: proxies, Media: n.cache.Handle, Events: n.apiEvent,
+		TrustedProxies: proxies, Media: n.cache.Handle, Page: page, Events: n.apiEvent,
 	})
 	return err
 }

@@ -211,8 +211,8 @@ func (s *settings) validate() error {
 	for _, u := range []struct{ name, url string }{{"public-url", s.publicURL}, {"media-url", s.mediaURL}} {
 		if u.url != "" {
 			p, err := url.Parse(u.url)
-			fault(err == nil && (p.Scheme == "http" || p.Scheme == "https") && p.Host != "" && p.RawQuery == "" && p.Fragment == "",
-				"--%s %q is not an absolute http or https URL", u.name, u.url)
+			fault(err == nil && (p.Scheme == "http" || p.Scheme == "https") && p.Host != "" && p.Scheme+"://"+p.Host == strings.TrimSuffix(u.url, "/"),
+				"--%s %q is not an origin such as https://photos.example.org", u.name, u.url)
 		}
 	}
 	for _, p := range s.trustedProxies {
