@@ -68,10 +68,10 @@ type Notice struct {
 func (o Options) Validate() error {
 	var errs []error
 	if o.Dir == "" {
-		errs = append(errs, errors.New("Dir is missing"))
+		errs = append(errs, errors.New("no Dir"))
 	}
 	if o.Source == nil {
-		errs = append(errs, errors.New("Source is missing"))
+		errs = append(errs, errors.New("no Source"))
 	}
 	for _, v := range []struct {
 		name  string
@@ -81,11 +81,11 @@ func (o Options) Validate() error {
 		{"CacheBytes", o.CacheBytes}, {"MemoryBytes", o.MemoryBytes},
 	} {
 		if v.value < 0 {
-			errs = append(errs, fmt.Errorf("%s is negative", v.name))
+			errs = append(errs, fmt.Errorf("negative %s", v.name))
 		}
 	}
 	if o.Cap > maxCap {
-		errs = append(errs, fmt.Errorf("Cap is above %d", maxCap))
+		errs = append(errs, fmt.Errorf("a Cap above %d", maxCap))
 	}
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("timeline options: %w", err)

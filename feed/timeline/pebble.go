@@ -12,7 +12,7 @@ import (
 	"hayloft/internal/id"
 )
 
-// pebbleOptions are the settings that docs/decisions/041 measured.
+// pebbleOptions are the settings of docs/decisions/041.
 func (s *Store) pebbleOptions() *pebble.Options {
 	o := &pebble.Options{
 		Cache:              s.cache,

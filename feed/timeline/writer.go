@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -279,6 +280,7 @@ func (w *writer) expire() (bool, error) {
 				w.expired = append(w.expired, r)
 			}
 		}
+		slices.Sort(w.expired)
 	}
 	if len(w.expired) == 0 {
 		return false, nil

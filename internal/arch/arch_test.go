@@ -1,7 +1,6 @@
 package arch
 
 import (
-	"fmt"
 	"io/fs"
 	"os"
 	"slices"
@@ -126,7 +125,7 @@ func TestTransitive(t *testing.T) {
 	}
 	for _, dep := range deps {
 		if strings.HasPrefix(dep, module) {
-			t.Error(fmt.Sprintf("cmd/hayloft reaches cgo in %s", dep))
+			t.Errorf("cmd/hayloft reaches cgo in %s", dep)
 		}
 	}
 }

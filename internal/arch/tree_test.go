@@ -147,6 +147,9 @@ func checkEdge(f *file, to string) string {
 		}
 		return fmt.Sprintf("%s is for tests, not for %s", to, f.dir)
 	}
+	if f.test && testsMayImport[f.dir][to] != "" {
+		return ""
+	}
 	room, rule, ok := ruleOf(f.dir)
 	if !ok {
 		return fmt.Sprintf("%s has no rule in mayImport", f.dir)
