@@ -175,6 +175,7 @@ func (b *tab) answers(photo string) {
 	b.click("comment-send")
 	b.text("comment-text", nasty)
 	b.text("comment-count", "1")
+	b.text("like-count", "1") // one does not undo the other
 	b.sound("feed with comment")
 	b.click("photo-link")
 	b.see("photo-page")

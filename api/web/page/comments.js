@@ -35,12 +35,8 @@ function line(c, photo, me, changed) {
 // only), focus: put the cursor into the form.
 export function thread(photo, { signal, me, focus } = {}) {
   let total = photo.comment_count;
-  let latest = photo;
-  const changed = (by) => {
-    total = Math.max(0, total + by);
-    emit('photo', { ...latest, comment_count: total });
-  };
-  on('photo', signal, (p) => { if (p.photo_id === photo.photo_id) { latest = p; total = p.comment_count; } });
+  const changed = (by) => emit('photo', { photo_id: photo.photo_id, comment_count: Math.max(0, total + by) });
+  on('photo', signal, (p) => { if (p.photo_id === photo.photo_id) total = p.comment_count ?? total; });
   const none = h('p', { class: 'quiet none', testid: 'no-comments', hidden: true }, 'No comments yet.');
   const rows = h('ol', { class: 'comments', testid: 'comments' });
   const root = h('section', { class: 'thread', 'aria-label': 'Comments' }, rows);

@@ -92,8 +92,9 @@ export function likeButton(photo, signal) {
       while (wanted !== p.liked) {
         const to = wanted;
         await api.like(p.photo_id, to);
-        p = { ...p, liked: to, like_count: Math.max(0, p.like_count + (to ? 1 : -1)) };
-        emit('photo', p);
+        const now = { photo_id: p.photo_id, liked: to, like_count: Math.max(0, p.like_count + (to ? 1 : -1)) };
+        p = { ...p, ...now }; // here, too: the view may have been left meanwhile, and with it its ear
+        emit('photo', now);
       }
     } catch (e) {
       wanted = p.liked;
@@ -106,12 +107,12 @@ export function likeButton(photo, signal) {
 
   on('photo', signal, (q) => {
     if (q.photo_id !== p.photo_id) return;
-    p = q;
+    p = { ...p, ...q };
     if (!under) wanted = p.liked;
     show();
   });
   show();
-  return { button, number, on: () => wanted || toggle() };
+  return { button, number };
 }
 
 export const href = (p) => `#/p/${p.photo_id}`;
@@ -158,7 +159,7 @@ export function card(photo, { signal, me, eager }) {
     if (!show || talk.firstChild) return;
     talk.append(thread(photo, { signal, me, focus: true }));
   }
-  on('photo', signal, (p) => { if (p.photo_id === photo.photo_id) number.textContent = count(p.comment_count); });
+  on('photo', signal, (p) => { if (p.photo_id === photo.photo_id && p.comment_count !== undefined) number.textContent = count(p.comment_count); });
   on('gone', signal, (id) => { if (id === photo.photo_id) el.hidden = true; });
   on('restored', signal, (p) => { if (p.photo_id === photo.photo_id) el.hidden = false; });
   return el;

@@ -63,7 +63,7 @@ export async function photo({ me, signal }, id) {
       !me && likes,
       !me && signInHint(),
       thread(p, { signal, me })));
-  on('photo', signal, (q) => { if (q.photo_id === id) likes.textContent = likesText(q.like_count); });
+  on('photo', signal, (q) => { if (q.photo_id === id && q.like_count !== undefined) likes.textContent = likesText(q.like_count); });
   on('ready', signal, (q) => {
     if (q.photo_id !== id) return;
     p = q;
