@@ -170,6 +170,7 @@ func newHouse(t testing.TB, o server.Options) *house {
 		o.FS = h.mem
 	}
 	o.Clock, o.AllocChunk = h.clock, 4096
+	o.DirectoryTimeout = time.Minute // a busy machine must not fail a test
 	o.Events = func(e server.Event) {
 		h.mu.Lock()
 		h.events = append(h.events, e)

@@ -93,12 +93,15 @@ func TestNotFound(t *testing.T) {
 
 // With the directory away, what is there is served and nothing is denied.
 func TestDirectoryAway(t *testing.T) {
-	h := newHouse(t, server.Options{DirectoryTimeout: 50 * time.Millisecond})
+	h := newHouse(t, server.Options{})
 	a := h.mustPut(variants, 100, 1)
 	reserved, cookie, err := h.s.Reserve(t.Context(), variants)
 	if err != nil {
 		t.Fatal(err)
 	}
+	h.stop()
+	h.opts.DirectoryTimeout = 100 * time.Millisecond // one call below waits it out
+	h.start()
 	h.wire.cut(errAway)
 	h.check(a)
 	if _, err := h.s.Read(t.Context(), a.blob, 0, a.cookie+1); !errors.Is(err, volume.ErrNotFound) {
@@ -505,6 +508,32 @@ func TestSickVolumeIsContained(t *testing.T) {
 		if _, err := h.mem.Stat("/data/volumes/" + n); err != nil {
 			t.Errorf("%s: %v", n, err)
 		}
+	}
+}
+
+// A file that is not the volume the directory means answers for nothing.
+func TestVolumeThatIsAnother(t *testing.T) {
+	h := newHouse(t, server.Options{})
+	a := h.mustPut(variants, 100, 1)
+	st := h.s.Stats().Volumes[0]
+	h.stop()
+	if err := h.mem.Remove("/data/volumes/" + volume.FileName(st.Volume, st.Generation)); err != nil {
+		t.Fatal(err)
+	}
+	v, err := volume.Create("/data/volumes", volume.Identity{Volume: st.Volume, Generation: st.Generation + 1, Class: variants}, volume.Options{FS: h.mem})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := v.Close(); err != nil {
+		t.Fatal(err)
+	}
+	h.start()
+	if _, err := h.s.Read(t.Context(), a.blob, 0, a.cookie); !errors.Is(err, server.ErrUnavailable) || errors.Is(err, volume.ErrNotFound) {
+		t.Errorf("read: %v", err)
+	}
+	h.check(h.mustPut(variants, 100, 1))
+	if n := len(h.s.Stats().Volumes); n != 2 {
+		t.Errorf("%d volumes: nothing may be appended to the other one", n)
 	}
 }
 
