@@ -134,7 +134,7 @@ func prefill(b *testing.B, s *Store, src *benchSource) {
 		if err := s.db.Set(key8(keyTimeline, uint64(r)), v, pebble.NoSync); err != nil {
 			b.Fatal(err)
 		}
-		s.readers[r] = s.hour()
+		s.readers[r] = s.now()
 	}
 	if err := s.db.Flush(); err != nil {
 		b.Fatal(err)

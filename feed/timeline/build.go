@@ -22,7 +22,7 @@ func (w *writer) build(reader id.ID) (err error) {
 	if err != nil {
 		return err
 	}
-	b, h := w.db.NewBatch(), w.s.hour()
+	b, now := w.db.NewBatch(), w.s.now()
 	defer closeInto(&err, b)
 	for _, p := range posts {
 		if err := w.putPost(b, p); err != nil {
@@ -31,12 +31,12 @@ func (w *writer) build(reader id.ID) (err error) {
 	}
 	err = errors.Join(
 		b.Set(key8(keyTimeline, uint64(reader)), appendRun(nil, r), nil),
-		setReader(b, reader, h))
+		setReader(b, reader, now))
 	if err != nil {
 		return err
 	}
 	return w.commitOnly(b, func() {
-		w.setSeen(reader, h)
+		w.setSeen(reader, now)
 		w.s.counters.builds.Add(1)
 	})
 }

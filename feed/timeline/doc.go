@@ -1,9 +1,22 @@
-// Package timeline derives each reader's timeline from what the feed committed.
+// Package timeline derives each reader's timeline from what the feed committed,
+// and makes feed pages of it.
 //
-// It keeps (reader, ^pos) → photo, author in a Pebble instance of its own,
-// together with the fan-out cursor, written without sync and rebuilt when lost
-// (docs/feed-format.md). Pages are right at every moment: whatever the cursor
-// has not passed is merged at read.
+// It keeps one merged value of positions per reader in a Pebble instance of its
+// own, together with the fan-out cursor (docs/timeline-format.md, which was
+// written before the code; docs/decisions/040 and 041 say why so). Pages are
+// right at every moment and not only in the end: at or above a reader's floor
+// the timeline is complete but for what the cursor has not passed, which is
+// merged at read; below it the page reads the authors' own posts.
 //
-// Threads: a Store may be used by many goroutines; one goroutine, Run, writes.
+// Durability: none of its own. The instance is written without a log and
+// without sync; what a crash takes is derived again from the feed's outbox,
+// which must keep every event above DurableCursor. A lost, damaged or outdated
+// instance is wiped and filled again as readers come.
+//
+// Threads: Page, Stats and DurableCursor may be called by many goroutines. One
+// goroutine, Run, writes. Close comes after Run has returned and waits for
+// pages.
+//
+// Ownership: returned slices are the caller's. The directory is this package's
+// alone. Pebble ends the process by a panic when its own state is lost.
 package timeline

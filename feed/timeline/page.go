@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 
@@ -21,7 +22,7 @@ const never = id.ID(1<<64 - 1)
 //
 // visible is called for each candidate in that order, on the caller's
 // goroutine. It alone decides: an entry may stay for a post that was deleted,
-// or whose author the reader no longer follows.
+// or whose author the reader no longer follows. It must not call the Store.
 //
 // next is what to pass as before for the page that follows; 0 means that
 // nothing is left. A page may be short, even empty, while next is not 0:
@@ -162,7 +163,7 @@ func (p *pager) wish(floor id.ID) {
 		w = build
 	case p.view.built && many > s.o.MaxFollowees+s.o.MaxFollowees/4: // not to and fro
 		w = drop
-	case built && s.hour() > seen:
+	case built && s.o.Clock.Now().Sub(time.Unix(int64(seen), 0)) >= s.touchEvery():
 		w = touch
 	default:
 		return

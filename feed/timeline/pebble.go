@@ -125,11 +125,11 @@ func readTimeline(r pebble.Reader, reader id.ID) (run, error) {
 	return t, err
 }
 
-// hours is a coarse time: hours of the Unix epoch.
-type hours uint32
+// seconds is a time of the Unix epoch.
+type seconds uint32
 
-func readReaders(r pebble.Reader) (map[id.ID]hours, error) {
-	readers := map[id.ID]hours{}
+func readReaders(r pebble.Reader) (map[id.ID]seconds, error) {
+	readers := map[id.ID]seconds{}
 	err := scan(r, keyReader, func(k, v []byte) error {
 		reader, err := key8Of(k)
 		if err != nil {
@@ -138,7 +138,7 @@ func readReaders(r pebble.Reader) (map[id.ID]hours, error) {
 		if len(v) != 4 {
 			return fmt.Errorf("%w: reader row of %d bytes", errCorrupt, len(v))
 		}
-		readers[id.ID(reader)] = hours(binary.BigEndian.Uint32(v))
+		readers[id.ID(reader)] = seconds(binary.BigEndian.Uint32(v))
 		return nil
 	})
 	return readers, err

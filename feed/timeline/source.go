@@ -34,8 +34,9 @@ type Event struct {
 type Source interface {
 	// Snapshot is a consistent view of everything committed so far.
 	Snapshot() Snapshot
-	// Wait returns when an event after seq is committed, or ctx's error. It is
-	// called by the fan-out goroutine only. Spurious returns are allowed.
+	// Wait returns when an event after seq is committed or done is closed. One
+	// goroutine of Run's calls it, once at a time. Returns without need are
+	// allowed; an error ends Run.
 	Wait(done <-chan struct{}, seq uint64) error
 }
 
@@ -53,13 +54,12 @@ type Snapshot interface {
 	Followers(dst []id.ID, author, after id.ID, limit int) ([]id.ID, error)
 	// Followees returns all whom reader follows (not reader itself), ascending.
 	Followees(reader id.ID) ([]id.ID, error)
-	// Follows reports whether reader follows author.
-	Follows(reader, author id.ID) (bool, error)
 	// Posts appends to dst up to limit posts of author with Pos < before,
 	// descending by Pos. before == 0 means from the newest. Deleted posts may
 	// be left out.
 	Posts(dst []Post, author, before id.ID, limit int) ([]Post, error)
-	// HasPull reports whether author may have posts in pull mode.
+	// HasPull reports whether author may have posts in pull mode. A page asks
+	// it for every followee. It may say yes without need, never no.
 	HasPull(author id.ID) (bool, error)
 	Close() error
 }

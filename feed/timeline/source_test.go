@@ -243,10 +243,6 @@ func (s *modelSnapshot) Followees(reader id.ID) ([]id.ID, error) {
 	return out, s.check("Followees")
 }
 
-func (s *modelSnapshot) Follows(reader, author id.ID) (bool, error) {
-	return s.follows[reader][author], s.check("Follows")
-}
-
 func (s *modelSnapshot) Posts(dst []Post, author, before id.ID, limit int) ([]Post, error) {
 	n := 0
 	for _, p := range s.posts[author] {

@@ -47,7 +47,7 @@ type Store struct {
 	// readersMu guards readers for those who are not the writer. Only the
 	// writer changes it, and needs no lock to read it.
 	readersMu sync.RWMutex
-	readers   map[id.ID]hours // those with a built timeline → last seen
+	readers   map[id.ID]seconds // those with a built timeline → last seen
 
 	requests requests
 	counters counters

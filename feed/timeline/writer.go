@@ -223,26 +223,30 @@ func (w *writer) serve() (bool, error) {
 	return true, nil
 }
 
-func (s *Store) hour() hours { return hours(max(0, s.o.Clock.Now().Unix()) / 3600) }
+func (s *Store) now() seconds { return seconds(max(0, s.o.Clock.Now().Unix())) }
 
-func setReader(b *pebble.Batch, reader id.ID, h hours) error {
-	return b.Set(key8(keyReader, uint64(reader)), binary.BigEndian.AppendUint32(nil, uint32(h)), nil)
+// touchEvery is how old the time at which a reader was last seen may become
+// before a page has it written again.
+func (s *Store) touchEvery() time.Duration { return min(s.o.ActiveWindow/8, time.Hour) }
+
+func setReader(b *pebble.Batch, reader id.ID, at seconds) error {
+	return b.Set(key8(keyReader, uint64(reader)), binary.BigEndian.AppendUint32(nil, uint32(at)), nil)
 }
 
-func (w *writer) setSeen(reader id.ID, h hours) {
+func (w *writer) setSeen(reader id.ID, at seconds) {
 	w.s.readersMu.Lock()
-	w.s.readers[reader] = h
+	w.s.readers[reader] = at
 	w.s.readersMu.Unlock()
 }
 
 // touch notes that the reader was here.
 func (w *writer) touch(reader id.ID) (err error) {
-	b, h := w.db.NewBatch(), w.s.hour()
+	b, now := w.db.NewBatch(), w.s.now()
 	defer closeInto(&err, b)
-	if err := setReader(b, reader, h); err != nil {
+	if err := setReader(b, reader, now); err != nil {
 		return err
 	}
-	return w.commitOnly(b, func() { w.setSeen(reader, h) })
+	return w.commitOnly(b, func() { w.setSeen(reader, now) })
 }
 
 // drop forgets timelines.
@@ -272,11 +276,10 @@ func (w *writer) expire() (bool, error) {
 	now := w.s.o.Clock.Now()
 	if len(w.expired) == 0 && !now.Before(w.nextSweep) {
 		window := w.s.o.ActiveWindow
-		w.nextSweep = now.Add(min(max(window/16, time.Minute), 6*time.Hour))
-		oldest := now.Add(-window).Unix()
-		for r, h := range w.s.readers {
-			// Seen some time within hour h: absent only when all of it is past.
-			if (int64(h)+1)*3600 <= oldest {
+		w.nextSweep = now.Add(min(max(window/16, time.Second), 6*time.Hour))
+		oldest := now.Add(-window - w.s.touchEvery()).Unix()
+		for r, seen := range w.s.readers {
+			if int64(seen) <= oldest {
 				w.expired = append(w.expired, r)
 			}
 		}
