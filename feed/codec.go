@@ -72,7 +72,9 @@ func (c *codec) finish() error {
 	return corrupt("field %d out of order", tag>>2)
 }
 
-func encodeRow(r record) []byte { return appendRecord([]byte{rowVersion}, r) }
+func encodeRow(r record) []byte {
+	return appendRecord(append(make([]byte, 0, 128), rowVersion), r)
+}
 
 func decodeRow(b []byte, r record) error {
 	if len(b) == 0 {
@@ -273,6 +275,24 @@ func (c *codec) putBytes(n int, b []byte) {
 	c.out = append(c.out, b...)
 }
 
+// putRecord encodes r in place and slips its length in before it.
+func (c *codec) putRecord(n int, r record, keepEmpty bool) {
+	start := len(c.out)
+	c.put(n, wireBytes)
+	body := len(c.out)
+	c.out = appendRecord(c.out, r)
+	size := len(c.out) - body
+	if size == 0 && !keepEmpty {
+		c.out = c.out[:start]
+		return
+	}
+	var prefix [binary.MaxVarintLen64]byte
+	width := binary.PutUvarint(prefix[:], uint64(size))
+	c.out = append(c.out, prefix[:width]...) // room for the shift
+	copy(c.out[body+width:], c.out[body:body+size])
+	copy(c.out[body:], prefix[:width])
+}
+
 func (c *codec) takeBytes(n int) ([]byte, bool) {
 	if !c.take(n, wireBytes) {
 		return nil, false
@@ -298,7 +318,15 @@ func lengthPrefixed(in []byte) (b, rest []byte, err error) {
 }
 
 func (c *codec) str(n int, p *string) {
-	b := []byte(*p)
+	if !c.decoding {
+		if *p != "" {
+			c.put(n, wireBytes)
+			c.out = binary.AppendUvarint(c.out, uint64(len(*p)))
+			c.out = append(c.out, *p...)
+		}
+		return
+	}
+	var b []byte
 	c.raw(n, &b)
 	*p = string(b)
 }
@@ -357,9 +385,7 @@ func (c *codec) strs(n int, p *[]string) {
 // sub is field n, a nested record that is always there: a zero one is left out.
 func (c *codec) sub(n int, r record) {
 	if !c.decoding {
-		if b := appendRecord(nil, r); len(b) != 0 {
-			c.putBytes(n, b)
-		}
+		c.putRecord(n, r, false)
 		return
 	}
 	if b, ok := c.takeBytes(n); ok {
@@ -379,7 +405,7 @@ func opt[T any, R interface {
 }](c *codec, n int, p **T) {
 	if !c.decoding {
 		if *p != nil {
-			c.putBytes(n, appendRecord(nil, R(*p)))
+			c.putRecord(n, R(*p), true)
 		}
 		return
 	}
