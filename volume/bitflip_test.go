@@ -15,7 +15,10 @@ import (
 func TestEveryBitFlip(t *testing.T) {
 	t.Parallel()
 	mem := newMem(t, 1)
-	v := create(t, mem)
+	v, err := Create("/d", testIdent, Options{FS: mem, AllocChunk: 2048}) // a small file: it is copied for each byte
+	if err != nil {
+		t.Fatal(err)
+	}
 	live := []Needle{testNeedle(1, 0, 300), testNeedle(1, 1, 77), testNeedle(3, 2, 0), testNeedle(4, 0, 600)}
 	dead := []Needle{testNeedle(2, 0, 200), testNeedle(5, 0, 10)}
 	mustAppend(t, v, live[0], live[1])
@@ -44,7 +47,7 @@ func TestEveryBitFlip(t *testing.T) {
 			if err := m.Flip(testFile, off, mask); err != nil {
 				t.Fatal(err)
 			}
-			v, err := Open("/d", 7, Options{FS: m})
+			v, err := Open("/d", 7, Options{FS: m, AllocChunk: 2048})
 			if err != nil {
 				t.Fatalf("%s, byte %d: one flipped bit keeps the volume shut: %v", name, off, err)
 			}

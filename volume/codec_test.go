@@ -235,7 +235,8 @@ func TestFileNames(t *testing.T) {
 func FuzzSuperblock(f *testing.F) {
 	f.Add(encodeSuperblock(testSuperblock()))
 	f.Add(make([]byte, superblockSize))
-	f.Fuzz(func(t *testing.T, b []byte) {
+	f.Fuzz(func(t *testing.T, in []byte) {
+		b := append([]byte(nil), in...)
 		for range 2 {
 			s, err := decodeSuperblock(b)
 			if err == nil {
@@ -267,7 +268,8 @@ func FuzzHeader(f *testing.F) {
 		s.putHeader(b, &h, off)
 		f.Add(b)
 	}
-	f.Fuzz(func(t *testing.T, b []byte) {
+	f.Fuzz(func(t *testing.T, in []byte) {
+		b := append([]byte(nil), in...)
 		for range 2 {
 			h, err := s.decodeHeader(b, off)
 			if err == nil {

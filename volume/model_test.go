@@ -55,6 +55,9 @@ func (m *model) check(v *Volume) error {
 	}
 	for p, n := range m.tried {
 		there, err := m.probe(v, n)
+		if errors.Is(err, ErrCorrupt) && v.poisoned() != nil {
+			continue // a torn batch that could not be repaired looks like rot
+		}
 		if err != nil {
 			return err
 		}

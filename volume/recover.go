@@ -41,7 +41,8 @@ type recovery struct {
 	deletes uint32 // deletes accounted for so far
 	tail    []found
 	garbage int64 // end of what is not zero behind the last whole record
-	stop    error // why nothing may be written: the device failed
+	stop    error // why nothing may be appended
+	broken  bool  // stop is a failed write or sync: it holds for later processes too
 }
 
 var errMarker = errors.New("an earlier process left the poison marker")
@@ -58,7 +59,7 @@ func (v *Volume) recover(limit int64, poisoned bool) error {
 	if poisoned {
 		r.stop = errMarker
 	} else if err := errors.Join(v.file.Sync(), v.o.FS.SyncDir(v.dir)); err != nil { // step 1
-		r.stop = fmt.Errorf("sync at open: %w", err)
+		r.stop, r.broken = fmt.Errorf("sync at open: %w", err), true
 	}
 	if err := r.survey(limit); err != nil { // step 2
 		return err
@@ -73,12 +74,16 @@ func (v *Volume) recover(limit int64, poisoned bool) error {
 	v.synced.Store(end)
 	if r.stop == nil {
 		r.stop = r.repair(end) // steps 5 and 6
+		r.broken = r.stop != nil
 	}
 	for _, f := range r.tail {
 		r.index(f)
 	}
 	if r.stop != nil {
 		v.setPoison(r.stop)
+	}
+	if r.broken {
+		v.leaveMarker() // up to end: what was kept was read from the device
 	}
 	r.report(end)
 	return nil
