@@ -169,6 +169,25 @@ type spawn struct {
 // still locked, which ends the thread: its priority cannot be raised again.
 func (p *Pool) spawner() {
 	runtime.LockOSThread()
+	if unix.Gettid() == unix.Getpid() {
+		// The first thread stands for the process in every listing, and cannot
+		// end: it is held until another goroutine has found another thread.
+		found := make(chan struct{})
+		go func() {
+			runtime.LockOSThread()
+			close(found)
+			p.spawnAll()
+		}()
+		<-found
+		runtime.UnlockOSThread()
+		return
+	}
+	p.spawnAll()
+}
+
+// spawnAll lowers the priority of its locked thread and starts children on it
+// until Close.
+func (p *Pool) spawnAll() {
 	if err := unix.Setpriority(unix.PRIO_PROCESS, unix.Gettid(), childNice); err != nil {
 		p.o.Events(Event{Kind: EventDegraded, Err: fmt.Errorf("lowering the children's priority: %w", err)})
 	}
