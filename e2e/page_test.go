@@ -54,6 +54,9 @@ func (b *tab) signUp(handle, name string) {
 	b.write("password", "correct horse "+handle)
 	b.click("submit")
 	b.see("nav-profile")
+	if c := eval[string](b, `document.cookie`); c != "" {
+		b.t.Errorf("scripts can read the cookie %q", c)
+	}
 }
 
 // upload shares a photo and waits until it is in the feed, and returns its id.
