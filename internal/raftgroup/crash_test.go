@@ -96,7 +96,7 @@ func (w *crashWorld) run(g *Group) {
 	for k := range 3 {
 		wg.Go(func() {
 			key := fmt.Sprintf("k%d", k)
-			for range 60 {
+			for range 40 {
 				w.mu.Lock()
 				w.asked[key]++
 				w.mu.Unlock()
@@ -121,12 +121,12 @@ func TestCrashes(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d (repeat: put it in place of the clock's in TestCrashes)", seed)
 	r := rand.New(rand.NewPCG(seed, 4))
-	for disk := range 4 {
+	for disk := range 3 {
 		w := &crashWorld{t: t, rand: r, dir: t.TempDir(), fs: vfs.NewCrashableMem(), acked: map[string]uint64{}, asked: map[string]uint64{}}
 		rebuilt := 0
-		for round := range 12 {
+		for round := range 8 {
 			w.before, w.taken = r.IntN(2) == 0, false
-			ops := 1 + r.IntN(80)
+			ops := 1 + r.IntN(60)
 			if round == 0 {
 				ops = max(ops, 6) // the first picture shows a directory that was opened once
 			}

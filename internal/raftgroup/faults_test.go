@@ -460,16 +460,6 @@ func TestForeignDirectory(t *testing.T) {
 	mustClose(t, g)
 }
 
-func TestOptionsListEveryFault(t *testing.T) {
-	o := Options{Bootstrap: []Voter{{ID: "a"}, {ID: "a", Addr: "x"}}, Join: true, SnapshotBytes: -1}
-	_, err := Open(t.Context(), o)
-	for _, want := range []string{"Dir", "Name", "NodeID", "Machine", "SnapshotBytes", "exclude", "Transport", "empty field", "twice", "does not list"} {
-		if err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%q is missing in: %v", want, err)
-		}
-	}
-}
-
 // TestCloseWaitsForReaders holds a snapshot across Close.
 func TestCloseWaitsForReaders(t *testing.T) {
 	g := mustOpen(t, options(t.TempDir(), newLedger()))

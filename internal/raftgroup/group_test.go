@@ -7,6 +7,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -53,6 +54,16 @@ func TestProposeAndReopen(t *testing.T) {
 		t.Errorf("in memory: %v", got)
 	}
 	mustClose(t, g)
+}
+
+func TestOptionsListEveryFault(t *testing.T) {
+	o := Options{Bootstrap: []Voter{{ID: "a"}, {ID: "a", Addr: "x"}}, Join: true, SnapshotBytes: -1}
+	_, err := Open(t.Context(), o)
+	for _, want := range []string{"Dir", "Name", "NodeID", "Machine", "SnapshotBytes", "exclude", "Transport", "empty field", "twice", "does not list"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q is missing in: %v", want, err)
+		}
+	}
 }
 
 // TestPacking proves that commands queued behind a busy log share entries and

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"os"
 	"sync"
 	"testing"
 
@@ -17,6 +18,9 @@ func TestMain(m *testing.M) {
 	if dir := childDir(); dir != "" {
 		childMain(dir)
 		return
+	}
+	if inChild() {
+		os.Exit(m.Run())
 	}
 	goleak.VerifyTestMain(m)
 }
