@@ -86,6 +86,7 @@ func (a *API) Serve(ln net.Listener) error {
 // cuts what is left and returns ctx's error.
 func (a *API) Shutdown(ctx context.Context) error {
 	a.drainOnce.Do(func() { close(a.drain) })
+	a.conns.closeUnused()
 	err := a.server.ShutdownWithContext(ctx)
 	a.end()
 	if err != nil {

@@ -64,7 +64,7 @@ func decodeObject(b []byte) (map[string]any, error) {
 	}
 	d := json.NewDecoder(bytes.NewReader(b))
 	d.UseNumber()
-	v, err := decodeValue(d, "", 0)
+	v, err := decodeValue(d, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -75,10 +75,10 @@ func decodeObject(b []byte) (map[string]any, error) {
 	return m, nil
 }
 
-// decodeValue reads one value at pointer; the text is known to be valid JSON.
-func decodeValue(d *json.Decoder, pointer string, depth int) (any, error) {
+// decodeValue reads one value; the text is known to be valid JSON.
+func decodeValue(d *json.Decoder, depth int) (any, error) {
 	if depth > maxDepth {
-		return nil, fmt.Errorf("%s is nested deeper than %d", pointer, maxDepth)
+		return nil, fmt.Errorf("nested deeper than %d, at byte %d", maxDepth, d.InputOffset())
 	}
 	t, err := d.Token()
 	if err != nil {
@@ -93,11 +93,10 @@ func decodeValue(d *json.Decoder, pointer string, depth int) (any, error) {
 				return nil, err
 			}
 			k := name.(string) // the grammar was checked
-			at := pointer + "/" + k
 			if _, twice := m[k]; twice {
-				return nil, fmt.Errorf("%q is given twice", at)
+				return nil, fmt.Errorf("a member is given twice, at byte %d", d.InputOffset())
 			}
-			if m[k], err = decodeValue(d, at, depth+1); err != nil {
+			if m[k], err = decodeValue(d, depth+1); err != nil {
 				return nil, err
 			}
 		}
@@ -106,7 +105,7 @@ func decodeValue(d *json.Decoder, pointer string, depth int) (any, error) {
 	case json.Delim('['):
 		list := []any{}
 		for d.More() {
-			v, err := decodeValue(d, pointer+"/"+strconv.Itoa(len(list)), depth+1)
+			v, err := decodeValue(d, depth+1)
 			if err != nil {
 				return nil, err
 			}

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -65,6 +66,18 @@ func (t *connTable) closeAll() {
 	}
 }
 
+// closeUnused ends the connections on which nothing was ever asked. Browsers
+// open such in advance; a shutdown need not wait for them.
+func (t *connTable) closeUnused() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for c := range t.open {
+		if !c.begun.Load() {
+			_ = c.Conn.Close() // as in closeAll
+		}
+	}
+}
+
 // listener hands out guarded connections. It outlives failures of accept that
 // pass, such as a process out of file descriptors: the HTTP machinery above
 // would stop for good.
@@ -121,8 +134,18 @@ type conn struct {
 	rate       int64 // bytes per second
 	drainBytes int64
 
-	linger bool // set by the connection's own goroutine: request bytes were left unread
+	begun  atomic.Bool // the peer has sent something
+	linger atomic.Bool // request bytes were left unread
 	once   sync.Once
+}
+
+// Read implements net.Conn.
+func (c *conn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if n > 0 && !c.begun.Load() {
+		c.begun.Store(true)
+	}
+	return n, err
 }
 
 // Write sends p at no less than the least average rate after a grace.
@@ -154,7 +177,7 @@ func (c *conn) allowRead(start time.Time, done int64) error {
 func (c *conn) Close() error {
 	var err error
 	c.once.Do(func() {
-		if half, ok := c.Conn.(interface{ CloseWrite() error }); ok && c.linger && half.CloseWrite() == nil {
+		if half, ok := c.Conn.(interface{ CloseWrite() error }); ok && c.linger.Load() && half.CloseWrite() == nil {
 			_ = c.Conn.SetReadDeadline(time.Now().Add(lingerTime))
 			_, _ = io.CopyN(io.Discard, c.Conn, c.drainBytes) // ends by deadline or by the peer's close
 		}

@@ -261,6 +261,13 @@ func TestIdempotencyKey(t *testing.T) {
 	if w.blobs.bytes() != before {
 		t.Error("a refused repeat appended bytes")
 	}
+
+	ask := m{"file_size": 100, "content_type": "image/jpeg"}
+	u1 := into[uploadURLBody](w.call(ada, "POST", "/api/v1/photos/upload-url", ask, "Idempotency-Key", "u").is(201))
+	u2 := into[uploadURLBody](w.call(ada, "POST", "/api/v1/photos/upload-url", ask, "Idempotency-Key", "u").is(201))
+	if u1 != u2 {
+		t.Errorf("the same key made two upload URLs: %+v %+v", u1, u2)
+	}
 }
 
 func TestFinalizeIsIdempotentPerPhoto(t *testing.T) {
@@ -320,6 +327,7 @@ func TestStoredBytesAreTheUpload(t *testing.T) {
 	if h.header.Get("Content-Length") != itoa(len(data)) {
 		t.Errorf("HEAD: Content-Length %s", h.header.Get("Content-Length"))
 	}
+	eventually(t, "the spool has its room back", func() bool { n, _ := w.api.spool.held(); return n == 0 })
 }
 
 func TestInstance(t *testing.T) {

@@ -270,7 +270,7 @@ func (r *request) finish() {
 	if r.rc.RequestBodyStream() != nil && !r.bodyDone && (n < 0 || n > prefetched) {
 		r.rc.SetConnectionClose()
 		if c, ok := r.rc.Conn().(*conn); ok {
-			c.linger = true
+			c.linger.Store(true)
 		}
 	}
 }
@@ -294,7 +294,7 @@ func (a *API) wireError(rc *fasthttp.RequestCtx, err error) {
 		rc.Response.Header.Set(kv[0], kv[1])
 	}
 	if c, ok := rc.Conn().(*conn); ok {
-		c.linger = true
+		c.linger.Store(true)
 	}
 	a.emit(Event{Kind: EventRequest, Status: p.kind.status, Address: addrOf(rc.RemoteAddr()), Note: "unreadable request"})
 }
