@@ -51,24 +51,19 @@ var errMarker = errors.New("an earlier process left the poison marker")
 // nothing is synced or written, and limit, when not 0, takes the place of L
 // and of the end.
 func (v *Volume) recover(limit int64, poisoned bool) error {
-	r := &recovery{v: v, synced: dataStart}
-	var err error
-	if r.size, err = v.file.Size(); err != nil {
+	size, err := v.file.Size()
+	if err != nil {
 		return err
 	}
+	r := &recovery{v: v, size: size, synced: dataStart}
 	if poisoned {
 		r.stop = errMarker
 	} else if err := errors.Join(v.file.Sync(), v.o.FS.SyncDir(v.dir)); err != nil { // step 1
 		r.stop, r.broken = fmt.Errorf("sync at open: %w", err), true
 	}
-	if err := r.survey(limit); err != nil { // step 2
+	end, err := r.findRecords(limit) // steps 2 to 4
+	if err != nil {
 		return err
-	}
-	end := r.synced
-	if limit == 0 {
-		if end, err = r.walkTail(); err != nil { // steps 3 and 4
-			return err
-		}
 	}
 	v.writer = writer{end: end, allocated: r.size, deletes: r.deletes}
 	v.synced.Store(end)
@@ -87,6 +82,23 @@ func (v *Volume) recover(limit int64, poisoned bool) error {
 	}
 	r.report(end)
 	return nil
+}
+
+// findRecords walks the file and returns the end of the last whole record.
+func (r *recovery) findRecords(limit int64) (int64, error) {
+	for {
+		if err := r.survey(limit); err != nil || limit != 0 {
+			return r.synced, err
+		}
+		end, later, err := r.walkTail()
+		if err != nil || later == 0 {
+			return end, err
+		}
+		// A header of an older batch, which old blocks brought back, hid a
+		// header that knows better. What is indexed lies below both.
+		r.synced, r.deletes, r.tail = later, 0, nil
+		r.v.damage = damage{}
+	}
 }
 
 // survey walks all headers, finds L, and indexes what lies below it.
@@ -185,33 +197,32 @@ func (r *recovery) index(f found) {
 }
 
 // walkTail verifies what lies from L on as the device holds it, and returns
-// the end of the last whole record.
-func (r *recovery) walkTail() (int64, error) {
+// the end of the last whole record, or the L that survey should have found.
+func (r *recovery) walkTail() (end, later int64, err error) {
 	w := &walker{file: r.v.file, seal: &r.v.seal, end: r.size}
 	if err := r.v.file.Evict(r.synced&^(pageSize-1), 0); err != nil && r.stop == nil {
 		r.stop = fmt.Errorf("drop cached pages at open: %w", err)
 	}
-	end := r.synced
+	end = r.synced
 	var buf []byte
-	var err error
 	for pos := r.synced; pos < r.size; {
 		var h header
 		h, _, err = w.header(pos)
 		if fatal(err) {
-			return 0, err
+			return 0, 0, err
+		}
+		if err == nil && h.SyncedTo > r.synced {
+			return 0, h.SyncedTo, nil
 		}
 		whole := err == nil && pos+h.size() <= r.size && (pos == end || pos-end >= headerSize)
 		if whole && h.Kind == KindNeedle {
 			buf, err = w.data(&h, pos, buf)
 			if fatal(err) {
-				return 0, err
+				return 0, 0, err
 			}
 			whole = err == nil
 		}
 		if whole {
-			if h.SyncedTo > r.synced && r.stop == nil {
-				r.stop = fmt.Errorf("%w: record at %d knows of a later sync than was read before", ErrCorrupt, pos)
-			}
 			end = pos + h.size()
 			f := found{off: pos, end: end, h: h}
 			r.tail = append(r.tail, f)
@@ -220,14 +231,14 @@ func (r *recovery) walkTail() (int64, error) {
 			continue
 		}
 		if pos, err = w.resync(pos + align); err != nil {
-			return 0, err
+			return 0, 0, err
 		}
 	}
 	if len(w.bad) > 0 && r.stop == nil {
 		r.stop = fmt.Errorf("%w: the device cannot read at %d, behind the last known sync", ErrCorrupt, w.bad[0].off)
 	}
 	r.garbage, err = w.lastNonZero(end)
-	return end, err
+	return end, 0, err
 }
 
 // lastNonZero returns the end of the last bytes from off on that are not

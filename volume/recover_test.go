@@ -217,6 +217,30 @@ func TestGarbageTail(t *testing.T) {
 	closeVolume(t, v)
 }
 
+// TestStaleHeader: where the last batch begins, old blocks show a header of an
+// earlier batch at the same offset, which spans all records of the last one.
+// They are found all the same, and so is the L they know.
+func TestStaleHeader(t *testing.T) {
+	c := newCrashed(t, 1)
+	v := reopen(t, c.mem.Kill())
+	h := header{Kind: KindNeedle, Key: 99, Cookie: 1, SyncedTo: dataStart, DataCRC: 1,
+		Length: c.offsets[5] - c.offsets[0] - headerSize}
+	var b [headerSize]byte
+	v.seal.putHeader(b[:], &h, c.offsets[0])
+	closeVolume(t, v)
+	overwrite(t, c.mem, testFile, c.offsets[0], b[:])
+	v, events := openWith(t, c.mem)
+	if count(*events, EventVoid) != 1 || count(*events, EventRecovered) != 1 || len(*events) != 2 {
+		t.Fatalf("events: %+v", *events)
+	}
+	mustRead(t, v, testNeedle(3, 1, 1500))
+	mustRead(t, v, testNeedle(4, 0, 400))
+	wantErr(t, readErr(v, testNeedle(3, 0, 800)), ErrNotFound)
+	wantErr(t, readErr(v, testNeedle(1, 0, 700)), ErrNotFound)
+	mustAppend(t, v, testNeedle(3, 0, 800))
+	closeVolume(t, v)
+}
+
 // TestRecoveredIsProtected: what a recovery kept, and what a clean close left,
 // is below L from then on: damage to it is rot, and never cut off.
 func TestRecoveredIsProtected(t *testing.T) {
