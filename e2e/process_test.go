@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"fmt"
 	"io"
 	"net/http"
 	"os"
@@ -232,7 +231,7 @@ func seed(t testing.TB) uint64 {
 		}
 		n = v
 	}
-	t.Log(fmt.Sprintf("repeat with HAYLOFT_SEED=%d go test ./e2e -run '^%s$'", n, t.Name()))
+	t.Logf("repeat with HAYLOFT_SEED=%d go test ./e2e -run '^%s$'", n, t.Name())
 	return n
 }
 

@@ -1,6 +1,3 @@
-// Command hayloft is the whole of Hayloft in one static binary: the server with
-// its roles, and the tools around it. This package is wiring only: flags,
-// configuration, signals, start and stop of the parts.
 package main
 
 import (
