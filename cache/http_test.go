@@ -163,20 +163,17 @@ func TestHTTPGetAndHead(t *testing.T) {
 	}
 }
 
-func TestHTTPConditionsAndRanges(t *testing.T) {
-	w := newWorld()
-	w.verdicts[7] = public
-	s := serve(t, w, Options{})
-	k := keyOf(7, "large")
-	all := content(k, 1000)
-	etag := `"` + object(k, 1000).ETag + `"`
-	s.do(t, "GET", k.Path())
+// part names a 206 in the table below.
+func part(first, n int) string { return fmt.Sprintf("206 %d+%d", first, n) }
 
-	part := func(a, n int) string { return fmt.Sprintf("206 %d+%d", a, n) }
-	for _, c := range []struct {
-		want   string // status, for 206 first byte and length
-		header []string
-	}{
+type conditionCase struct {
+	want   string // status, for 206 first byte and length
+	header []string
+}
+
+// conditionCases are requests for an object of 1,000 bytes with that tag.
+func conditionCases(etag string) []conditionCase {
+	return []conditionCase{
 		{"304", []string{"If-None-Match", etag}},
 		{"304", []string{"If-None-Match", "W/" + etag}},
 		{"304", []string{"If-None-Match", "*"}},
@@ -225,35 +222,53 @@ func TestHTTPConditionsAndRanges(t *testing.T) {
 		{"200", []string{"Range", "bytes=0-1", "If-Range", "W/" + etag}},
 		{"200", []string{"Range", "bytes=0-1", "If-Range", "Fri, 20 Nov 2099 12:00:00 GMT"}},
 		{"200", []string{"Range", "bytes=5000-", "If-Range", `"a"`}},
-	} {
+	}
+}
+
+// outcome checks that an answer is whole in itself and names it as the table does.
+func outcome(t *testing.T, name string, a answer, all []byte, etag string) string {
+	t.Helper()
+	got := fmt.Sprint(a.status)
+	cr := a.header.Get("Content-Range")
+	switch a.status {
+	case 206:
+		var first, last, size int
+		if _, err := fmt.Sscanf(cr, "bytes %d-%d/%d", &first, &last, &size); err != nil || size != 1000 || last-first+1 != len(a.body) {
+			t.Errorf("%s: Content-Range %q for %d bytes", name, cr, len(a.body))
+		} else if !bytes.Equal(a.body, all[first:last+1]) {
+			t.Errorf("%s: wrong bytes", name)
+		}
+		got = part(first, len(a.body))
+	case 200:
+		if !bytes.Equal(a.body, all) || cr != "" {
+			t.Errorf("%s: %d bytes, Content-Range %q", name, len(a.body), cr)
+		}
+	case 304:
+		if len(a.body) != 0 || a.header.Get("Etag") != etag || a.header.Get("Cache-Control") != immutable {
+			t.Errorf("%s: header %v", name, a.header)
+		}
+	case 416:
+		if cr != "bytes */1000" {
+			t.Errorf("%s: Content-Range %q", name, cr)
+		}
+	}
+	return got
+}
+
+func TestHTTPConditionsAndRanges(t *testing.T) {
+	w := newWorld()
+	w.verdicts[7] = public
+	s := serve(t, w, Options{})
+	k := keyOf(7, "large")
+	all := content(k, 1000)
+	etag := `"` + object(k, 1000).ETag + `"`
+	s.do(t, "GET", k.Path())
+
+	for _, c := range conditionCases(etag) {
 		name := fmt.Sprint(c.header)
 		a := s.do(t, "GET", k.Path(), c.header...)
 		checkSafety(t, name, a)
-		got := fmt.Sprint(a.status)
-		cr := a.header.Get("Content-Range")
-		switch a.status {
-		case 206:
-			var first, last, size int
-			if _, err := fmt.Sscanf(cr, "bytes %d-%d/%d", &first, &last, &size); err != nil || size != 1000 || last-first+1 != len(a.body) {
-				t.Errorf("%s: Content-Range %q for %d bytes", name, cr, len(a.body))
-			} else if !bytes.Equal(a.body, all[first:last+1]) {
-				t.Errorf("%s: wrong bytes", name)
-			}
-			got = part(first, len(a.body))
-		case 200:
-			if !bytes.Equal(a.body, all) || cr != "" {
-				t.Errorf("%s: %d bytes, Content-Range %q", name, len(a.body), cr)
-			}
-		case 304:
-			if len(a.body) != 0 || a.header.Get("Etag") != etag || a.header.Get("Cache-Control") != immutable {
-				t.Errorf("%s: header %v", name, a.header)
-			}
-		case 416:
-			if cr != "bytes */1000" {
-				t.Errorf("%s: Content-Range %q", name, cr)
-			}
-		}
-		if got != c.want {
+		if got := outcome(t, name, a, all, etag); got != c.want {
 			t.Errorf("%s: %s, want %s", name, got, c.want)
 		}
 	}

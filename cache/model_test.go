@@ -192,7 +192,7 @@ func (m *model) step() {
 // may be served. It cannot tell a slow cache from a quick one, only a wrong one.
 func TestModel(t *testing.T) {
 	var total Stats
-	for _, seed := range seeds(t, 10) {
+	for _, seed := range seeds(t, 8) {
 		p := newPool()
 		w := newWorld()
 		w.size = func(k Key) int { return 40_000 + 1000*int(k.Blob) } // the budget holds a third of them

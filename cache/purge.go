@@ -69,7 +69,9 @@ func (c *Cache) followOnce() error {
 		}
 		c.log.seq.Store(gap.Head)
 		c.n.gaps.Add(1)
-		c.opts.Events(Event{Kind: PurgeLogGap, Err: err})
+		if after > 0 { // at the start there is nothing to lose, and old entries are trimmed
+			c.opts.Events(Event{Kind: PurgeLogGap, Err: err})
+		}
 		if gap.Head == after { // it would say so again at once
 			return err
 		}
