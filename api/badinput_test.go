@@ -29,39 +29,45 @@ func hugePNG(w, h uint32) []byte {
 	return append(out, chunk("IEND", nil)...)
 }
 
-// Every bad upload is refused with its own problem, and not a byte is appended.
-func TestBadUploads(t *testing.T) {
-	w := newWorld(t)
-	ada, _ := w.account("ada")
-	_, bobID := w.account("bob")
-	good := picture(64, 48, 1)
+// badUpload is an upload that must be refused.
+type badUpload struct {
+	name    string
+	data    []byte
+	ctype   string              // announced; default image/jpeg
+	size    int                 // announced; default len(data)
+	mangle  func(string) string // of the upload URL
+	headers []string
+	want    *problemKind
+}
+
+// setParam returns a mangle that changes one parameter.
+func setParam(name, value string) func(string) string {
+	return func(raw string) string {
+		path, query, _ := strings.Cut(raw, "?")
+		q, err := url.ParseQuery(query)
+		if err != nil {
+			panic(err) // the URL is ours
+		}
+		q.Set(name, value)
+		return path + "?" + q.Encode()
+	}
+}
+
+func addParam(text string) func(string) string {
+	return func(raw string) string { return raw + text }
+}
+
+// otherPhoto moves the signature to the upload of another photo.
+func otherPhoto(raw string) string {
+	i := strings.Index(raw, "/uploads/") + len("/uploads/")
+	return raw[:i] + id.Make(9, 9, 9).String() + raw[i+13:]
+}
+
+func badUploads(good []byte, stranger id.ID) []badUpload {
 	otherDigest := "sha-256=:" + base64.StdEncoding.EncodeToString(make([]byte, 32)) + ":"
-	svg := []byte(`<svg xmlns="http://www.w3.org/2000/svg" width="10" height="10"></svg>`)
-	ask := func(size int, contentType string) string {
-		return into[uploadURLBody](w.call(ada, "POST", "/api/v1/photos/upload-url", m{"file_size": size, "content_type": contentType}).is(201)).UploadURL
-	}
-	change := func(raw string, f func(url.Values)) string {
-		u, err := url.Parse(raw)
-		must(t, err)
-		q := u.Query()
-		f(q)
-		u.RawQuery = q.Encode()
-		return u.String()
-	}
-	set := func(name, value string) func(string) string {
-		return func(raw string) string { return change(raw, func(q url.Values) { q.Set(name, value) }) }
-	}
-	for _, c := range []struct {
-		name    string
-		data    []byte
-		ctype   string
-		size    int // announced; 0: len(data)
-		mangle  func(string) string
-		headers []string
-		want    *problemKind
-	}{
+	return []badUpload{
 		{name: "no image", data: []byte(strings.Repeat("this is no image. ", 20)), want: pMediaType},
-		{name: "svg", data: svg, want: pMediaType},
+		{name: "svg", data: []byte(`<svg xmlns="http://www.w3.org/2000/svg" width="10" height="10"></svg>`), want: pMediaType},
 		{name: "html named jpeg", data: []byte("<html><script>alert(1)</script></html>"), want: pMediaType},
 		{name: "pdf", data: []byte("%PDF-1.7\n%%EOF"), want: pMediaType},
 		{name: "tiff", data: []byte("II*\x00\x08\x00\x00\x00\x00\x00"), want: pMediaType},
@@ -73,31 +79,37 @@ func TestBadUploads(t *testing.T) {
 		{name: "shorter than announced", data: good, size: len(good) + 1, want: pLengthOther},
 		{name: "other digest", data: good, headers: []string{"Content-Digest", otherDigest}, want: pDigest},
 		{name: "unreadable digest", data: good, headers: []string{"Content-Digest", "sha-256=:xx:"}, want: pMalformed},
-		{name: "wrong signature", data: good, mangle: set("s", strings.Repeat("A", 43)), want: pBadSignature},
-		{name: "short signature", data: good, mangle: set("s", "A"), want: pBadSignature},
-		{name: "other size", data: good, mangle: set("n", "1"), want: pBadSignature},
-		{name: "other owner", data: good, mangle: set("o", bobID.String()), want: pBadSignature},
-		{name: "other type", data: good, mangle: set("t", "image/png"), want: pBadSignature},
-		{name: "later expiry", data: good, mangle: set("e", "99999999999"), want: pBadSignature},
-		{name: "unknown key version", data: good, mangle: set("v", "7"), want: pBadSignature},
-		{name: "digest added", data: good, mangle: set("d", strings.Repeat("0", 64)), want: pBadSignature},
-		{name: "empty digest added", data: good, mangle: func(u string) string { return u + "&d=" }, want: pBadSignature},
-		{name: "parameter twice", data: good, mangle: func(u string) string { return u + "&n=" + itoa(len(good)) }, want: pBadSignature},
-		{name: "unknown parameter", data: good, mangle: func(u string) string { return u + "&x=1" }, want: pBadSignature},
+		{name: "wrong signature", data: good, mangle: setParam("s", strings.Repeat("A", 43)), want: pBadSignature},
+		{name: "short signature", data: good, mangle: setParam("s", "A"), want: pBadSignature},
+		{name: "other size", data: good, mangle: setParam("n", "1"), want: pBadSignature},
+		{name: "other owner", data: good, mangle: setParam("o", stranger.String()), want: pBadSignature},
+		{name: "other type", data: good, mangle: setParam("t", "image/png"), want: pBadSignature},
+		{name: "later expiry", data: good, mangle: setParam("e", "99999999999"), want: pBadSignature},
+		{name: "unknown key version", data: good, mangle: setParam("v", "7"), want: pBadSignature},
+		{name: "digest added", data: good, mangle: setParam("d", strings.Repeat("0", 64)), want: pBadSignature},
+		{name: "empty digest added", data: good, mangle: addParam("&d="), want: pBadSignature},
+		{name: "parameter twice", data: good, mangle: addParam("&n=" + itoa(len(good))), want: pBadSignature},
+		{name: "unknown parameter", data: good, mangle: addParam("&x=1"), want: pBadSignature},
 		{name: "no query", data: good, mangle: func(u string) string { return strings.Split(u, "?")[0] }, want: pBadSignature},
-		{name: "other photo", data: good, mangle: func(u string) string {
-			return strings.Replace(u, "/uploads/", "/uploads/0", 1)[:len(w.url)+len("/api/v1/uploads/")+13] + u[strings.Index(u, "?"):]
-		}, want: pBadSignature},
-	} {
+		{name: "other photo", data: good, mangle: otherPhoto, want: pBadSignature},
+	}
+}
+
+// Every bad upload is refused with its own problem, and not a byte is appended.
+func TestBadUploads(t *testing.T) {
+	w := newWorld(t)
+	ada, _ := w.account("ada")
+	_, bob := w.account("bob")
+	for _, c := range badUploads(picture(64, 48, 1), bob) {
 		t.Run(c.name, func(t *testing.T) {
-			size, ctype := c.size, c.ctype
-			if size == 0 {
-				size = len(c.data)
+			body := m{"file_size": len(c.data), "content_type": "image/jpeg"}
+			if c.size != 0 {
+				body["file_size"] = c.size
 			}
-			if ctype == "" {
-				ctype = "image/jpeg"
+			if c.ctype != "" {
+				body["content_type"] = c.ctype
 			}
-			u := ask(size, ctype)
+			u := into[uploadURLBody](w.call(ada, "POST", "/api/v1/photos/upload-url", body).is(201)).UploadURL
 			if c.mangle != nil {
 				u = c.mangle(u)
 			}
@@ -108,20 +120,27 @@ func TestBadUploads(t *testing.T) {
 			}
 		})
 	}
+}
+
+// What makes an upload bad is when and how it comes.
+func TestUploadsOutOfTurn(t *testing.T) {
+	w := newWorld(t)
+	ada, _ := w.account("ada")
+	good := picture(64, 48, 1)
 	t.Run("chunked, no length", func(t *testing.T) {
 		before := w.blobs.bytes()
-		w.call("", "PUT", ask(len(good), "image/jpeg"), struct{ *bytes.Reader }{bytes.NewReader(good)}).fails(pLength)
+		w.call("", "PUT", w.uploadURL(ada, good).UploadURL, struct{ *bytes.Reader }{bytes.NewReader(good)}).fails(pLength)
 		if w.blobs.bytes() != before {
 			t.Error("bytes were appended")
 		}
 	})
 	t.Run("used and expired", func(t *testing.T) {
-		u := ask(len(good), "image/jpeg")
+		u := w.uploadURL(ada, good).UploadURL
 		w.call("", "PUT", u, good[1:]).fails(pLengthOther) // a failed PUT uses nothing up
 		w.call("", "PUT", u, good).is(201)
 		before := w.blobs.bytes()
 		w.call("", "PUT", u, good).fails(pUploadStored)
-		late := ask(len(good), "image/jpeg")
+		late := w.uploadURL(ada, good).UploadURL
 		w.clock.Advance(15 * time.Minute)
 		w.call("", "PUT", late, good).fails(pUploadExpired)
 		w.call("", "PUT", u, good).fails(pUploadExpired)

@@ -64,29 +64,7 @@ func TestTheRoadOnce(t *testing.T) {
 	}
 	w.call(bob, "GET", "/api/v1/photos/"+first.String()+"/master", nil).fails(pNotFound)
 
-	w.call(bob, "POST", "/api/v1/photos/"+first.String()+"/like", nil).is(204)
-	w.call(bob, "POST", "/api/v1/like/"+first.String(), nil).is(204)
-	c := into[commentBody](w.call(bob, "POST", "/api/v1/photos/"+first.String()+"/comments", m{"text": "nice <b>"}).is(201))
-	r := into[commentBody](w.call(ada, "POST", "/api/v1/photos/"+first.String()+"/comments", m{"text": "thanks", "parent_id": c.ID}).is(201))
-	if *r.ParentID != c.ID || c.Author.ID != bobID || c.Author.Handle != "bob" {
-		t.Errorf("comments: %+v %+v", c, r)
-	}
-	p = into[photoBody](w.call(bob, "GET", "/api/v1/photos/"+first.String(), nil, "Accept", typeJSON).is(200))
-	if p.LikeCount != 1 || p.CommentCount != 2 || !p.Liked {
-		t.Errorf("counters: %+v", p)
-	}
-	if likes := into[pageBody[userBody]](w.call("", "GET", "/api/v1/photos/"+first.String()+"/likes", nil).is(200)); len(likes.Items) != 1 || likes.Items[0].ID != bobID {
-		t.Errorf("likes: %+v", likes)
-	}
-	if cs := into[pageBody[commentBody]](w.call("", "GET", "/api/v1/photos/"+first.String()+"/comments", nil).is(200)); len(cs.Items) != 1 || cs.Items[0].ReplyCount != 1 {
-		t.Errorf("comments: %+v", cs)
-	}
-	if rs := into[pageBody[commentBody]](w.call("", "GET", "/api/v1/comments/"+c.ID.String()+"/replies", nil).is(200)); len(rs.Items) != 1 || rs.Items[0].ID != r.ID {
-		t.Errorf("replies: %+v", rs)
-	}
-	w.call(bob, "DELETE", "/api/v1/photos/"+first.String()+"/like", nil).is(204)
-	w.call(bob, "DELETE", "/api/v1/comments/"+c.ID.String(), nil).is(204)
-
+	w.talk(ada, bob, bobID, first)
 	w.call(ada, "DELETE", "/api/v1/photos/"+first.String(), nil).is(204)
 	for name := range one.URLs {
 		w.call(bob, "GET", "/api/v1/photos/"+first.String()+"/"+name, nil).fails(pNotFound)
@@ -101,6 +79,34 @@ func TestTheRoadOnce(t *testing.T) {
 	if a := w.call(ada, "POST", "/api/v1/photos/"+first.String()+"/restore", nil); a.status != 409 && a.status != 404 {
 		t.Errorf("restoring a purged photo: %d", a.status)
 	}
+}
+
+// talk likes and comments on a photo of ada's.
+func (w *world) talk(ada, bob string, bobID, first id.ID) {
+	t := w.t
+	t.Helper()
+	w.call(bob, "POST", "/api/v1/photos/"+first.String()+"/like", nil).is(204)
+	w.call(bob, "POST", "/api/v1/like/"+first.String(), nil).is(204)
+	c := into[commentBody](w.call(bob, "POST", "/api/v1/photos/"+first.String()+"/comments", m{"text": "nice <b>"}).is(201))
+	r := into[commentBody](w.call(ada, "POST", "/api/v1/photos/"+first.String()+"/comments", m{"text": "thanks", "parent_id": c.ID}).is(201))
+	if *r.ParentID != c.ID || c.Author.ID != bobID || c.Author.Handle != "bob" {
+		t.Errorf("comments: %+v %+v", c, r)
+	}
+	p := into[photoBody](w.call(bob, "GET", "/api/v1/photos/"+first.String(), nil, "Accept", typeJSON).is(200))
+	if p.LikeCount != 1 || p.CommentCount != 2 || !p.Liked {
+		t.Errorf("counters: %+v", p)
+	}
+	if likes := into[pageBody[userBody]](w.call("", "GET", "/api/v1/photos/"+first.String()+"/likes", nil).is(200)); len(likes.Items) != 1 || likes.Items[0].ID != bobID {
+		t.Errorf("likes: %+v", likes)
+	}
+	if cs := into[pageBody[commentBody]](w.call("", "GET", "/api/v1/photos/"+first.String()+"/comments", nil).is(200)); len(cs.Items) != 1 || cs.Items[0].ReplyCount != 1 {
+		t.Errorf("comments: %+v", cs)
+	}
+	if rs := into[pageBody[commentBody]](w.call("", "GET", "/api/v1/comments/"+c.ID.String()+"/replies", nil).is(200)); len(rs.Items) != 1 || rs.Items[0].ID != r.ID {
+		t.Errorf("replies: %+v", rs)
+	}
+	w.call(bob, "DELETE", "/api/v1/photos/"+first.String()+"/like", nil).is(204)
+	w.call(bob, "DELETE", "/api/v1/comments/"+c.ID.String(), nil).is(204)
 }
 
 func TestPatchAndProfile(t *testing.T) {

@@ -98,7 +98,7 @@ var (
 	pTooManyPixels = kind(media.RejectTooManyPixels, 422, "Too many pixels", "The image header names more pixels than the limit in /api/v1/instance.")
 	pTruncated     = kind(media.RejectTruncated, 422, "The image is cut off", "The image's end marker is missing.")
 	pBadImage      = kind(media.RejectMalformed, 422, "The image cannot be read", "Its header contradicts itself.")
-	pUndecodable   = kind(media.RejectUndecodable, 422, "The image cannot be decoded", "Seen as the failure of a photo: its header was fine, its content was not.")
+	_              = kind(media.RejectUndecodable, 422, "The image cannot be decoded", "Seen as the failure of a photo: its header was fine, its content was not.")
 	pIdemOther     = kind("idempotency-key-reused", 422, "The key was used for another request", "The same Idempotency-Key came with another payload within 24 hours.")
 	pRateLimited   = kind("rate-limited", 429, "Too many requests", "Wait for Retry-After. RateLimit and RateLimit-Policy (draft-ietf-httpapi-ratelimit-headers) name the limit.")
 	pUploadsBusy   = kind("too-many-uploads", 429, "Too many uploads at once", "This account has as many bytes under way as one account may. Wait for one to finish.")
