@@ -32,8 +32,8 @@ type checker struct {
 	found func(Finding)
 	key   []byte // the one looked at
 
-	lastEvent, lastPurge uint64         // seen in the tables so far
-	chores               map[id.ID]bool // subjects whose rows are being removed
+	events, purges seqRange       // seen in the tables so far
+	chores         map[id.ID]bool // subjects whose rows are being removed
 }
 
 func (c *checker) all() error {
@@ -61,18 +61,23 @@ func (c *checker) all() error {
 	}
 	c.key = nil
 	for _, t := range []struct {
-		name       byte
-		first, got uint64
-	}{{metaEvent, metaFirstEvent, c.lastEvent}, {metaPurge, metaFirstPurge, c.lastPurge}} {
-		last, err := c.meta(t.name)
+		lastName, firstName byte
+		got                 seqRange
+	}{{metaEvent, metaFirstEvent, c.events}, {metaPurge, metaFirstPurge, c.purges}} {
+		last, err := c.meta(t.lastName)
 		if err != nil {
 			return err
 		}
-		first, err := c.meta(byte(t.first))
+		first, err := c.meta(t.firstName)
 		if err != nil {
 			return err
 		}
-		c.want(t.got == last || t.got == 0 && first == last+1, "log %d ends at %d, not at %d", t.name, t.got, last)
+		first = max(first, 1)
+		want := seqRange{first, last}
+		if first > last {
+			want = seqRange{}
+		}
+		c.want(t.got == want, "log %d holds %v, not %v", t.lastName, t.got, want)
 	}
 	return nil
 }
@@ -269,6 +274,7 @@ func (c *checker) photo1(v []byte) error {
 	if err := decodeRow(v, &p); err != nil {
 		return err
 	}
+	c.want(p.ID == first(c.key), "the row says it is %v", p.ID)
 	hasDue := p.Status == Reserved || p.Status == Stored || p.Status == Deleted && !p.Purging
 	c.want(hasDue == !p.Due.IsZero(), "status %d with due time %v", p.Status, p.Due)
 	if err := c.dueAt(duePhoto, c.key[1:], p.Due); err != nil {
@@ -369,6 +375,7 @@ func (c *checker) comment1(v []byte) error {
 	if err := decodeRow(v, &row); err != nil {
 		return err
 	}
+	c.want(row.ID == first(c.key), "the row says it is %v", row.ID)
 	if row.Parent == 0 {
 		if err := c.pair(keyDesc(tabThread, row.Photo, row.ID)); err != nil {
 			return err
@@ -407,10 +414,10 @@ func (c *checker) commentList(k []byte) error {
 func (c *checker) queueRow(k, v []byte) error {
 	switch k[0] {
 	case tabEvent:
-		c.consecutive(&c.lastEvent, k)
+		c.consecutive(&c.events, k)
 		return decodeRow(v, new(eventRow))
 	case tabPurge:
-		c.consecutive(&c.lastPurge, k)
+		c.consecutive(&c.purges, k)
 		return decodeRow(v, new(purgeRow))
 	case tabEffect:
 		var e effectRow
@@ -436,10 +443,17 @@ func (c *checker) queueRow(k, v []byte) error {
 	return nil
 }
 
-func (c *checker) consecutive(last *uint64, k []byte) {
+// seqRange is the first and the last number of a log; zero: it is empty.
+type seqRange struct{ first, last uint64 }
+
+func (c *checker) consecutive(r *seqRange, k []byte) {
 	seq := uint64(first(k))
-	c.want(*last == 0 || seq == *last+1, "a gap after %d", *last)
-	*last = seq
+	if r.last == 0 {
+		r.first = seq
+	} else {
+		c.want(seq == r.last+1, "a gap after %d", r.last)
+	}
+	r.last = seq
 }
 
 // due wants the row of a due key to name that time.

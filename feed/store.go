@@ -80,15 +80,33 @@ func load[T any, R interface {
 }
 
 func (s store) account(user id.ID) (*accountRow, error) {
-	return load[accountRow](s, key1(tabAccount, user))
+	r, err := load[accountRow](s, key1(tabAccount, user))
+	if r != nil && r.ID != user {
+		return nil, misplaced(tabAccount, user, r.ID)
+	}
+	return r, err
 }
 
 func (s store) photo(photo id.ID) (*photoRow, error) {
-	return load[photoRow](s, key1(tabPhoto, photo))
+	r, err := load[photoRow](s, key1(tabPhoto, photo))
+	if r != nil && r.ID != photo {
+		return nil, misplaced(tabPhoto, photo, r.ID)
+	}
+	return r, err
 }
 
 func (s store) comment(comment id.ID) (*commentRow, error) {
-	return load[commentRow](s, key1(tabComment, comment))
+	r, err := load[commentRow](s, key1(tabComment, comment))
+	if r != nil && r.ID != comment {
+		return nil, misplaced(tabComment, comment, r.ID)
+	}
+	return r, err
+}
+
+// misplaced is the error of a row that says it is another's: never serve
+// somebody else's photo.
+func misplaced(table byte, key, row id.ID) error {
+	return corrupt("table %x: the row of %v says it is %v", table, key, row)
 }
 
 func (s store) blob(blob id.ID) (*blobRow, error) {
