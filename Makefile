@@ -35,8 +35,8 @@ test: deps-test build ## the whole test suite, a real browser included
 
 lint: deps-vips ## gofmt, vet, staticcheck, and govulncheck where it can run
 	scripts/gofmt-check
-	$(GO) vet ./...
-	$(GO) run $(STATICCHECK) ./...
+	$(GO) vet ./... ./testdata/photos
+	$(GO) run $(STATICCHECK) ./... ./testdata/photos
 	scripts/vulncheck $(GOVULNCHECK)
 
 race: deps-test build ## the test suite under the race detector

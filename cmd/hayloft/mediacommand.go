@@ -25,9 +25,10 @@ func newMediaWorker() *cobra.Command {
 	}
 }
 
-// mediaCommand is the decoding child: the one that was named, else
-// hayloft-media beside this binary, else this binary as a pure Go worker.
-func mediaCommand(named string) ([]string, error) {
+// mediaCommands are the decoding children to try in turn: the one that was
+// named, and no other; else hayloft-media beside this binary, when it is there,
+// and then this binary as a pure Go worker.
+func mediaCommands(named string) ([][]string, error) {
 	if named != "" {
 		abs, err := filepath.Abs(named)
 		if err == nil {
@@ -36,17 +37,18 @@ func mediaCommand(named string) ([]string, error) {
 		if err != nil {
 			return nil, usagef("--media-command: %v", err)
 		}
-		return []string{abs}, nil
+		return [][]string{{abs}}, nil
 	}
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
+	commands := [][]string{{self, mediaWorkerCommand}}
 	beside := filepath.Join(filepath.Dir(self), "hayloft-media")
 	if executable(beside) == nil {
-		return []string{beside}, nil
+		commands = append([][]string{{beside}}, commands...)
 	}
-	return []string{self, mediaWorkerCommand}, nil
+	return commands, nil
 }
 
 func executable(name string) error {

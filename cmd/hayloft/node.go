@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"time"
 
 	"hayloft/api"
@@ -156,17 +157,29 @@ func (n *node) openFeed(context.Context) (err error) {
 	return err
 }
 
-// openMedia makes the pool of decoding children; none is started before the
-// first photo.
-func (n *node) openMedia(context.Context) (err error) {
-	command, err := mediaCommand(n.s.mediaCommand)
+// openMedia makes the pool of decoding children, of the first kind that starts.
+func (n *node) openMedia(ctx context.Context) error {
+	commands, err := mediaCommands(n.s.mediaCommand)
 	if err != nil {
 		return err
 	}
-	n.log.Info("decoding child", "command", command[0])
-	n.pool, err = media.NewPool(media.PoolOptions{
-		Command: command, Workers: n.mediaWorkers(), Clock: n.clock, Events: n.mediaEvent,
-	})
+	for _, command := range commands {
+		pool, perr := media.NewPool(media.PoolOptions{
+			Command: command, Workers: n.mediaWorkers(), Clock: n.clock, Events: n.mediaEvent,
+		})
+		if perr != nil {
+			return perr
+		}
+		engine, _, perr := pool.Probe(ctx)
+		if perr == nil {
+			n.pool = pool
+			n.log.Info("decoding child", "command", strings.Join(command, " "), "engine", engine)
+			return nil
+		}
+		pool.Close()
+		n.log.Error("decoding child does not start", "command", command[0], "err", perr)
+		err = errors.Join(err, perr)
+	}
 	return err
 }
 
