@@ -59,13 +59,13 @@ func (r *roof) open() {
 		r.t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
+	r.group, r.feed = g, f // the handlers use it
 	var wg sync.WaitGroup
 	wg.Go(func() { r.ended("Run", f.Run(ctx)) })
 	wg.Go(func() { r.ended("RunEffects", f.RunEffects(ctx, EffectTranscode, 2, r.transcode)) })
 	wg.Go(func() {
 		r.ended("RunEffects", f.RunEffects(ctx, EffectReclaim, 1, func(context.Context, Effect) error { return nil }))
 	})
-	r.group, r.feed = g, f
 	r.stop = func() { cancel(); wg.Wait() }
 }
 
