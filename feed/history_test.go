@@ -17,7 +17,7 @@ import (
 
 var (
 	seedFlag  = flag.Uint64("feed.seed", 0, "seed of one history to repeat")
-	countFlag = flag.Int("feed.histories", 20, "random histories to run")
+	countFlag = flag.Int("feed.histories", 40, "random histories to run")
 	stepsFlag = flag.Int("feed.steps", 300, "steps in a history")
 )
 
