@@ -15,7 +15,8 @@ import (
 
 const (
 	acceptRetry = 50 * time.Millisecond // after a temporary failure of accept
-	writeChunk  = 64 * kib
+	readChunk   = 64 * kib              // deadlines move by so much
+	writeChunk  = 256 * kib             // large enough that most answers are one write
 	lingerTime  = 3 * time.Second
 )
 
@@ -168,7 +169,7 @@ func (c *conn) Write(p []byte) (n int, err error) {
 // allowRead lets the peer take until the least average rate after a grace,
 // counted from start, for done bytes and one chunk more.
 func (c *conn) allowRead(start time.Time, done int64) error {
-	return c.Conn.SetReadDeadline(start.Add(c.grace + atRate(done+writeChunk, c.rate)))
+	return c.Conn.SetReadDeadline(start.Add(c.grace + atRate(done+readChunk, c.rate)))
 }
 
 // Close implements net.Conn. Closing with request bytes unread resets the

@@ -112,9 +112,11 @@ func (s *spool) take(ctx context.Context, owner id.ID, n int64) (give func(), er
 	s.waiting++
 	s.mu.Unlock()
 
-	ctx, cancel := context.WithTimeout(ctx, s.wait)
-	defer cancel()
-	err = s.room.Acquire(ctx, n)
+	if !s.room.TryAcquire(n) {
+		ctx, cancel := context.WithTimeout(ctx, s.wait)
+		defer cancel()
+		err = s.room.Acquire(ctx, n)
+	}
 
 	s.mu.Lock()
 	s.waiting--

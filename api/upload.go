@@ -292,7 +292,7 @@ func (p *pacedReader) Read(b []byte) (int, error) {
 			return 0, err
 		}
 	}
-	n, err := p.stream.Read(b[:min(len(b), writeChunk)])
+	n, err := p.stream.Read(b[:min(len(b), readChunk)])
 	p.done += int64(n)
 	p.r.bodyRead += int64(n)
 	return n, err
