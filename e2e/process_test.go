@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"fmt"
 	"io"
 	"net/http"
 	"os"
@@ -46,13 +47,14 @@ type server struct {
 	exited     chan struct{} // closed when the process has ended
 	waitErr    error         // valid after exited
 	log        *lockedBuffer // standard error
+	out        *lockedBuffer // standard output
 }
 
 // start runs a server over dir with extra flags and waits until it is ready. It
 // is ended with the test.
 func start(t testing.TB, dir string, flags ...string) *server {
 	t.Helper()
-	s := &server{dir: dir, log: &lockedBuffer{}, exited: make(chan struct{})}
+	s := &server{dir: dir, log: &lockedBuffer{}, out: &lockedBuffer{}, exited: make(chan struct{})}
 	args := append([]string{"server", "--data", dir, "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"}, flags...)
 	s.cmd = exec.Command(hayloft(t), args...)
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
@@ -69,6 +71,7 @@ func start(t testing.TB, dir string, flags ...string) *server {
 	go func() {
 		lines := bufio.NewScanner(out)
 		for lines.Scan() {
+			fmt.Fprintln(s.out, lines.Text())
 			if url, ok := strings.CutPrefix(lines.Text(), "hayloft: serving on "); ok {
 				ready <- url
 			}
@@ -85,19 +88,24 @@ func start(t testing.TB, dir string, flags ...string) *server {
 	case <-time.After(30 * time.Second):
 		t.Fatalf("the server is not ready after 30 s\n%s", s.log)
 	}
-	s.admin = s.awaitLog(t, regexp.MustCompile(`admin=(http://\S+)`))
+	s.admin = await(t, s.log, regexp.MustCompile(`admin=(http://\S+)`))[1]
 	return s
 }
 
-// awaitLog waits until a line of the log matches, and returns its first group.
-func (s *server) awaitLog(t testing.TB, re *regexp.Regexp) string {
+// awaitOutput waits until standard output matches, and returns the groups.
+func (s *server) awaitOutput(t testing.TB, re *regexp.Regexp) []string {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); ; <-time.After(5 * time.Millisecond) {
-		if m := re.FindStringSubmatch(s.log.String()); m != nil {
-			return m[1]
+	return await(t, s.out, re)
+}
+
+func await(t testing.TB, from *lockedBuffer, re *regexp.Regexp) []string {
+	t.Helper()
+	for deadline := time.Now().Add(time.Minute); ; <-time.After(5 * time.Millisecond) {
+		if m := re.FindStringSubmatch(from.String()); m != nil {
+			return m
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("no line of the log matches %v:\n%s", re, s.log)
+			t.Fatalf("nothing matches %v in:\n%s", re, from)
 		}
 	}
 }

@@ -180,9 +180,10 @@ func showPhoto(w io.Writer, p client.Photo) error {
 	if p.Failure != nil {
 		lines = append(lines, [2]string{"failure", p.Failure.Title})
 	}
-	for _, v := range [][2]string{{"thumbnail", p.URLs.Thumbnail}, {"small", p.URLs.Small}, {"medium", p.URLs.Medium}, {"large", p.URLs.Large}, {"original", p.URLs.Original}} {
-		lines = append(lines, v)
-	}
+	lines = append(lines, [][2]string{
+		{"thumbnail", p.URLs.Thumbnail}, {"small", p.URLs.Small}, {"medium", p.URLs.Medium},
+		{"large", p.URLs.Large}, {"original", p.URLs.Original},
+	}...)
 	for _, l := range lines {
 		if l[1] == "" {
 			continue
