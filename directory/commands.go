@@ -193,8 +193,10 @@ func (c *acquire) apply(t *table) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if tile, ok := t.OpenTile(slot); ok && !t.tileOnNode(tile, c.node) {
-		t.closeTile(tile, t.Window(slot).To)
+	prev := t.Window(slot)
+	renewed := prev.HeldBy(c.incarnation, w.From)
+	if tile, ok := t.OpenTile(slot); ok && !renewed && !t.tileWanted(tile, c.node, c.disk) {
+		t.closeTile(tile, prev.To)
 	}
 	t.setWindow(slot, w)
 	return granted{slot, w}, nil
@@ -212,11 +214,12 @@ func (t *table) rank(s id.Slot, disk DiskID) int {
 	return 2
 }
 
-// tileOnNode reports whether the tile's volume has a replica on the node.
-func (t *table) tileOnNode(tile Tile, n NodeID) bool {
+// tileWanted reports whether a new holder goes on with the tile's volume: it
+// lies on the disk it named, or, if it named none, on a disk of its node.
+func (t *table) tileWanted(tile Tile, n NodeID, named DiskID) bool {
 	v, _ := t.Volume(tile.Volume)
 	for _, d := range v.Replicas {
-		if disk, ok := t.Disk(d); ok && disk.Node == n {
+		if disk, ok := t.Disk(d); ok && disk.Node == n && (named == 0 || named == d) {
 			return true
 		}
 	}

@@ -395,3 +395,35 @@ func FuzzCommand(f *testing.F) {
 		}
 	})
 }
+
+// TestEmptyTileOfAFormerHolder: a holder opened a volume at the very end of its
+// window and crashed; the next one, on another disk, begins where that empty
+// tile does. Its first fence must be good.
+func TestEmptyTileOfAFormerHolder(t *testing.T) {
+	r := newRunner(t)
+	r.must(opRegisterNode, &registerNode{name: "a"})
+	r.must(opRegisterDisk, &registerDisk{node: 1, uuid: [16]byte{1}})
+	r.must(opRegisterDisk, &registerDisk{node: 1, uuid: [16]byte{2}})
+	first := r.must(opAcquire, &acquire{node: 1, incarnation: 8, kind: Variants, disk: 1, now: 1000, length: 1000}).(granted)
+	old := r.must(opOpenVolume, &openVolume{first.slot, 8, first.w.From, 1, first.w.To, 1000}).(Volume)
+	// The others are taken, so the next holder gets this slot.
+	lo, hi := Variants.Slots()
+	for s := lo; s < hi; s++ {
+		if s != first.slot {
+			r.m.next.putWindow(s, id.Window{Node: 7, Holder: 1, From: 1, To: id.MaxMillis})
+		}
+	}
+	second := r.must(opAcquire, &acquire{node: 1, incarnation: 9, kind: Variants, disk: 2, now: 1000, length: 1000}).(granted)
+	if second.slot != first.slot || second.w.From != first.w.To {
+		t.Fatalf("%+v after %+v", second, first)
+	}
+	v := r.must(opOpenVolume, &openVolume{second.slot, 9, second.w.From, 2, second.w.From, 1000}).(Volume)
+	again := r.must(opAcquire, &acquire{node: 1, incarnation: 9, kind: Variants, disk: 1, now: 1000, length: 5000}).(granted)
+	tile, ok := r.m.next.OpenTile(second.slot)
+	if again.slot != second.slot || !ok || tile.Volume != v.ID || tile.From != second.w.From {
+		t.Fatalf("a repeated request closed the tile: %+v, %v", tile, ok)
+	}
+	if got, _ := r.m.next.Volume(old.ID); got.State != StateClosing {
+		t.Fatalf("the former volume is %d", got.State)
+	}
+}

@@ -94,7 +94,6 @@ func TestMachinePanics(t *testing.T) {
 
 func runtimeError() (r any) {
 	defer func() { r = recover() }()
-	var m map[string]int
-	m["x"] = 1
-	return nil
+	s := []int{}
+	return s[len(os.Args)+1] // out of range, which the compiler must not see
 }
