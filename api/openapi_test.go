@@ -1,6 +1,7 @@
 package api
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"math"
@@ -13,6 +14,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/getkin/kin-openapi/openapi3"
 	"gopkg.in/yaml.v3"
 )
 
@@ -247,6 +249,13 @@ func typeMatches(types, v any) bool {
 		}
 	}
 	return false
+}
+
+// The document is valid OpenAPI by a reader that is not ours.
+func TestDocumentIsValid(t *testing.T) {
+	doc, err := openapi3.NewLoader().LoadFromData(openAPIDocument)
+	must(t, err)
+	must(t, doc.Validate(context.Background()))
 }
 
 // The document and the routes list the same calls with the same access.
