@@ -43,7 +43,7 @@ func TestKillDuringUploads(t *testing.T) {
 	}
 	const rounds = 5
 	for round := range rounds {
-		w.stream(t, s, rng.Uint64(), time.Duration(300+rng.IntN(1200))*time.Millisecond)
+		w.stream(t, s, rng.Uint64(), time.Duration(200+rng.IntN(600))*time.Millisecond)
 		s = start(t, dir)
 		if s.started > 2*time.Second {
 			t.Errorf("ready after a kill after %v, more than 2 s", s.started)
@@ -70,6 +70,18 @@ type world struct {
 	n        uint64
 }
 
+// on returns the authors' clients for this run of the server.
+func (w *world) on(t *testing.T, s *server) []*client.Client {
+	t.Helper()
+	var out []*client.Client
+	for _, a := range w.authors {
+		c := s.as(t, a)
+		t.Cleanup(c.CloseIdle)
+		out = append(out, c)
+	}
+	return out
+}
+
 // stream uploads and deletes with every author until the server is killed.
 func (w *world) stream(t *testing.T, s *server, seed uint64, life time.Duration) {
 	t.Helper()
@@ -77,8 +89,7 @@ func (w *world) stream(t *testing.T, s *server, seed uint64, life time.Duration)
 		w.owner, w.doubtful = map[string]int{}, map[string]bool{}
 	}
 	var wg sync.WaitGroup
-	for a := range w.authors {
-		c := s.as(t, w.authors[a])
+	for a, c := range w.on(t, s) {
 		rng := rand.New(rand.NewPCG(seed, uint64(a)))
 		wg.Go(func() {
 			for w.step(t, c, a, rng) == nil {
@@ -161,9 +172,9 @@ func put(ctx context.Context, c *client.Client, data []byte, byURL bool) (string
 func (w *world) check(t *testing.T, s *server) {
 	t.Helper()
 	ctx := context.Background()
+	authors := w.on(t, s)
 	for photo, want := range w.acked {
-		c := s.as(t, w.authors[w.owner[photo]])
-		got, err := masterDigest(ctx, c, photo)
+		got, err := masterDigest(ctx, authors[w.owner[photo]], photo)
 		switch {
 		case err == nil && got == want:
 		case w.doubtful[photo] && client.IsStatus(err, http.StatusNotFound):
@@ -176,8 +187,8 @@ func (w *world) check(t *testing.T, s *server) {
 		}
 	}
 	for photo, before := range w.deleted {
-		for a := range w.authors {
-			if _, err := s.as(t, w.authors[a]).Master(ctx, photo); !client.IsStatus(err, http.StatusNotFound) {
+		for _, c := range authors {
+			if _, err := c.Master(ctx, photo); !client.IsStatus(err, http.StatusNotFound) {
 				t.Errorf("deleted photo %s: its master answers %v", photo, err)
 			}
 		}
@@ -195,8 +206,9 @@ func (w *world) settle(t *testing.T, s *server, reader *client.Client) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
+	authors := w.on(t, s)
 	for photo := range w.acked {
-		p, err := s.as(t, w.authors[w.owner[photo]]).WaitReady(ctx, photo)
+		p, err := authors[w.owner[photo]].WaitReady(ctx, photo)
 		if err != nil || p.Status != client.StatusReady {
 			t.Fatalf("photo %s is %q, %v", photo, p.Status, err)
 		}
