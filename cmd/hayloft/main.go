@@ -65,7 +65,8 @@ func newRoot() *cobra.Command {
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usagef("%v (see %s --help)", err, cmd.CommandPath())
 	})
-	root.AddCommand(newServer(), newDemo(), newPhoto(), newBench(), newMediaWorker(), newVersion())
+	root.AddCommand(newServer(), newDemo(), newPhoto(), newBench(), newMediaWorker(), newVersion(),
+		newTorture(), newTortureWriter())
 	return root
 }
 

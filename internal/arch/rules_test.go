@@ -19,6 +19,8 @@ var mayImport = map[string][]string{
 	"volume":        {"internal"},
 	"internal":      {"internal"},
 	"internal/id":   {"internal/clock"},
+	// It kills the engine from outside.
+	"internal/torture": {"volume", "internal/id", "internal/vfs"},
 	// The nouns at the bottom import nothing of ours.
 	"internal/clock": {},
 	"internal/vfs":   {},
@@ -59,7 +61,7 @@ var placement = map[string][]string{
 	"net/http":                             {"cmd/hayloft", "client", "bench"}, // the admin listener; few requests, many features
 	"net/url":                              {"cmd/hayloft", "client", "bench", "api", "api/web", "cache", "internal/sign"},
 	"net/netip":                            {"cmd/hayloft", "api", "client", "bench"},
-	"os/exec":                              {"cmd/hayloft", "media"}, // the decoding children
+	"os/exec":                              {"cmd/hayloft", "media", "internal/torture"}, // decoding children; what is killed
 	"log":                                  {"cmd/hayloft", "cmd/hayloft-media"},
 	"log/slog":                             {"cmd/hayloft", "cmd/hayloft-media"}, // engines emit events
 	"github.com/prometheus":                {"cmd/hayloft"},
@@ -112,13 +114,14 @@ var timeFuncs = []string{"Now", "Since", "Until", "Sleep", "After", "AfterFunc",
 
 // machineTime lists who may call them besides tests: a directory or a file.
 var machineTime = map[string]string{
-	"internal/clock": "it is the clock",
-	"cmd":            "the process around the engines",
-	"bench":          "measures the machine",
-	"client":         "runs in other people's programs, which have no clock of ours",
-	"api/conn.go":    "deadlines of sockets are machine time",
-	"api/form.go":    "pace of a body that a socket delivers",
-	"api/upload.go":  "pace of a body that a socket delivers",
+	"internal/clock":   "it is the clock",
+	"cmd":              "the process around the engines",
+	"bench":            "measures the machine",
+	"internal/torture": "kills processes of the machine",
+	"client":           "runs in other people's programs, which have no clock of ours",
+	"api/conn.go":      "deadlines of sockets are machine time",
+	"api/form.go":      "pace of a body that a socket delivers",
+	"api/upload.go":    "pace of a body that a socket delivers",
 }
 
 // sleepers are tests that may call time.Sleep: they wait for what shows itself
@@ -142,6 +145,7 @@ var machineFiles = map[string]string{
 	"internal/raftgroup": "raft, bbolt and Pebble take directories of the machine",
 	"cmd":                "settings, tokens, locks and what the command line reads and writes",
 	"bench":              "reports, and the disk it measures",
+	"internal/torture":   "disks that are cut off",
 	"media/child.go":     "/proc of the decoding children",
 }
 
