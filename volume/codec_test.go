@@ -44,7 +44,7 @@ func TestSuperblockCodec(t *testing.T) {
 		b[i] ^= 0x10
 	}
 	unsupported := map[string]func([]byte){
-		"version": func(b []byte) { b[8] = 2 }, "state": func(b []byte) { b[11] = 1 }, "features": func(b []byte) { b[15] = 1 },
+		"version": func(b []byte) { b[8] = 2 }, "state": func(b []byte) { b[11] = 3 }, "features": func(b []byte) { b[15] = 1 },
 	}
 	for name, change := range unsupported {
 		b := encodeSuperblock(s)

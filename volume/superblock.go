@@ -27,6 +27,9 @@ func (c Class) String() string {
 	case ClassOriginals:
 		return "originals"
 	}
+	if c == classDeletes {
+		return "deletes"
+	}
 	return fmt.Sprintf("class-%d", uint8(c))
 }
 
@@ -49,7 +52,10 @@ const (
 	superblockSize = 4096
 	dataStart      = 2 * superblockSize // offset of the first record
 	formatVersion  = 1
-	stateOpen      = 0
+
+	stateOpen   = 0
+	stateFenced = 1 // no client's put is taken any more
+	stateSealed = 2 // the file never changes again
 
 	superblockMagic = "HAYLOFTV"
 )
@@ -62,6 +68,8 @@ type superblock struct {
 	Sequence uint64
 	Secret   [32]byte
 	Created  time.Time // to the millisecond
+	State    uint8
+	Seal     *SealRecord // of a sealed volume, else nil
 }
 
 // encodeSuperblock returns the 4096 bytes of one copy.
@@ -71,12 +79,15 @@ func encodeSuperblock(s superblock) []byte {
 	le := binary.LittleEndian
 	le.PutUint16(b[8:], formatVersion)
 	b[10] = byte(s.Class)
-	b[11] = stateOpen
+	b[11] = s.State
 	le.PutUint32(b[16:], uint32(s.Volume))
 	le.PutUint32(b[20:], s.Generation)
 	le.PutUint64(b[24:], s.Sequence)
 	copy(b[32:64], s.Secret[:])
 	le.PutUint64(b[64:], uint64(s.Created.UnixMilli()))
+	if s.State == stateSealed {
+		s.Seal.encode(b)
+	}
 	le.PutUint32(b[4092:], crc32.Checksum(b[:4092], castagnoli))
 	return b
 }
@@ -92,7 +103,7 @@ func decodeSuperblock(b []byte) (superblock, error) {
 	if le.Uint32(b[4092:]) != crc32.Checksum(b[:4092], castagnoli) {
 		return s, fmt.Errorf("%w: superblock checksum", ErrCorrupt)
 	}
-	if v, st, f := le.Uint16(b[8:]), b[11], le.Uint32(b[12:]); v != formatVersion || st != stateOpen || f != 0 {
+	if v, st, f := le.Uint16(b[8:]), b[11], le.Uint32(b[12:]); v != formatVersion || st > stateSealed || f != 0 {
 		return s, fmt.Errorf("%w: version %d, state %d, features %#x", ErrUnsupported, v, st, f)
 	}
 	s.Class = Class(b[10])
@@ -101,7 +112,14 @@ func decodeSuperblock(b []byte) (superblock, error) {
 	s.Sequence = le.Uint64(b[24:])
 	copy(s.Secret[:], b[32:64])
 	s.Created = time.UnixMilli(int64(le.Uint64(b[64:]))).UTC()
-	if s.validate() != nil {
+	s.State = b[11]
+	if s.State == stateSealed {
+		var err error
+		if s.Seal, err = decodeSealRecord(b); err != nil {
+			return s, err
+		}
+	}
+	if s.validate() != nil && s.Class != classDeletes || s.Volume == 0 || s.Generation == 0 {
 		return s, fmt.Errorf("%w: superblock fields", ErrCorrupt)
 	}
 	return s, nil
