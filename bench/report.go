@@ -138,6 +138,8 @@ func show(v float64, unit string) string {
 		return fmt.Sprintf("%.2f s", v)
 	case unit == "1/s":
 		return fmt.Sprintf("%.1f/s", v)
+	case unit == "B" && v < 1e5:
+		return fmt.Sprintf("%.1f B", v)
 	case unit == "B":
 		return fmt.Sprintf("%.1f MB", v/1e6)
 	default:

@@ -16,6 +16,7 @@ func newBench() *cobra.Command {
 	cmd := &cobra.Command{Use: "bench", Short: "Measure this machine and this server", Args: wantArgs(0, 0, "one of its commands")}
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
 	cmd.AddCommand(newBenchPhoto())
+	cmd.AddCommand(newBenchDisk())
 	return cmd
 }
 

@@ -1,0 +1,97 @@
+package disk
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// deviceBytes is how many bytes this process has made devices deliver so far.
+// ok is false where the kernel does not say.
+func deviceBytes() (n int64, ok bool) {
+	text, err := os.ReadFile("/proc/self/io")
+	if err != nil {
+		return 0, false
+	}
+	for line := range strings.Lines(string(text)) {
+		if v, found := strings.CutPrefix(line, "read_bytes: "); found {
+			n, err := strconv.ParseInt(strings.TrimSpace(v), 10, 64)
+			return n, err == nil
+		}
+	}
+	return 0, false
+}
+
+// blockReads is how many reads the block device under dir has completed, for
+// whomever, and how many it merged into others. ok is false where dir lies on
+// no block device.
+func blockReads(dir string) (n int64, ok bool) {
+	var st unix.Stat_t
+	if unix.Stat(dir, &st) != nil {
+		return 0, false
+	}
+	dev := uint64(st.Dev)
+	name := fmt.Sprintf("/sys/dev/block/%d:%d/stat", unix.Major(dev), unix.Minor(dev))
+	text, err := os.ReadFile(name)
+	if err != nil {
+		return 0, false
+	}
+	fields := strings.Fields(string(text))
+	if len(fields) < 1 {
+		return 0, false
+	}
+	n, err = strconv.ParseInt(fields[0], 10, 64)
+	return n, err == nil
+}
+
+// dropCaches forgets everything that the machine's file systems keep in
+// memory. It reports whether it was allowed to.
+func dropCaches() (bool, error) {
+	unix.Sync()
+	err := os.WriteFile("/proc/sys/vm/drop_caches", []byte("3\n"), 0)
+	switch {
+	case err == nil:
+		return true, nil
+	case errors.Is(err, fs.ErrPermission), errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.EROFS):
+		return false, nil
+	}
+	return false, err
+}
+
+// mapped is the resident memory, in bytes, of what is mapped outside Go's heap
+// and the program itself: an index used straight from its file, for example.
+// It is 0 where the kernel does not say.
+func mapped() int64 {
+	text, err := os.ReadFile("/proc/self/smaps")
+	if err != nil {
+		return 0
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return 0
+	}
+	if real, err := filepath.EvalSymlinks(self); err == nil {
+		self = real
+	}
+	const goHeap = "c0" // Go's arenas on 64-bit machines lie at 0xc000000000 and up
+	total, count := int64(0), false
+	for line := range strings.Lines(string(text)) {
+		f := strings.Fields(line)
+		if from, _, found := strings.Cut(f[0], "-"); found {
+			ours := len(from) == 10 && strings.HasPrefix(from, goHeap)
+			count = !ours && (len(f) < 6 || f[5] != self && !strings.HasPrefix(f[5], "["))
+			continue
+		}
+		if count && f[0] == "Rss:" && len(f) > 1 {
+			kb, _ := strconv.ParseInt(f[1], 10, 64)
+			total += kb * kib
+		}
+	}
+	return total
+}

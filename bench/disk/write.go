@@ -1,0 +1,152 @@
+package disk
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"hayloft/internal/vfs"
+	"hayloft/volume"
+)
+
+const (
+	// headerBytes is what a record of up to 128 KiB is longer than its data
+	// (docs/format.md).
+	headerBytes = 64
+	blockCRC    = 4 // bytes of a larger needle's table per 64 KiB
+)
+
+// recordBytes is the length of a needle's record.
+func recordBytes(size int) int64 {
+	n := int64(size) + headerBytes
+	if size > 128*kib {
+		n += int64(size+volume.BlockSize-1) / volume.BlockSize * blockCRC
+	}
+	return (n + 7) / 8 * 8
+}
+
+// writing is one kind of write: groups of needles of one size.
+type writing struct {
+	dir     string // an empty place of its own
+	size    int
+	group   int
+	clients int
+	slice   int64 // bytes that a slice writes at most
+}
+
+// engine appends to a fresh volume in each slice. The weight of a call is the
+// bytes of its records.
+func (w writing) engine(name string, fsys vfs.FS) *arm {
+	return &arm{name: name, clients: w.clients, start: func(context.Context) (job, error) {
+		dir := filepath.Join(w.dir, "engine")
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return job{}, err
+		}
+		v, err := volume.Create(dir, ident, volume.Options{FS: fsys})
+		if err != nil {
+			return job{}, err
+		}
+		bufs := make([][][]byte, w.clients)
+		for c := range bufs {
+			for range w.group {
+				bufs[c] = append(bufs[c], bytes.Clone(noise[:w.size]))
+			}
+		}
+		weight := float64(int64(w.group) * recordBytes(w.size))
+		return job{limit: max(1, int(float64(w.slice)/weight)), do: func(ctx context.Context, client, i int) (float64, error) {
+			return weight, w.put(ctx, v, bufs[client], i)
+		}, stop: func() error { return w.finish(dir, v) }}, nil
+	}}
+}
+
+// put appends the i-th group.
+func (w writing) put(ctx context.Context, v *volume.Volume, bufs [][]byte, i int) error {
+	group := make([]volume.Needle, w.group)
+	for g := range group {
+		key := keyOf(i*w.group + g)
+		stamp(bufs[g], key)
+		group[g] = volume.Needle{Key: key, Cookie: cookieOf(key), Data: bufs[g]}
+	}
+	return v.Append(ctx, group)
+}
+
+// finish closes and removes the volume. That it took what it acknowledged is
+// what its counters say; that it can be read, the read workloads.
+func (w writing) finish(dir string, v *volume.Volume) error {
+	poisoned := v.Stats().Poisoned
+	return errors.Join(poisoned, v.Close(), os.RemoveAll(dir))
+}
+
+// batchSizes records the sizes of the engine's writes, in order, in a slice
+// that is not measured.
+func (w writing) batchSizes(ctx context.Context, c contest) ([]int, error) {
+	var mu sync.Mutex // guards sizes
+	var sizes []int
+	hook := &vfs.Fault{FS: vfs.OS{}, Before: func(op vfs.Op) vfs.Outcome {
+		if op.Kind == vfs.OpWrite && op.Off > 0 && int64(op.Len) >= recordBytes(w.size) {
+			mu.Lock()
+			sizes = append(sizes, int(op.Len))
+			mu.Unlock()
+		}
+		return vfs.Outcome{}
+	}}
+	a := w.engine("the engine's batch sizes", hook)
+	c.rounds, c.arms = 1, []*arm{a}
+	if err := errors.Join(c.run(ctx), a.all.Err()); err != nil {
+		return nil, err
+	}
+	if len(sizes) == 0 {
+		return nil, errors.New("the engine wrote nothing")
+	}
+	return sizes, nil
+}
+
+// device appends batches of the recorded sizes, one after another as the
+// engine's writer does, with one method. Room for the slice is made ahead.
+func (w writing) device(name string, m method, sizes []int) *arm {
+	return &arm{name: name, clients: 1, start: func(context.Context) (job, error) {
+		limit, total := 0, int64(0)
+		for total < w.slice {
+			total += cover(0, int64(sizes[limit%len(sizes)]), pageSize).end()
+			limit++
+		}
+		longest := 0
+		for _, s := range sizes {
+			longest = max(longest, s)
+		}
+		buf, err := alignedBuf(longest + pageSize)
+		if err != nil {
+			return job{}, err
+		}
+		for at := 0; at < len(buf); {
+			at += copy(buf[at:], noise)
+		}
+		l, err := newLog(filepath.Join(w.dir, "raw.log"), m, total, 16<<20)
+		if err != nil {
+			freeBuf(buf)
+			return job{}, err
+		}
+		return job{limit: limit, do: func(_ context.Context, _, i int) (float64, error) {
+			n := sizes[i%len(sizes)]
+			return float64(n), l.append(buf, n)
+		}, stop: func() error { freeBuf(buf); return l.close() }}, nil
+	}}
+}
+
+func (e extent) end() int64 { return e.off + int64(e.len) }
+
+// describe says how the batches were.
+func describe(sizes []int, record int64) string {
+	sum, least, most := 0.0, math.MaxInt, 0
+	for _, s := range sizes {
+		sum += float64(s)
+		least, most = min(least, s), max(most, s)
+	}
+	mean := sum / float64(len(sizes)) / float64(record)
+	return fmt.Sprintf("%.1f images on average, %d to %d", mean, int64(least)/record, int64(most)/record)
+}

@@ -1,0 +1,67 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os/exec"
+
+	"hayloft/bench/disk"
+
+	"github.com/spf13/cobra"
+)
+
+func newBenchDisk() *cobra.Command {
+	var o disk.Options
+	var jsonFile, reportDir string
+	cmd := &cobra.Command{
+		Use:   "disk",
+		Short: "The storage engine beside the raw disk: table 4 of the Haystack paper",
+		Long: `Measures the storage engine and the raw device beside it, on a directory of
+each disk: random reads of 64 KiB (A), of 8 and 64 KiB (B) and of 200 KiB,
+single writes (C), writes in groups of 4 (D) and 16 (E), mixes of reads and
+grouped writes (F, G), restarts, and the memory of the index. Both sides get the
+same aligned lengths, concurrency and bytes in flight, and take turns.
+
+It makes a directory of its own in each --dir, needs up to 3 GiB there (5 GiB
+with --full) and removes everything afterwards. As root it drops the machine's
+caches before each restart.`,
+		Args: wantArgs(0, 0, "no arguments"),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			o.Progress = func(s string) { fmt.Fprintln(cmd.ErrOrStderr(), s) } //nolint:errcheck // progress is not worth an end
+			if path, err := exec.LookPath("fio"); err == nil {
+				o.Fio = func(ctx context.Context, args ...string) ([]byte, error) {
+					return exec.CommandContext(ctx, path, args...).Output()
+				}
+			}
+			report, err := disk.Run(cmd.Context(), o)
+			if report == nil {
+				return err
+			}
+			err = errors.Join(err, report.WriteMarkdown(cmd.OutOrStdout()))
+			if jsonFile != "" {
+				err = errors.Join(err, report.WriteJSON(jsonFile))
+			}
+			if reportDir != "" {
+				err = errors.Join(err, report.WriteDir(reportDir))
+			}
+			if n := report.Errors(); err == nil && n > 0 {
+				err = fmt.Errorf("%d reads or writes failed", n)
+			}
+			return err
+		},
+	}
+	f := cmd.Flags()
+	f.StringSliceVar(&o.Dirs, "dir", nil, "directories to measure in, one per disk")
+	f.BoolVar(&o.Quick, "quick", false, "a first look, within a minute")
+	f.BoolVar(&o.Full, "full", false, "also the restart with ten million needles")
+	f.IntVar(&o.Needles, "needles", 0, "needles of the restart (default 1,000,000, quick 100,000)")
+	f.IntVar(&o.Rounds, "rounds", 0, "rounds of each comparison (default 5, quick 3)")
+	f.DurationVar(&o.Slice, "slice", 0, "time for each side in a round (default 1s, quick 250ms)")
+	f.StringVar(&jsonFile, "json", "", "write the report to this file as JSON")
+	f.StringVar(&reportDir, "report", "", "write Markdown, CSV and SVG to this directory")
+	if err := cmd.MarkFlagRequired("dir"); err != nil {
+		panic(err) // the flag is defined above
+	}
+	return cmd
+}
