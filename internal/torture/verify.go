@@ -11,6 +11,7 @@ import (
 	"slices"
 
 	"hayloft/internal/id"
+	"hayloft/internal/vfs"
 	"hayloft/volume"
 )
 
@@ -181,5 +182,6 @@ func (l *ledger) retire(dir string, keep int) error {
 		ids = ids[1:]
 		l.result.Retired++
 	}
-	return nil
+	// A power cut would bring the names back.
+	return vfs.OS{}.SyncDir(dir)
 }
