@@ -16,6 +16,7 @@ type Record struct {
 	Alt          uint8
 	Cookie       id.Cookie
 	SyncedTo     int64
+	Deletes      uint32 // written to the file before this record, modulo 2^32
 	ETag         uint32 // of a needle: CRC32C of its data
 	Master       *MasterInfo
 	// Data of a needle, valid until the callback returns; also when it is
@@ -63,9 +64,13 @@ func scan(file vfs.File, fn func(Record) error) (superblock, error) {
 // records calls fn for every record and gap. With spare, zeros behind the last
 // record are preallocated space and no gap.
 func (w *walker) records(spare bool, fn func(Record) error) error {
+	return w.recordsFrom(dataStart, spare, fn)
+}
+
+func (w *walker) recordsFrom(pos int64, spare bool, fn func(Record) error) error {
 	end := w.end
 	var buf []byte
-	for pos := int64(dataStart); pos < end; {
+	for pos < end {
 		h, meta, err := w.header(pos)
 		if fatal(err) {
 			return err
@@ -87,7 +92,7 @@ func (w *walker) records(spare bool, fn func(Record) error) error {
 			continue
 		}
 		r := Record{Offset: pos, Size: h.size(), Kind: h.Kind, Key: h.Key, Alt: h.Alt, Cookie: h.Cookie,
-			SyncedTo: h.SyncedTo, ETag: h.DataCRC}
+			SyncedTo: h.SyncedTo, Deletes: h.Deletes, ETag: h.DataCRC}
 		if buf, err = w.fillRecord(&r, &h, meta, buf); err != nil {
 			return err
 		}
