@@ -145,7 +145,7 @@ func (c *checker) needle(r Record, f Finding) {
 	}
 	c.report.Needles++
 	p, found, deleted := c.v.idx.get(r.Key, r.Alt)
-	if deleted || found && p.off == r.Offset && p.size == (place{size: r.Size}).rounded() {
+	if deleted || found && p.off == r.Offset && p.size == r.Size {
 		return
 	}
 	f.Kind, f.Err = FindingIndex, fmt.Errorf("%w: the index has %v alt %d at %d", ErrCorrupt, r.Key, r.Alt, p.off)

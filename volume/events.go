@@ -48,7 +48,7 @@ type Stats struct {
 	Identity
 	Needles    int64 // readable needles
 	Tombstones int64 // deleted keys
-	LiveBytes  int64 // records of readable needles, each rounded up to 512 bytes
+	LiveBytes  int64 // records of readable needles
 	FileBytes  int64 // end of the last record
 	MaxBytes   int64
 	IndexBytes int64 // memory of the index

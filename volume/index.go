@@ -1,70 +1,72 @@
 package volume
 
 import (
+	"iter"
 	"math/bits"
+	"runtime"
 	"sync"
+	"sync/atomic"
 	"unsafe"
 
 	"hayloft/internal/id"
 )
 
-// index finds records by (key, alt). It is a hash table without pointers, so
-// the garbage collector does not look into it: 64 segments, each an array of
-// 16-byte slots probed linearly. A segment grows by a quarter when it is 85 %
-// full, so growing copies 1/64 of the table at a time and the load stays
-// between 68 and 85 %: 19 to 24 bytes per needle.
+// index finds records by (key, alt). It is a list and a hash table:
 //
-// All alts of a key hash alike and lie in one run. A deleted key keeps one
-// slot with altTombstone, which hides everything else under the key.
+//   - the list (index_block.go) holds every record in the order of the file,
+//     in blocks of 128 bytes. It only grows;
+//   - the table holds, for each key and block that has it, 32 bits: the
+//     block's number and as many bits of the key's hash as there is room for.
+//     It has 256 segments, chosen by hash, which grow one at a time by a
+//     quarter, so growing copies 1/256 of the table.
+//
+// Nothing in it holds a pointer except the directory of 32 KiB chunks, so the
+// garbage collector does not look into it. decision 013 has the numbers.
+//
+// Threads: one goroutine writes. Readers take no lock: what they meet was
+// published by an atomic store and never changes, but for a segment's table,
+// which is replaced as a whole.
+//
+// A deleted key has a tombstone in the list, which hides everything else under
+// the key.
 type index struct {
 	segments [indexSegments]segment
+	chunks   atomic.Pointer[[]*chunk]
+	blocks   atomic.Uint64 // blocks in use
+
+	tail cursor // the last entry; the writer's
 }
 
 const (
-	indexSegments    = 64
-	indexSegmentBits = 6
+	indexSegments    = 256
+	indexSegmentBits = 8
 	altTombstone     = 255
 
-	// A slot's place packs, from bit 0: size in 512-byte steps rounded up (19
-	// bits), offset / 8 (37 bits), alt (8 bits).
-	sizeUnit   = 512
-	sizeBits   = 19
-	offsetBits = 37
+	// A segment is at most 7/8 full.
+	loadNum, loadDen = 7, 8
+	// blockBits of a slot's 32 are the block's number, from 1.
+	minBlockBits, maxBlockBits = 16, 31
+
 	// maxOffset is the end of the largest file the index can address: 1 TiB.
-	maxOffset = int64(align) << offsetBits
+	maxOffset = int64(align) << 37
 )
 
-type slot struct {
-	key   id.ID // 0: empty
-	place uint64
-}
-
 type segment struct {
-	mu    sync.RWMutex // guards all below; the writer holds it for one change
-	slots []slot
-	used  int
+	table atomic.Pointer[table]
+	used  int // slots; the writer's
 }
 
-// place is where a record lies. size is rounded up to a multiple of 512 and
-// may reach past the record's end.
+// table is open addressing with linear probing. A slot is 0 or block+1 in the
+// lower bits, with the lower bits of the hash above it. Slots are never
+// emptied.
+type table struct {
+	slots []atomic.Uint32
+	bits  uint8 // of a slot that are the block
+}
+
+// place is where a record lies, in bytes of the file.
 type place struct {
 	off, size int64
-}
-
-// rounded is the size as the index keeps it.
-func (p place) rounded() int64 { return (p.size + sizeUnit - 1) / sizeUnit * sizeUnit }
-
-func packPlace(alt uint8, p place) uint64 {
-	return uint64(alt)<<(offsetBits+sizeBits) | uint64(p.off/align)<<sizeBits | uint64((p.size+sizeUnit-1)/sizeUnit)
-}
-
-func (s slot) alt() uint8 { return uint8(s.place >> (offsetBits + sizeBits)) }
-
-func (s slot) unpack() place {
-	return place{
-		off:  int64(s.place>>sizeBits&(1<<offsetBits-1)) * align,
-		size: int64(s.place&(1<<sizeBits-1)) * sizeUnit,
-	}
 }
 
 // hash mixes a key: ids of one volume differ in few bits (the finalizer of
@@ -76,35 +78,87 @@ func hash(k id.ID) uint64 {
 	return x ^ x>>31
 }
 
-func (ix *index) segment(key id.ID) (*segment, uint64) {
-	h := hash(key)
-	return &ix.segments[h>>(64-indexSegmentBits)], h << indexSegmentBits
-}
+func segmentOf(h uint64) uint64 { return h >> (64 - indexSegmentBits) }
 
 // home maps a hash to the first slot to look at.
-func home(h uint64, n int) int {
-	hi, _ := bits.Mul64(h, uint64(n))
+func (t *table) home(h uint64) int {
+	hi, _ := bits.Mul64(h<<indexSegmentBits, uint64(len(t.slots)))
 	return int(hi)
+}
+
+func (t *table) next(i int) int {
+	if i++; i < len(t.slots) {
+		return i
+	}
+	return 0
+}
+
+// slot is the value that stands for a key with hash h in a block.
+func (t *table) slot(h, block uint64) uint32 {
+	return uint32(h)>>t.bits<<t.bits | uint32(block+1)
+}
+
+// insert makes block reachable for keys with hash h, and reports whether that
+// took a slot: another key may have led to the same value. adopt calls it from
+// several goroutines.
+func (t *table) insert(h, block uint64) bool {
+	want := t.slot(h, block)
+	i := t.home(h)
+	for ; ; i = t.next(i) {
+		v := t.slots[i].Load()
+		if v == 0 && t.slots[i].CompareAndSwap(0, want) {
+			return true
+		}
+		if v == want || v == 0 && t.slots[i].Load() == want {
+			return false
+		}
+	}
+}
+
+// reach calls fn for the blocks that may hold a key with hash h until it
+// returns false.
+func (t *table) reach(h uint64, fn func(block uint64) bool) {
+	mine := uint32(h) >> t.bits
+	for i := t.home(h); ; i = t.next(i) {
+		v := t.slots[i].Load()
+		if v == 0 || v>>t.bits == mine && !fn(uint64(v&(1<<t.bits-1))-1) {
+			return
+		}
+	}
+}
+
+func (ix *index) block(n uint64) *block {
+	return &(*ix.chunks.Load())[n/chunkBlocks][n%chunkBlocks]
+}
+
+// entries yields what the list holds under key, tombstones too.
+func (ix *index) entries(key id.ID) iter.Seq[located] {
+	return func(yield func(located) bool) {
+		h := hash(key)
+		t := ix.segments[segmentOf(h)].table.Load()
+		if t == nil {
+			return
+		}
+		t.reach(h, func(n uint64) bool {
+			for c := ix.block(n).cursor(); c.next(); {
+				if c.key == key && !yield(c.located) {
+					return false
+				}
+			}
+			return true
+		})
+	}
 }
 
 // get finds (key, alt). deleted tells that the key has a tombstone; then p is
 // the tombstone's place.
 func (ix *index) get(key id.ID, alt uint8) (p place, found, deleted bool) {
-	s, h := ix.segment(key)
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	if len(s.slots) == 0 {
-		return place{}, false, false
-	}
-	for i := home(h, len(s.slots)); s.slots[i].key != 0; i = s.next(i) {
-		if s.slots[i].key != key {
-			continue
-		}
-		switch s.slots[i].alt() {
+	for e := range ix.entries(key) {
+		switch e.alt {
 		case altTombstone:
-			return s.slots[i].unpack(), false, true
+			return e.place, false, true
 		case alt:
-			p, found = s.slots[i].unpack(), true
+			p, found = e.place, true
 		}
 	}
 	return p, found, false
@@ -112,129 +166,231 @@ func (ix *index) get(key id.ID, alt uint8) (p place, found, deleted bool) {
 
 // has tells whether any needle of key is there and the key is not deleted.
 func (ix *index) has(key id.ID) bool {
-	s, h := ix.segment(key)
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	if len(s.slots) == 0 {
-		return false
-	}
 	found := false
-	for i := home(h, len(s.slots)); s.slots[i].key != 0; i = s.next(i) {
-		if s.slots[i].key == key {
-			if s.slots[i].alt() == altTombstone {
-				return false
-			}
-			found = true
+	for e := range ix.entries(key) {
+		if e.alt == altTombstone {
+			return false
 		}
+		found = true
 	}
 	return found
 }
 
-func (s *segment) next(i int) int {
-	if i++; i < len(s.slots) {
-		return i
-	}
-	return 0
-}
-
 // put adds (key, alt), which must not be there.
-func (ix *index) put(key id.ID, alt uint8, p place) {
-	s, h := ix.segment(key)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.insert(slot{key, packPlace(alt, p)}, h)
-}
+func (ix *index) put(key id.ID, alt uint8, p place) { ix.add(located{key, alt, p}) }
 
-func (s *segment) insert(v slot, h uint64) {
-	if (s.used+1)*100 > len(s.slots)*85 {
-		s.grow()
-	}
-	i := home(h, len(s.slots))
-	for s.slots[i].key != 0 {
-		i = s.next(i)
-	}
-	s.slots[i] = v
-	s.used++
-}
-
-func (s *segment) grow() {
-	old := s.slots
-	s.slots = make([]slot, max(8, len(old)+len(old)/4))
-	for _, v := range old {
-		if v.key == 0 {
-			continue
-		}
-		i := home(hash(v.key)<<indexSegmentBits, len(s.slots))
-		for s.slots[i].key != 0 {
-			i = s.next(i)
-		}
-		s.slots[i] = v
-	}
-}
-
-// remove replaces everything under key by its tombstone at p, and returns how
-// many needles there were and the sum of their (rounded) sizes.
+// remove hides everything under key behind its tombstone at p, and returns how
+// many needles there were and the sum of their sizes. The key must have none.
 func (ix *index) remove(key id.ID, p place) (needles int, size int64) {
-	s, h := ix.segment(key)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if len(s.slots) > 0 {
-		for i := home(h, len(s.slots)); s.slots[i].key != 0; {
-			if s.slots[i].key != key {
-				i = s.next(i)
-				continue
-			}
-			if s.slots[i].alt() != altTombstone {
-				needles++
-				size += s.slots[i].unpack().size
-			}
-			s.drop(i) // another slot may have moved to i
-		}
+	for e := range ix.entries(key) {
+		needles++
+		size += e.size
 	}
-	s.insert(slot{key, packPlace(altTombstone, p)}, h)
+	ix.add(located{key, altTombstone, p})
 	return needles, size
 }
 
-// drop empties slot i and closes the hole by moving later slots of the run
-// back, so that no search ends early.
-func (s *segment) drop(i int) {
-	hole := i
-	for j := s.next(i); s.slots[j].key != 0; j = s.next(j) {
-		want := home(hash(s.slots[j].key)<<indexSegmentBits, len(s.slots))
-		// j may move to the hole unless its home lies after the hole and not
-		// after j, cyclically.
-		if hole < j && (want <= hole || want > j) || hole > j && want <= hole && want > j {
-			s.slots[hole] = s.slots[j]
-			hole = j
-		}
+func (ix *index) add(e located) {
+	n := ix.blocks.Load()
+	var b *block
+	var enc []byte
+	var buf [maxEntry]byte
+	used := 0
+	if n > 0 {
+		b = ix.block(n - 1)
+		used = int(b.head.Load() & 0xff)
+		enc = ix.tail.append(buf[:0], e)
 	}
-	s.slots[hole] = slot{}
-	s.used--
+	if n == 0 || used+len(enc) > blockData {
+		b = ix.newBlock(n)
+		ix.tail = start(e.key, e.off)
+		b.key = e.key
+		b.head.Store(packHead(e.off, 0))
+		used, enc = 0, ix.tail.append(buf[:0], e)
+		n++
+		ix.blocks.Store(n)
+	}
+	copy(b.data[used:], enc)
+	b.head.Add(uint64(len(enc)))
+	ix.tail.located = e
+	ix.insert(hash(e.key), n-1)
 }
 
-// each calls fn for a copy of every slot, one segment at a time.
+// newBlock returns the zeroed block n, the first that is not in use.
+func (ix *index) newBlock(n uint64) *block {
+	if n%chunkBlocks == 0 {
+		var all []*chunk
+		if p := ix.chunks.Load(); p != nil {
+			all = *p
+		}
+		// Readers of the old directory do not look behind its end.
+		all = append(all, new(chunk))
+		ix.chunks.Store(&all)
+	}
+	return ix.block(n)
+}
+
+func (ix *index) insert(h, block uint64) {
+	s := &ix.segments[segmentOf(h)]
+	t := s.table.Load()
+	switch {
+	case t == nil:
+		t = newTable(0, block)
+		s.table.Store(t)
+	case (s.used+1)*loadDen > len(t.slots)*loadNum:
+		t = ix.rebuild(s, segmentOf(h), len(t.slots)+len(t.slots)/4)
+	case block+1 >= 1<<t.bits:
+		t = ix.rebuild(s, segmentOf(h), len(t.slots))
+	}
+	if t.insert(h, block) {
+		s.used++
+	}
+}
+
+func newTable(slots int, block uint64) *table {
+	// One bit more than needed: room to double before the next rebuild.
+	need := min(max(bits.Len64(block+1)+1, minBlockBits), maxBlockBits)
+	return &table{slots: make([]atomic.Uint32, max(8, slots)), bits: uint8(need)}
+}
+
+// rebuild replaces a segment's table. The keys come from the blocks that the
+// old one leads to.
+func (ix *index) rebuild(s *segment, number uint64, slots int) *table {
+	old := s.table.Load()
+	t := newTable(slots, ix.blocks.Load())
+	s.used = 0
+	for i := range old.slots {
+		v := old.slots[i].Load()
+		if v == 0 {
+			continue
+		}
+		block := uint64(v&(1<<old.bits-1)) - 1
+		last := id.ID(0)
+		for c := ix.block(block).cursor(); c.next(); last = c.key {
+			if c.key == last {
+				continue
+			}
+			if h := hash(c.key); segmentOf(h) == number && old.slot(h, block) == v && t.insert(h, block) {
+				s.used++
+			}
+		}
+	}
+	s.table.Store(t)
+	return t
+}
+
+// all yields every entry of the list in the order of the file, also those that
+// a later tombstone hides.
+func (ix *index) all() iter.Seq[located] {
+	return func(yield func(located) bool) {
+		for n := range ix.blocks.Load() {
+			for c := ix.block(n).cursor(); c.next(); {
+				if !yield(c.located) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// each calls fn for every needle that can be found, and for every tombstone
+// with altTombstone, in the order of the file.
 func (ix *index) each(fn func(key id.ID, alt uint8, p place) bool) {
-	for n := range ix.segments {
-		s := &ix.segments[n]
-		s.mu.RLock()
-		slots := append([]slot(nil), s.slots...)
-		s.mu.RUnlock()
-		for _, v := range slots {
-			if v.key != 0 && !fn(v.key, v.alt(), v.unpack()) {
+	for e := range ix.all() {
+		if e.alt != altTombstone {
+			if _, found, _ := ix.get(e.key, e.alt); !found {
+				continue
+			}
+		}
+		if !fn(e.key, e.alt, e.place) {
+			return
+		}
+	}
+}
+
+// slots is how many slots of the table are taken. The writer calls it.
+func (ix *index) slots() (n uint64) {
+	for i := range ix.segments {
+		n += uint64(ix.segments[i].used)
+	}
+	return n
+}
+
+// adopt makes the table for a list that was loaded, n blocks of it in chunks,
+// on all processors; slots is what slots returned when the list was written.
+// The index must be empty and have no readers yet.
+func (ix *index) adopt(chunks []*chunk, n, slots uint64) {
+	ix.chunks.Store(&chunks)
+	ix.blocks.Store(n)
+	if n == 0 {
+		return
+	}
+	for ix.tail = ix.block(n - 1).cursor(); ix.tail.next(); {
+	}
+	if !ix.build(n, slots) {
+		// The keys are not spread as expected: let the segments grow.
+		for i := range ix.segments {
+			ix.segments[i] = segment{}
+		}
+		ix.eachKey(0, n, func(h, block uint64) bool { ix.insert(h, block); return true })
+	}
+}
+
+// build makes tables of the expected size. It reports false when one of them
+// would be too full.
+func (ix *index) build(n, slots uint64) bool {
+	// Hashing spreads 1,000 keys within a tenth and more of them better; one
+	// eighth is left to grow.
+	size := min(slots/indexSegments*loadDen/loadNum*9/8+slots/indexSegments/16+64, 1<<31)
+	var used [indexSegments]atomic.Int64
+	for i := range ix.segments {
+		ix.segments[i].table.Store(newTable(int(size), n))
+	}
+	var full atomic.Bool
+	var wg sync.WaitGroup
+	workers := uint64(min(runtime.GOMAXPROCS(0), 8))
+	for w := range workers {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			ix.eachKey(n*w/workers, n*(w+1)/workers, func(h, block uint64) bool {
+				s := segmentOf(h)
+				if ix.segments[s].table.Load().insert(h, block) && uint64(used[s].Add(1))*loadDen > size*loadNum {
+					full.Store(true)
+				}
+				return !full.Load()
+			})
+		}()
+	}
+	wg.Wait()
+	for i := range ix.segments {
+		ix.segments[i].used = int(used[i].Load())
+	}
+	return !full.Load()
+}
+
+// eachKey calls fn for every key of every block in [from, to).
+func (ix *index) eachKey(from, to uint64, fn func(h, block uint64) bool) {
+	for n := from; n < to; n++ {
+		last := id.ID(0)
+		for c := ix.block(n).cursor(); c.next(); last = c.key {
+			if c.key != last && !fn(hash(c.key), n) {
 				return
 			}
 		}
 	}
 }
 
-// bytes is the memory the table holds.
+// bytes is the memory the index holds.
 func (ix *index) bytes() int64 {
 	total := int64(unsafe.Sizeof(*ix))
+	if p := ix.chunks.Load(); p != nil {
+		total += int64(cap(*p))*int64(unsafe.Sizeof((*chunk)(nil))) + int64(len(*p))*int64(unsafe.Sizeof(chunk{}))
+	}
 	for n := range ix.segments {
-		s := &ix.segments[n]
-		s.mu.RLock()
-		total += int64(len(s.slots)) * int64(unsafe.Sizeof(slot{}))
-		s.mu.RUnlock()
+		if t := ix.segments[n].table.Load(); t != nil {
+			total += int64(unsafe.Sizeof(*t)) + 4*int64(len(t.slots))
+		}
 	}
 	return total
 }

@@ -337,7 +337,7 @@ func (v *Volume) indexNeedle(h *header, off int64) {
 	p := place{off, h.size()}
 	v.idx.put(h.Key, h.Alt, p)
 	v.counters.needles.Add(1)
-	v.counters.liveBytes.Add(p.rounded())
+	v.counters.liveBytes.Add(p.size)
 }
 
 // indexTombstone hides a key.
