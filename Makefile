@@ -40,7 +40,7 @@ lint: deps-vips ## gofmt, vet, staticcheck, and govulncheck where it can run
 	scripts/vulncheck $(GOVULNCHECK)
 
 race: deps-test build ## the test suite under the race detector
-	HAYLOFT_RACE=1 scripts/test -race
+	scripts/test -race
 
 fuzz: ## every fuzz target for FUZZTIME (30s)
 	scripts/fuzz $(FUZZTIME)

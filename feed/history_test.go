@@ -13,11 +13,12 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"hayloft/internal/id"
+	"hayloft/internal/testenv"
 )
 
 var (
 	seedFlag  = flag.Uint64("feed.seed", 0, "seed of one history to repeat")
-	countFlag = flag.Int("feed.histories", 40, "random histories to run")
+	countFlag = flag.Int("feed.histories", testenv.Rounds(40), "random histories to run")
 	stepsFlag = flag.Int("feed.steps", 300, "steps in a history")
 )
 

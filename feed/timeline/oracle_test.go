@@ -15,11 +15,12 @@ import (
 
 	"hayloft/internal/clock"
 	"hayloft/internal/id"
+	"hayloft/internal/testenv"
 )
 
 var (
 	seedFlag      = flag.Uint64("timeline.seed", 0, "run this history only")
-	historiesFlag = flag.Int("timeline.histories", 2100, "histories to run")
+	historiesFlag = flag.Int("timeline.histories", testenv.Rounds(2100), "histories to run")
 )
 
 // TestOracle plays random histories and compares, after every second action
