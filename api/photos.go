@@ -114,10 +114,15 @@ func (r *request) getPhoto() error {
 	if err != nil {
 		return err
 	}
+	wait, err := r.preferWait()
+	if err != nil {
+		return err
+	}
 	v, err := r.a.opt.Feed.Photo(r.ctx, r.viewer, photo)
 	if err != nil {
 		return err
 	}
+	v = r.waitReady(v, wait)
 	r.rc.Response.Header.Set("Vary", "Accept")
 	if v.Status != feed.Ready || r.acceptsJSON() {
 		return r.json(200, r.photo(v))
