@@ -27,7 +27,7 @@ type Report struct {
 // quantiles are set; for a rate or a count only Value is.
 type Result struct {
 	Name   string  `json:"name"`
-	Unit   string  `json:"unit"` // "s", "B", "1/s", "1"
+	Unit   string  `json:"unit"` // "s", "B", "1/s", "B/s", "1"
 	Value  float64 `json:"value"`
 	P50    float64 `json:"p50,omitempty"`
 	P99    float64 `json:"p99,omitempty"`
@@ -132,12 +132,16 @@ func show(v float64, unit string) string {
 	switch {
 	case v == 0:
 		return ""
+	case unit == "s" && v < 1e-3:
+		return fmt.Sprintf("%.0f µs", v*1e6)
 	case unit == "s" && v < 1:
 		return fmt.Sprintf("%.1f ms", v*1e3)
 	case unit == "s":
 		return fmt.Sprintf("%.2f s", v)
 	case unit == "1/s":
 		return fmt.Sprintf("%.1f/s", v)
+	case unit == "B/s":
+		return fmt.Sprintf("%.0f MB/s", v/1e6)
 	case unit == "B" && v < 1e5:
 		return fmt.Sprintf("%.1f B", v)
 	case unit == "B":

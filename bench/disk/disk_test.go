@@ -123,9 +123,9 @@ func TestErrorsAreCounted(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer r.close() //nolint:errcheck // read only
-	r.order = r.order[:0]
+	r.perm = r.perm[:0]
 	for i := range lib.needles {
-		r.order = append(r.order, i)
+		r.perm = append(r.perm, i)
 	}
 	a := r.engine("damaged", 4)
 	c := contest{rounds: 1, slice: time.Hour, arms: []*arm{a}}
@@ -241,5 +241,17 @@ func TestOptions(t *testing.T) {
 		if _, err := Run(t.Context(), o); err == nil {
 			t.Errorf("ran with %+v", o)
 		}
+	}
+}
+
+func TestMethodsReport(t *testing.T) {
+	o := tiny(t.TempDir())
+	o.Slice = 2 * time.Millisecond
+	r, err := Methods(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := 2 * (5*len(methods) + 6*len(readMethodsAll)); len(r.Results) != want || r.Errors() != 0 {
+		t.Errorf("%d results, want %d; %d errors", len(r.Results), want, r.Errors())
 	}
 }

@@ -19,15 +19,36 @@ type readers struct {
 	raw    *os.File
 	direct bool
 	align  int64
-	order  []int // a permutation of the needles: each slice takes a stretch of it
-	at     int
+	*order
+}
+
+// order is in which order the needles are read.
+type order struct {
+	lib  *library
+	perm []int // each slice takes a stretch of it
+	at   int
+}
+
+// newOrder leaves the last needle out: its pages may end behind the file.
+func newOrder(lib *library, seed uint64) *order {
+	return &order{lib: lib, perm: rand.New(rand.NewPCG(seed, 1)).Perm(len(lib.needles) - 1)}
+}
+
+// fresh makes every page cold and returns needles in random order, each once.
+// Over the slices all of the file gets its turn.
+func (o *order) fresh() ([]int, error) {
+	if err := evict(o.lib.dir); err != nil {
+		return nil, err
+	}
+	out := append(append(make([]int, 0, len(o.perm)), o.perm[o.at:]...), o.perm[:o.at]...)
+	o.at = (o.at + len(o.perm)/3 + 1) % len(o.perm)
+	return out, nil
 }
 
 // openReaders opens the volume, and its file for direct reads. align is the
 // alignment of the engine's own reads.
 func openReaders(lib *library, align int64, seed uint64, o volume.Options) (*readers, error) {
-	r := &readers{lib: lib, align: align}
-	r.order = rand.New(rand.NewPCG(seed, 1)).Perm(len(lib.needles) - 1) // not the last: its pages may end behind the file
+	r := &readers{lib: lib, align: align, order: newOrder(lib, seed)}
 	var err error
 	if r.raw, r.direct, err = openDirect(lib.file, os.O_RDONLY); err != nil {
 		return nil, err
@@ -42,19 +63,6 @@ func openReaders(lib *library, align int64, seed uint64, o volume.Options) (*rea
 }
 
 func (r *readers) close() error { return errors.Join(r.v.Close(), r.raw.Close()) }
-
-// fresh makes every page cold and returns needles in random order, each once.
-// Over the slices all of the file gets its turn.
-func (r *readers) fresh() ([]int, error) {
-	if err := evict(r.lib.dir); err != nil {
-		return nil, err
-	}
-	n := len(r.order)
-	out := make([]int, 0, n)
-	out = append(append(out, r.order[r.at:]...), r.order[:r.at]...)
-	r.at = (r.at + n/3 + 1) % n
-	return out, nil
-}
 
 // engine reads through the volume.
 func (r *readers) engine(name string, clients int) *arm {
@@ -89,10 +97,14 @@ func (r *readers) device(name string, clients int, align int64) *arm {
 }
 
 func (r *readers) readDirect(buf []byte, n *needle, align int64) error {
+	return readExtent(r.raw, buf, n, align)
+}
+
+func readExtent(f *os.File, buf []byte, n *needle, align int64) error {
 	e := cover(n.off, n.span, align)
-	got, err := r.raw.ReadAt(buf[:e.len], e.off)
+	got, err := f.ReadAt(buf[:e.len], e.off)
 	if got < e.len && err != nil {
-		return fmt.Errorf("direct read of %d bytes at %d: %w", e.len, e.off, err)
+		return fmt.Errorf("read of %d bytes at %d: %w", e.len, e.off, err)
 	}
 	return nil
 }
@@ -113,7 +125,7 @@ func (r *readers) meanExtent(align int64) (extent, payload float64) {
 // how many were wrong.
 func (r *readers) verify(ctx context.Context, sample int) (checked, wrong int, first error) {
 	scratch := make([]byte, len(noise))
-	for _, i := range r.order[:min(sample, len(r.order))] {
+	for _, i := range r.perm[:min(sample, len(r.perm))] {
 		n := &r.lib.needles[i]
 		b, err := r.v.Read(ctx, n.key, 0, cookieOf(n.key))
 		if err == nil {

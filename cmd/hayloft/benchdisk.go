@@ -14,6 +14,7 @@ import (
 func newBenchDisk() *cobra.Command {
 	var o disk.Options
 	var jsonFile, reportDir string
+	var methods bool
 	cmd := &cobra.Command{
 		Use:   "disk",
 		Short: "The storage engine beside the raw disk: table 4 of the Haystack paper",
@@ -34,7 +35,11 @@ caches before each restart.`,
 					return exec.CommandContext(ctx, path, args...).Output()
 				}
 			}
-			report, err := disk.Run(cmd.Context(), o)
+			run := disk.Run
+			if methods {
+				run = disk.Methods
+			}
+			report, err := run(cmd.Context(), o)
 			if report == nil {
 				return err
 			}
@@ -58,6 +63,7 @@ caches before each restart.`,
 	f.IntVar(&o.Needles, "needles", 0, "needles of the restart (default 1,000,000, quick 100,000)")
 	f.IntVar(&o.Rounds, "rounds", 0, "rounds of each comparison (default 5, quick 3)")
 	f.DurationVar(&o.Slice, "slice", 0, "time for each side in a round (default 1s, quick 250ms)")
+	f.BoolVar(&methods, "methods", false, "instead: ways to write durably and to read, without the engine")
 	f.StringVar(&jsonFile, "json", "", "write the report to this file as JSON")
 	f.StringVar(&reportDir, "report", "", "write Markdown, CSV and SVG to this directory")
 	if err := cmd.MarkFlagRequired("dir"); err != nil {
