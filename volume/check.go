@@ -22,11 +22,12 @@ const (
 	FindingIndex                             // a whole needle that the index does not point to
 	FindingDangling                          // an index entry that no record stands for
 	FindingDeletes                           // a tombstone of the file that the index does not know
+	FindingDigest                            // a sealed file holds other needles than were sealed
 )
 
 // String returns the name used by tools.
 func (k FindingKind) String() string {
-	names := [...]string{"", "superblock", "gap", "data", "index", "dangling", "deletes"}
+	names := [...]string{"", "superblock", "gap", "data", "index", "dangling", "deletes", "digest"}
 	if int(k) < len(names) {
 		return names[k]
 	}
@@ -39,6 +40,7 @@ type Finding struct {
 	Offset, Length int64 // bytes of the file
 	Key            id.ID // 0 when not known
 	Alt            uint8
+	File           string // name of the file, when it is not the volume's own
 	Err            error
 }
 
@@ -65,7 +67,11 @@ func (v *Volume) Check(ctx context.Context, fn func(Finding)) (Report, error) {
 		return Report{}, fmt.Errorf("check volume %d: %w", v.sb.Volume, err)
 	}
 	c := &checker{v: v, fn: fn, end: v.synced.Load()}
-	err = c.run(ctx, file)
+	if p := v.sealing.part.Load(); p != nil {
+		c.report, err = p.check(ctx, v, file, fn)
+	} else {
+		err = c.run(ctx, file)
+	}
 	if err = errors.Join(err, file.Close()); err != nil {
 		err = fmt.Errorf("check volume %d: %w", v.sb.Volume, err)
 	}

@@ -42,6 +42,11 @@ type inventory struct {
 	dead    map[id.ID]bool
 	gaps    []extent
 	end     int64
+	// lost: a gap took both copies of a tombstone, or may have: some entries
+	// may be deleted.
+	lost    bool
+	deletes uint32 // accounted for so far
+	open    bool   // a gap that no record followed yet
 }
 
 // throttle is asked before n bytes are read or written; it waits as long as
@@ -56,37 +61,86 @@ func (t throttle) wait(ctx context.Context, n int64) error {
 }
 
 // take adds the records of file from offset in.end up to end, as the device
-// holds them. What lies there must be synced.
-func (in *inventory) take(ctx context.Context, file vfs.File, s *seal, end int64, t throttle) error {
-	from := in.end
-	if from == 0 {
-		from = dataStart
-	}
-	if err := file.Evict(from&^(pageSize-1), 0); err != nil {
+// holds them; what lies there must be synced. With deep, the data is read and
+// verified too.
+func (in *inventory) take(ctx context.Context, file vfs.File, s *seal, end int64, deep bool, t throttle) error {
+	pos := max(in.end, dataStart)
+	if err := file.Evict(pos&^(pageSize-1), 0); err != nil {
 		return fmt.Errorf("drop cached pages: %w", err)
 	}
 	if in.dead == nil {
 		in.dead = make(map[id.ID]bool)
 	}
 	w := &walker{file: file, seal: s, end: end}
-	err := w.recordsFrom(from, false, func(r Record) error {
-		switch r.Kind {
-		case 0:
-			in.gaps = append(in.gaps, extent{r.Offset, r.Offset + r.Size})
-		case KindNeedle:
-			if r.Data == nil && r.Err != nil && r.Offset+r.Size == end {
-				in.gaps = append(in.gaps, extent{r.Offset, end}) // cut off: as good as no record
-				break
-			}
-			in.entries = append(in.entries, entry{key: r.Key, alt: r.Alt, cookie: r.Cookie, off: r.Offset,
-				units: uint32(r.Size / align), length: uint32(len(r.Data)), crc: r.ETag, bad: r.Err != nil})
-		case KindTombstone:
-			in.dead[r.Key] = true
+	var buf []byte
+	for pos < end {
+		h, meta, err := w.header(pos)
+		if fatal(err) {
+			return err
 		}
-		return t.wait(ctx, r.Size)
-	})
+		next := pos + h.size()
+		if err != nil || next > end {
+			if next, err = w.resync(pos + align); err != nil {
+				return err
+			}
+			in.gaps = append(in.gaps, extent{pos, next})
+			in.open = true
+		} else {
+			in.account(&h)
+			if buf, err = in.add(w, &h, meta, pos, deep, buf); err != nil {
+				return err
+			}
+		}
+		if err := t.wait(ctx, next-pos); err != nil {
+			return err
+		}
+		pos = next
+	}
 	in.end = end
-	return err
+	return nil
+}
+
+// account follows the count of deletes, as recovery does.
+func (in *inventory) account(h *header) {
+	in.lost = in.lost || in.open && h.Deletes != in.deletes
+	in.open = false
+	in.deletes = h.Deletes
+	if h.Kind == KindTombstone {
+		in.deletes++
+	}
+}
+
+// mayHideDeletes tells whether a tombstone may be missing.
+func (in *inventory) mayHideDeletes() bool { return in.lost || in.open }
+
+// add notes one record. The error ends the walk.
+func (in *inventory) add(w *walker, h *header, meta []byte, pos int64, deep bool, buf []byte) ([]byte, error) {
+	switch h.Kind {
+	case KindTombstone:
+		in.dead[h.Key] = true
+		return buf, nil
+	case KindNeedle:
+	default:
+		return buf, nil
+	}
+	e := entry{key: h.Key, alt: h.Alt, cookie: h.Cookie, off: pos,
+		units: uint32(h.size() / align), length: uint32(h.Length), crc: h.DataCRC}
+	_, err := h.master(meta)
+	if deep {
+		// Reading the data may move the window that meta lies in.
+		kept := append([]byte(nil), meta...)
+		var dataErr error
+		if buf, dataErr = w.data(h, pos, buf); fatal(dataErr) {
+			return buf, dataErr
+		}
+		if dataErr == nil && h.Flags&flagBlocks != 0 {
+			dataErr = h.verifyBlocks(kept, buf, 0, pos)
+		}
+		err = errors.Join(err, dataErr)
+	}
+	e.bad = err != nil
+	in.entries = append(in.entries, e)
+	return buf, nil
 }
 
 // settle returns the live needles by (key, alt). Of several records under one
@@ -164,7 +218,7 @@ func (v *Volume) Inventory(ctx context.Context) (Digest, int64, []Finding, error
 		return Digest{}, 0, nil, fmt.Errorf("inventory of volume %d: %w", v.sb.Volume, err)
 	}
 	var in inventory
-	err = in.take(ctx, file, &v.seal, v.synced.Load(), nil)
+	err = in.take(ctx, file, &v.seal, v.synced.Load(), true, nil)
 	if err = errors.Join(err, file.Close()); err != nil {
 		return Digest{}, 0, nil, fmt.Errorf("inventory of volume %d: %w", v.sb.Volume, err)
 	}

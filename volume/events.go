@@ -30,6 +30,9 @@ func (k EventKind) String() string {
 	if int(k) < len(eventNames) {
 		return eventNames[k]
 	}
+	if i := int(k) - int(EventFenced); i >= 0 && i < len(sealEventNames) {
+		return sealEventNames[i]
+	}
 	return fmt.Sprintf("event-%d", uint8(k))
 }
 

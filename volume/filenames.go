@@ -15,12 +15,19 @@ const (
 	volumeExt = ".vol"
 	markerExt = ".poisoned"
 	tmpExt    = ".tmp"
+	// deletesExt and indexExt belong to sealed volumes.
+	deletesExt = ".deletes"
+	indexExt   = ".idx"
 )
 
 func baseName(v ID, generation uint32) string { return fmt.Sprintf("%08x-%08x", uint32(v), generation) }
 
 // FileName returns the name of a volume's file inside its directory.
 func FileName(v ID, generation uint32) string { return baseName(v, generation) + volumeExt }
+
+func deletesName(v ID) string { return fmt.Sprintf("%08x", uint32(v)) + deletesExt }
+
+func indexName(v ID, generation uint32) string { return baseName(v, generation) + indexExt }
 
 func markerName(v ID, generation uint32) string { return baseName(v, generation) + markerExt }
 
@@ -92,6 +99,9 @@ func find(fsys vfs.FS, dir string, v ID) (Entry, error) {
 		return Entry{}, fmt.Errorf("%w: %d in %s", ErrNoVolume, v, dir)
 	case 1:
 		return found[0], nil
+	}
+	if e, ok := newest(fsys, dir, found); ok {
+		return e, nil
 	}
 	// Which generation counts is the directory's decision, not a local guess.
 	return Entry{}, fmt.Errorf("%w: volume %d has %d generations in %s", ErrInvalid, v, len(found), dir)

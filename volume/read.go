@@ -76,6 +76,9 @@ func notFound(key id.ID, alt uint8) error { return fmt.Errorf("%w: %v alt %d", E
 // uncertain.
 func (v *Volume) locate(key id.ID, alt uint8) (place, error) {
 	v.counters.reads.Add(1)
+	if s := v.sealing.part.Load(); s != nil {
+		return s.locate(v, key, alt)
+	}
 	p, found, deleted := v.idx.get(key, alt)
 	switch {
 	case deleted:

@@ -64,13 +64,9 @@ func scan(file vfs.File, fn func(Record) error) (superblock, error) {
 // records calls fn for every record and gap. With spare, zeros behind the last
 // record are preallocated space and no gap.
 func (w *walker) records(spare bool, fn func(Record) error) error {
-	return w.recordsFrom(dataStart, spare, fn)
-}
-
-func (w *walker) recordsFrom(pos int64, spare bool, fn func(Record) error) error {
 	end := w.end
 	var buf []byte
-	for pos < end {
+	for pos := int64(dataStart); pos < end; {
 		h, meta, err := w.header(pos)
 		if fatal(err) {
 			return err

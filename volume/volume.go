@@ -110,6 +110,7 @@ type Volume struct {
 	poison   atomic.Pointer[error] // why nothing is appended any more
 	damage   damage                // set by Open, then read-only
 	counters counters
+	sealing  sealing // what fencing and sealing add
 }
 
 // counters are what Stats sums up.
@@ -160,15 +161,24 @@ func Open(dir string, v ID, o Options) (*Volume, error) {
 	if err != nil {
 		return nil, err
 	}
-	vol := &Volume{o: o, dir: dir, name: filepath.Join(dir, e.Name), stopped: make(chan struct{})}
+	return openFile(dir, e, o)
+}
+
+// openFile opens one file: a volume, or the delete log of one.
+func openFile(dir string, e Entry, o Options) (vol *Volume, err error) {
+	vol = &Volume{o: o, dir: dir, name: filepath.Join(dir, e.Name), stopped: make(chan struct{})}
 	if vol.file, err = o.FS.OpenWrite(vol.name); err != nil {
-		return nil, fmt.Errorf("open volume %d: %w", v, err)
+		return nil, fmt.Errorf("open volume %d: %w", e.Volume, err)
 	}
 	if err := vol.load(e); err != nil {
-		return nil, fmt.Errorf("open volume %d: %w", v, errors.Join(err, vol.file.Close()))
+		return nil, fmt.Errorf("open volume %d: %w", e.Volume, errors.Join(err, vol.file.Close()))
 	}
 	vol.queue.init()
-	go vol.run()
+	if vol.sealing.part.Load() != nil {
+		close(vol.stopped) // a sealed file has no writer
+	} else {
+		go vol.run()
+	}
 	return vol, nil
 }
 
@@ -179,7 +189,7 @@ func (v *Volume) load(e Entry) error {
 	if v.sb, damaged, err = readSuperblock(v.file); err != nil {
 		return err
 	}
-	if v.sb.Volume != e.Volume || v.sb.Generation != e.Generation {
+	if v.sb.Volume != e.Volume || v.sb.Generation != e.Generation || v.isLog() != e.isLog() {
 		return fmt.Errorf("%w: file %s says it is volume %d, generation %d", ErrCorrupt, e.Name, v.sb.Volume, v.sb.Generation)
 	}
 	v.seal = newSeal(v.sb)
@@ -190,6 +200,10 @@ func (v *Volume) load(e Entry) error {
 	if err != nil {
 		return err
 	}
+	if v.sb.State != stateOpen {
+		return v.loadClosing(limit, poisoned)
+	}
+	v.sealing.head = v.sb
 	return v.recover(limit, poisoned)
 }
 
@@ -215,7 +229,7 @@ func readSuperblock(f vfs.File) (superblock, bool, error) {
 // readMarker tells whether the volume was poisoned by an earlier process, and
 // up to where it is known to be synced (0: not known).
 func (v *Volume) readMarker() (limit int64, poisoned bool, err error) {
-	name := filepath.Join(v.dir, markerName(v.sb.Volume, v.sb.Generation))
+	name := v.markerPath()
 	b, err := vfs.ReadFile(v.o.FS, name, markerSize+1)
 	if errors.Is(err, fs.ErrNotExist) {
 		return 0, false, nil
@@ -245,7 +259,7 @@ func (v *Volume) setPoison(cause error) {
 // leaveMarker makes the poison hold for later processes. Failing that, they
 // still find no record that was not synced: Open reads from the device.
 func (v *Volume) leaveMarker() {
-	name := filepath.Join(v.dir, markerName(v.sb.Volume, v.sb.Generation))
+	name := v.markerPath()
 	m := marker{Volume: v.sb.Volume, Generation: v.sb.Generation, SyncedTo: v.synced.Load(), When: v.o.Clock.Now()}
 	if err := vfs.WriteFile(v.o.FS, name, encodeMarker(m)); err != nil {
 		v.event(Event{Kind: EventMarkerFailed, Err: err})
@@ -268,11 +282,19 @@ func (v *Volume) event(e Event) {
 func (v *Volume) Identity() Identity { return v.sb.Identity }
 
 // Has tells whether a needle of key can be read, without touching the disk.
-func (v *Volume) Has(key id.ID) bool { return v.idx.has(key) }
+func (v *Volume) Has(key id.ID) bool {
+	if p := v.sealing.part.Load(); p != nil {
+		return p.has(key)
+	}
+	return v.idx.has(key)
+}
 
 // Stats returns a snapshot.
 func (v *Volume) Stats() Stats {
 	c := &v.counters
+	if p := v.sealing.part.Load(); p != nil {
+		return p.stats(v)
+	}
 	return Stats{
 		Identity: v.sb.Identity,
 		Needles:  c.needles.Load(), Tombstones: c.tombstones.Load(),
@@ -297,7 +319,11 @@ func (v *Volume) Close() error {
 	v.life.Lock()
 	defer v.life.Unlock()
 	v.closed = true
-	return errors.Join(v.writer.finish(v), v.file.Close())
+	if p := v.sealing.part.Load(); p != nil {
+		return errors.Join(p.log.release(), v.file.Close())
+	}
+	err := v.writer.finish(v)
+	return errors.Join(err, v.file.Close())
 }
 
 // use keeps the file open until release is called.

@@ -18,11 +18,13 @@ const (
 
 // op is one queued Append or Delete.
 type op struct {
-	needles []Needle // of a put
-	headers []header // of needles, without what depends on the offset
-	metas   [][]byte // headers, master infos and tables of needles
-	key     id.ID    // of a delete
-	bytes   int64    // size of the records
+	needles []Needle     // of a put
+	headers []header     // of needles, without what depends on the offset
+	metas   [][]byte     // headers, master infos and tables of needles
+	key     id.ID        // of a delete
+	fill    bool         // a put that the fence lets pass
+	exec    func() error // runs on the writer goroutine, instead of a put or delete
+	bytes   int64        // size of the records
 	done    chan error
 }
 
@@ -105,7 +107,7 @@ func (q *queue) split() []*op {
 		o := q.ops[n]
 		size += o.bytes
 		records += max(len(o.needles), 2)
-		if n > 0 && (size > batchBytes || records > batchRecords) {
+		if n > 0 && (o.exec != nil || q.ops[0].exec != nil || size > batchBytes || records > batchRecords) {
 			break
 		}
 	}
@@ -137,7 +139,14 @@ func (v *Volume) Delete(ctx context.Context, key id.ID) error {
 	if key == 0 {
 		return fmt.Errorf("%w: key 0", ErrInvalid)
 	}
-	return v.submit(ctx, &op{key: key, bytes: 2 * headerSize, done: make(chan error, 1)})
+	if p := v.sealing.part.Load(); p != nil {
+		return p.delete(ctx, v, key)
+	}
+	err := v.submit(ctx, &op{key: key, bytes: 2 * headerSize, done: make(chan error, 1)})
+	if p := v.sealing.part.Load(); p != nil && errors.Is(err, ErrSealed) {
+		return p.delete(ctx, v, key) // sealed while it waited
+	}
+	return err
 }
 
 func newPut(group []Needle) (*op, error) {
@@ -183,6 +192,9 @@ func (v *Volume) submit(ctx context.Context, o *op) error {
 	if err := v.poisoned(); err != nil {
 		return err
 	}
+	if v.sealing.part.Load() != nil {
+		return v.sealedError()
+	}
 	if !v.queue.add(o) {
 		return ErrClosed
 	}
@@ -209,6 +221,10 @@ type writer struct {
 func (v *Volume) run() {
 	defer close(v.stopped)
 	for ops := v.queue.take(); ops != nil; ops = v.queue.take() {
+		if ops[0].exec != nil {
+			ops[0].done <- ops[0].exec()
+			continue
+		}
 		v.commit(ops)
 	}
 }
@@ -238,6 +254,10 @@ type record struct {
 func (v *Volume) commit(ops []*op) {
 	if err := v.poisoned(); err != nil {
 		answer(ops, err)
+		return
+	}
+	if v.sealing.part.Load() != nil {
+		answer(ops, v.sealedError())
 		return
 	}
 	b := &batch{off: v.writer.end, puts: make(map[pair]*Needle), deletes: make(map[id.ID]bool)}
@@ -272,6 +292,9 @@ func answer(ops []*op, err error) {
 func (v *Volume) plan(b *batch, o *op) error {
 	if o.key != 0 {
 		return v.planDelete(b, o.key)
+	}
+	if v.sealing.fenced.Load() && !o.fill || v.isLog() {
+		return v.sealedError()
 	}
 	var fresh []int
 	var size int64
@@ -416,6 +439,9 @@ func (v *Volume) publish(b *batch) {
 		}
 	}
 	v.counters.deleted.Add(int64(len(b.deletes)))
+	if v.sealing.onDelete != nil {
+		v.sealing.onDelete(b.deletes)
+	}
 }
 
 // mark appends a mark record and syncs it. Without room for it there is none,

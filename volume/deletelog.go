@@ -1,0 +1,203 @@
+package volume
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"sync"
+
+	"hayloft/internal/id"
+	"hayloft/internal/vfs"
+)
+
+// deleteLog is the delete log of a sealed volume; see docs/format.md. It is a
+// volume file that holds nothing but tombstones, so group commit, recovery,
+// poisoning and the treatment of rot are those of the engine. All generations
+// of a volume that are open in this process share one.
+type deleteLog struct {
+	v *Volume
+	// unsure is why deletes may be missing: then no needle may be served.
+	unsure error
+
+	mu        sync.Mutex // guards all below
+	refs      int
+	followers []func(id.ID) // used on the writer goroutine; guarded for its growth
+}
+
+// createDeleteLog makes an empty delete log unless there is one. When it
+// returns nil the file and its name are durable.
+func createDeleteLog(dir string, v ID, o Options) error {
+	name := filepath.Join(dir, deletesName(v))
+	if _, err := o.FS.Stat(name); err == nil || !errors.Is(err, fs.ErrNotExist) {
+		return err // it is synced when it is opened
+	}
+	sb := superblock{Identity: Identity{Volume: v, Generation: 1, Class: classDeletes}, Sequence: 1, Created: o.Clock.Now()}
+	if _, err := rand.Read(sb.Secret[:]); err != nil {
+		return fmt.Errorf("draw the file secret: %w", err)
+	}
+	copy0 := encodeSuperblock(sb)
+	if err := vfs.WriteFile(o.FS, name, append(copy0, copy0...)); err != nil {
+		return fmt.Errorf("create the delete log: %w", classify(err))
+	}
+	return nil
+}
+
+// openDeleteLog opens and recovers the log. A log that is not there is damage:
+// there was one before the volume was sealed.
+func openDeleteLog(dir string, v ID, o Options) (*deleteLog, error) {
+	o.MaxBytes, o.AllocChunk = maxOffset, min(o.AllocChunk, 64<<10)
+	l := &deleteLog{refs: 1}
+	vol, err := openFile(dir, Entry{Volume: v, Generation: 1, Name: deletesName(v)}, o)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%w: the delete log of volume %d is missing", ErrCorrupt, v)
+	}
+	if err != nil {
+		return nil, err
+	}
+	l.v = vol
+	switch cause := vol.poisoned(); {
+	case vol.damage.unsureBelow > 0:
+		l.unsure = fmt.Errorf("%w: a delete of volume %d is lost", ErrCorrupt, v)
+	case errors.Is(cause, ErrCorrupt):
+		l.unsure = cause // what could not be read may hold deletes
+	}
+	return l, nil
+}
+
+// share counts one more generation that uses the log.
+func (l *deleteLog) share() *deleteLog {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.refs++
+	return l
+}
+
+// release closes the log when nobody uses it any more.
+func (l *deleteLog) release() error {
+	l.mu.Lock()
+	l.refs--
+	last := l.refs == 0
+	l.mu.Unlock()
+	if !last {
+		return nil
+	}
+	return l.v.Close()
+}
+
+func (l *deleteLog) deleted(key id.ID) bool {
+	_, _, deleted := l.v.idx.get(key, 0)
+	return deleted
+}
+
+func (l *deleteLog) delete(ctx context.Context, key id.ID) error { return l.v.Delete(ctx, key) }
+
+// onWriter runs fn while no delete is being committed.
+func (l *deleteLog) onWriter(fn func() error) error {
+	o := &op{exec: fn, done: make(chan error, 1)}
+	if !l.v.queue.add(o) {
+		return ErrClosed
+	}
+	return <-o.done
+}
+
+// follow calls fn for every key that is deleted already, and for every one
+// that will be, each once.
+func (l *deleteLog) follow(fn func(id.ID)) error {
+	return l.onWriter(func() error {
+		err := l.scan(context.Background(), func(_ uint32, key id.ID) error {
+			fn(key)
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		l.followers = append(l.followers, fn)
+		l.v.sealing.onDelete = func(keys map[id.ID]bool) {
+			for key := range keys {
+				for _, f := range l.followers {
+					f(key)
+				}
+			}
+		}
+		return nil
+	})
+}
+
+// count returns the number of the newest delete.
+func (l *deleteLog) count() (n uint32, err error) {
+	err = l.onWriter(func() error {
+		n = l.v.writer.deletes
+		return nil
+	})
+	return n, err
+}
+
+// scan calls fn for every delete in the file, in order, twins left out.
+func (l *deleteLog) scan(ctx context.Context, fn func(number uint32, key id.ID) error) error {
+	last := uint32(0)
+	w := &walker{file: l.v.file, seal: &l.v.seal, end: l.v.synced.Load()}
+	return w.records(false, func(r Record) error {
+		if r.Kind != KindTombstone || r.Deletes+1 == last {
+			return ctx.Err()
+		}
+		last = r.Deletes + 1
+		return fn(last, r.Key)
+	})
+}
+
+// upTo returns the keys deleted by the deletes 1 to n. All of them must be
+// there.
+func (l *deleteLog) upTo(ctx context.Context, n uint32) (map[id.ID]bool, error) {
+	if count, err := l.count(); err != nil || count < n {
+		return nil, errors.Join(err, fmt.Errorf("%w: delete number %d, the log ends at %d", ErrInvalid, n, count))
+	}
+	keys := make(map[id.ID]bool)
+	next := uint32(1)
+	err := l.scan(ctx, func(number uint32, key id.ID) error {
+		if number <= n && number != next {
+			return fmt.Errorf("%w: delete %d of volume %d is lost", ErrCorrupt, next, l.v.sb.Volume)
+		}
+		if number <= n {
+			keys[key] = true
+		}
+		next = number + 1
+		return nil
+	})
+	if err == nil && n > 0 && next <= n {
+		err = fmt.Errorf("%w: delete %d of volume %d is lost", ErrCorrupt, next, l.v.sb.Volume)
+	}
+	return keys, err
+}
+
+// Delete is one entry of a delete log.
+type Delete struct {
+	Number uint32 // counts from 1
+	Key    id.ID
+}
+
+// Deletes calls fn for every delete of a sealed volume with a number above
+// after, in their order, read from the file. It returns the number of the
+// newest one.
+func (v *Volume) Deletes(ctx context.Context, after uint32, fn func(Delete) error) (uint32, error) {
+	if err := v.acquire(ctx); err != nil {
+		return 0, err
+	}
+	defer v.release()
+	p := v.sealing.part.Load()
+	if p == nil {
+		return 0, fmt.Errorf("%w: volume %d", ErrNotSealed, v.sb.Volume)
+	}
+	count, err := p.log.count()
+	if err != nil {
+		return 0, err
+	}
+	return count, p.log.scan(ctx, func(number uint32, key id.ID) error {
+		if number <= after || number > count {
+			return nil
+		}
+		return fn(Delete{Number: number, Key: key})
+	})
+}

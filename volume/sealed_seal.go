@@ -1,0 +1,214 @@
+package volume
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"hayloft/internal/vfs"
+)
+
+// run hands fn to the writer goroutine and waits for its result. If ctx ends
+// before the writer comes to it, fn does not run.
+func (v *Volume) onWriter(ctx context.Context, fn func() error) error {
+	return v.submit(ctx, &op{exec: fn, done: make(chan error, 1)})
+}
+
+// Fence refuses puts from now on, in later processes too; reads and deletes go
+// on. It returns when that is on stable storage. It may be repeated.
+func (v *Volume) Fence(ctx context.Context) error {
+	if v.sealing.part.Load() != nil {
+		return nil
+	}
+	err := v.onWriter(ctx, func() error {
+		if v.sealing.fenced.Load() {
+			return nil
+		}
+		if err := v.poisoned(); err != nil {
+			return err
+		}
+		sb := v.sealing.head
+		sb.State = stateFenced
+		if err := v.writeSuperblock(sb); err != nil {
+			return err
+		}
+		v.sealing.fenced.Store(true)
+		v.event(Event{Kind: EventFenced, Offset: v.writer.end})
+		return nil
+	})
+	if errors.Is(err, ErrSealed) {
+		return nil
+	}
+	return err
+}
+
+// Fill stores needles that another replica of a fenced volume holds; else it
+// is Append. On a volume that is not fenced it does the same.
+func (v *Volume) Fill(ctx context.Context, group []Needle) error {
+	o, err := newPut(group)
+	if err != nil {
+		return err
+	}
+	o.fill = true
+	return v.submit(ctx, o)
+}
+
+// writeSuperblock makes sb, with the next sequence, what both copies say. A
+// failure poisons the volume. Called on the writer goroutine.
+func (v *Volume) writeSuperblock(sb superblock) error {
+	sb.Sequence++
+	b := encodeSuperblock(sb)
+	for _, i := range []int64{1, 0} {
+		_, err := v.file.WriteVAt([][]byte{b}, i*superblockSize)
+		if err == nil {
+			err = v.file.Sync()
+		}
+		if err != nil {
+			v.setPoison(fmt.Errorf("superblock copy %d: %w", i, classify(err)))
+			v.leaveMarker()
+			return v.poisoned()
+		}
+	}
+	v.sealing.head = sb
+	return nil
+}
+
+// Seal ends the life of an open volume as a file that changes: it fences it,
+// reads all of it from the device, and writes into its superblock what info
+// says and the digest of its live needles. When it returns nil that is on
+// stable storage. Reads go on all the time; deletes do too, and go to the
+// delete log from the moment of sealing on.
+//
+// It may be repeated, after a crash or an error too; sealing again with other
+// info is ErrConflict. Damaged needles are reported as events and do not hinder
+// sealing (compaction repairs them); gaps do, with ErrCorrupt, unless
+// info.United. A poisoned volume is not sealed: it is replaced.
+func (v *Volume) Seal(ctx context.Context, info SealInfo) (SealRecord, error) {
+	if err := info.validate(); err != nil {
+		return SealRecord{}, err
+	}
+	if v.isLog() {
+		return SealRecord{}, fmt.Errorf("%w: a delete log", ErrInvalid)
+	}
+	if p := v.sealing.part.Load(); p != nil {
+		return p.again(v, info)
+	}
+	if err := v.Fence(ctx); err != nil {
+		return SealRecord{}, err
+	}
+	if err := v.acquire(ctx); err != nil {
+		return SealRecord{}, err
+	}
+	defer v.release()
+	file, err := v.o.FS.Open(v.name)
+	if err != nil {
+		return SealRecord{}, fmt.Errorf("seal volume %d: %w", v.sb.Volume, err)
+	}
+	p, err := v.sealFrom(ctx, file, info)
+	if err = errors.Join(err, file.Close()); p == nil {
+		if q := v.sealing.part.Load(); q != nil && errors.Is(err, ErrSealed) {
+			return q.again(v, info) // another call was faster
+		}
+		return SealRecord{}, fmt.Errorf("seal volume %d: %w", v.sb.Volume, err)
+	}
+	p.saveIndex(v)
+	v.event(Event{Kind: EventSealed, Length: p.rec.End})
+	return p.rec, nil
+}
+
+// again answers a Seal of a sealed volume.
+func (p *sealedPart) again(v *Volume, info SealInfo) (SealRecord, error) {
+	if !p.rec.equal(info) {
+		return SealRecord{}, fmt.Errorf("%w: volume %d is sealed with another tile, replica set or policy", ErrConflict, v.sb.Volume)
+	}
+	return p.rec, v.poisoned()
+}
+
+// sealFrom reads the file through a descriptor of its own, nearly all of it
+// while deletes go on.
+func (v *Volume) sealFrom(ctx context.Context, file vfs.File, info SealInfo) (p *sealedPart, err error) {
+	var in inventory
+	if err := in.take(ctx, file, &v.seal, v.synced.Load(), true, nil); err != nil {
+		return nil, err
+	}
+	if err := createDeleteLog(v.dir, v.sb.Volume, v.o); err != nil {
+		return nil, err
+	}
+	err = v.onWriter(ctx, func() (err error) {
+		p, err = v.sealNow(&in, file, info)
+		return err
+	})
+	return p, err
+}
+
+// sealNow is steps 3 to 5 of docs/format.md, on the writer goroutine.
+func (v *Volume) sealNow(in *inventory, file vfs.File, info SealInfo) (*sealedPart, error) {
+	if err := v.poisoned(); err != nil {
+		return nil, err
+	}
+	if v.sealing.part.Load() != nil {
+		return nil, v.sealedError()
+	}
+	if err := v.trim(); err != nil {
+		return nil, err
+	}
+	if err := in.take(context.Background(), file, &v.seal, v.writer.end, true, nil); err != nil {
+		return nil, err
+	}
+	live := in.settle()
+	for _, f := range damagedIn(live, in.gaps) {
+		v.event(Event{Kind: EventRot, Offset: f.Offset, Length: f.Length, Key: f.Key, Err: f.Err})
+	}
+	if !info.United && (len(in.gaps) > 0 || len(v.damage.rot) > 0) {
+		return nil, fmt.Errorf("%w: %d gaps may hide needles or deletes that other replicas hold", ErrCorrupt, max(len(in.gaps), len(v.damage.rot)))
+	}
+	info.United = false
+	p := &sealedPart{rec: SealRecord{SealInfo: info, End: in.end, Needles: int64(len(live)), Digest: digestOf(live),
+		Sealed: v.o.Clock.Now().Truncate(time.Millisecond).UTC()}}
+	for i := range live {
+		p.rec.DataBytes += int64(live[i].length)
+	}
+	var err error
+	if p.idx, err = buildSealIndex(v.sealHead(&p.rec), live); err != nil {
+		return nil, err
+	}
+	log, err := openDeleteLog(v.dir, v.sb.Volume, v.o)
+	if err != nil {
+		return nil, err
+	}
+	if err := p.attach(log); err != nil {
+		return nil, errors.Join(err, log.release())
+	}
+	sb := v.sealing.head
+	sb.State, sb.Seal = stateSealed, &p.rec
+	if err := v.writeSuperblock(sb); err != nil {
+		return nil, errors.Join(err, log.release())
+	}
+	v.sealing.part.Store(p)
+	return p, nil
+}
+
+// trim leaves a mark and cuts the file at its last record, for good.
+func (v *Volume) trim() error {
+	w := &v.writer
+	if w.unmarked {
+		if err := w.mark(v); err != nil {
+			v.setPoison(err)
+			v.leaveMarker()
+			return v.poisoned()
+		}
+	}
+	if w.allocated > w.end {
+		if err := v.file.Truncate(w.end); err != nil {
+			return fmt.Errorf("give back preallocated space: %w", err)
+		}
+		w.allocated = w.end
+	}
+	if err := v.file.Sync(); err != nil {
+		v.setPoison(fmt.Errorf("sync before sealing: %w", err))
+		v.leaveMarker()
+		return v.poisoned()
+	}
+	return nil
+}
