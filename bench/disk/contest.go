@@ -27,6 +27,7 @@ type arm struct {
 
 	rates []float64     // one for each round: weight per second
 	p50s  []float64     // seconds, one for each round
+	cpus  []float64     // seconds of processor per piece, one for each round
 	all   bench.Latency // over all rounds
 }
 
@@ -63,9 +64,11 @@ func (a *arm) measure(ctx context.Context, d time.Duration) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", a.name, err)
 	}
-	rate, p50 := a.spin(ctx, j, d)
+	before := cpuSeconds()
+	rate, lat := a.spin(ctx, j, d)
 	a.rates = append(a.rates, rate)
-	a.p50s = append(a.p50s, p50)
+	a.p50s = append(a.p50s, lat.P50)
+	a.cpus = append(a.cpus, (cpuSeconds()-before)/float64(max(1, lat.N)))
 	if j.stop != nil {
 		err = j.stop()
 	}
@@ -76,8 +79,8 @@ func (a *arm) measure(ctx context.Context, d time.Duration) error {
 }
 
 // spin lets the clients work until d has passed or the pieces are used up, and
-// returns weight per second and the median time of a piece.
-func (a *arm) spin(ctx context.Context, j job, d time.Duration) (rate, p50 float64) {
+// returns weight per second and the latencies of the pieces.
+func (a *arm) spin(ctx context.Context, j job, d time.Duration) (rate float64, lat bench.Result) {
 	var mu sync.Mutex // guards next and weight
 	next, weight := 0, 0.0
 	var here bench.Latency
@@ -110,16 +113,18 @@ func (a *arm) spin(ctx context.Context, j job, d time.Duration) (rate, p50 float
 	}
 	wg.Wait()
 	elapsed := time.Since(begin)
-	return weight / elapsed.Seconds(), here.Result("", 0.5).P50
+	return weight / elapsed.Seconds(), here.Result("", 0.5)
 }
 
-// result is what the arm reports: the median rate, and the latencies of its
-// pieces, which are closed-loop.
+// results is what the arm reports: the median rate, the latencies of its
+// pieces, which are closed-loop, and the time of this process's processors per
+// piece, user and system. What kernel threads do for it is not in that.
 func (a *arm) results(unit string, weightPerUnit float64) []bench.Result {
 	lat := a.all.Result(a.name+"_closed", 0.5)
 	rate := bench.Result{Name: a.name, Unit: unit, Value: median(a.rates) / weightPerUnit, N: lat.N, Errors: lat.Errors}
 	lat.Errors = 0 // counted once
-	return []bench.Result{rate, lat}
+	cpu := bench.Result{Name: a.name + "_cpu", Unit: "s", Value: median(a.cpus), N: lat.N}
+	return []bench.Result{rate, lat, cpu}
 }
 
 // ratio is the median over the rounds of x / y.

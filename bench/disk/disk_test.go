@@ -251,7 +251,7 @@ func TestMethodsReport(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := 2 * (5*len(methods) + 6*len(readMethodsAll)); len(r.Results) != want || r.Errors() != 0 {
+	if want := 3 * (5*len(methods) + 6*len(readMethodsAll)); len(r.Results) != want || r.Errors() != 0 {
 		t.Errorf("%d results, want %d; %d errors", len(r.Results), want, r.Errors())
 	}
 }

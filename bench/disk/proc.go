@@ -28,6 +28,15 @@ func deviceBytes() (n int64, ok bool) {
 	return 0, false
 }
 
+// cpuSeconds is the processor time that this process has used, user and system.
+func cpuSeconds() float64 {
+	var u unix.Rusage
+	if unix.Getrusage(unix.RUSAGE_SELF, &u) != nil {
+		return 0
+	}
+	return float64(u.Utime.Nano()+u.Stime.Nano()) / 1e9
+}
+
 // blockReads is how many reads the block device under dir has completed, for
 // whomever, and how many it merged into others. ok is false where dir lies on
 // no block device.
