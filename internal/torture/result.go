@@ -34,6 +34,7 @@ type Result struct {
 	UnackedWhole  int64 `json:"unacknowledged_found"` // groups, both allowed
 	UnackedAbsent int64 `json:"unacknowledged_absent"`
 	UnackedPart   int64 `json:"unacknowledged_part"` // groups of which some needles were found, each whole
+	Late          int64 `json:"acknowledged_late"`   // after the power cut had begun: proves nothing, left open
 	Refused       int64 `json:"refused"`             // puts refused for lack of room
 	Failed        int64 `json:"failed"`              // calls that failed because of the crash or an injected fault
 	Poisoned      int64 `json:"poisoned"`            // volumes that became read-only for the same reason
@@ -80,6 +81,7 @@ func (r *Result) WriteTable(out io.Writer) error {
 		{"acknowledged puts", r.Puts}, {"acknowledged needles", r.Needles}, {"acknowledged MiB", r.Bytes >> 20},
 		{"acknowledged deletes", r.Deletes},
 		{"unacknowledged puts found whole", r.UnackedWhole}, {"… found in part, each needle whole", r.UnackedPart}, {"… absent", r.UnackedAbsent},
+		{"said after the cut, left open", r.Late},
 		{"calls that failed rightly", r.Failed}, {"volumes poisoned rightly", r.Poisoned},
 		{"acknowledged and LOST", r.Lost}, {"deleted and BACK", r.Back}, {"WRONG bytes", r.Wrong},
 		{"DAMAGED", r.Damaged}, {"UNEXPECTED", r.Unexpected},

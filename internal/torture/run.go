@@ -72,7 +72,8 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 	r := &Result{Seed: o.Seed, How: how}
 	run := &run{o: o, result: r, ledger: newLedger(r), rng: rand.New(rand.NewPCG(o.Seed, 0))}
 	began := time.Now()
-	for ctx.Err() == nil && (o.Rounds == 0 || r.Rounds < o.Rounds) && (o.For == 0 || time.Since(began) < o.For) {
+	// The first fault ends the run: what is on the disk then is the evidence.
+	for ctx.Err() == nil && r.OK() && (o.Rounds == 0 || r.Rounds < o.Rounds) && (o.For == 0 || time.Since(began) < o.For) {
 		r.Rounds++
 		last := r.Rounds == o.Rounds || o.For != 0 && time.Since(began) >= o.For
 		if err := run.round(ctx, last); err != nil {
@@ -83,7 +84,7 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 			o.Progress(r)
 		}
 	}
-	if run.unverified && ctx.Err() == nil {
+	if run.unverified && ctx.Err() == nil && r.OK() {
 		if err := run.verify(ctx); err != nil {
 			return r, err
 		}
@@ -124,6 +125,9 @@ func (r *run) verify(ctx context.Context) error {
 	}
 	r.unverified = false
 	r.result.Verified++
+	if !r.result.OK() {
+		return nil
+	}
 	return r.ledger.retire(r.o.Dir, keepVolumes)
 }
 

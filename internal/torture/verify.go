@@ -70,7 +70,7 @@ func (l *ledger) verifyVolume(ctx context.Context, dir string, id volume.ID) err
 		l.result.unexpected("volume %d counts %d readable needles, %d are known", id, n, readable)
 	}
 	_, err = v.Check(ctx, func(f volume.Finding) {
-		l.result.damage("volume %d: check: %v at %d, %d bytes, key %d: %v", id, f.Kind, f.Offset, f.Length, uint64(f.Key), f.Err)
+		l.result.damage("volume %d: check: %v at %d, %d bytes, key %v: %v", id, f.Kind, f.Offset, f.Length, f.Key, f.Err)
 	})
 	if ctx.Err() == nil && err != nil {
 		l.result.unexpected("check: %v", err)
@@ -86,7 +86,7 @@ func (l *ledger) loseAll(v volume.ID, b *book) {
 	for key, e := range b.keys {
 		if e.put == putStored && e.del == delNone {
 			for range group(l.result.Seed, v, key) {
-				l.result.lost("volume %d key %d", v, uint64(key))
+				l.result.lost("round %d: volume %d key %v (%s)", l.result.Rounds, v, key, e.history())
 			}
 		}
 	}
@@ -100,7 +100,7 @@ func (l *ledger) verifyKey(ctx context.Context, v *volume.Volume, key id.ID, e *
 	found, absent := int64(0), uint8(0)
 	for i, n := range g {
 		blob, err := v.Read(ctx, key, n.Alt, n.Cookie)
-		at := fmt.Sprintf("volume %d key %d alt %d", vid, uint64(key), n.Alt)
+		at := fmt.Sprintf("round %d: volume %d key %v alt %d (%d bytes; %s)", l.result.Rounds, vid, key, n.Alt, len(n.Data), e.history())
 		switch {
 		case err == nil:
 			found++
@@ -125,7 +125,7 @@ func (l *ledger) verifyKey(ctx context.Context, v *volume.Volume, key id.ID, e *
 			}
 		}
 	}
-	l.settle(e, found, absent, len(g), fmt.Sprintf("volume %d key %d", vid, uint64(key)))
+	l.settle(e, found, absent, len(g), fmt.Sprintf("round %d: volume %d key %v (%s)", l.result.Rounds, vid, key, e.history()))
 	return found, nil
 }
 
