@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"os"
+	"runtime"
 	"slices"
 	"testing"
 	"time"
@@ -254,4 +255,30 @@ func TestMethodsReport(t *testing.T) {
 	if want := 3 * (5*len(methods) + 6*len(readMethodsAll)); len(r.Results) != want || r.Errors() != 0 {
 		t.Errorf("%d results, want %d; %d errors", len(r.Results), want, r.Errors())
 	}
+}
+
+// TestMapped checks that memory outside the heap is seen and the heap is not.
+func TestMapped(t *testing.T) {
+	const size = 64 << 20
+	before := mapped()
+	outside, err := alignedBuf(size)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer freeBuf(outside)
+	for i := 0; i < size; i += pageSize {
+		outside[i] = 1
+	}
+	with := mapped() - before
+	if with < size || with > size+size/8 {
+		t.Errorf("%d bytes mapped are seen as %d", size, with)
+	}
+	heap := make([]byte, size)
+	for i := 0; i < size; i += pageSize {
+		heap[i] = 1
+	}
+	if more := mapped() - before - with; more > size/8 {
+		t.Errorf("%d bytes on the heap are seen as %d outside it", len(heap), more)
+	}
+	runtime.KeepAlive(heap)
 }

@@ -74,8 +74,10 @@ func dropCaches() (bool, error) {
 }
 
 // mapped is the resident memory, in bytes, of what is mapped outside Go's heap
-// and the program itself: an index used straight from its file, for example.
-// It is 0 where the kernel does not say.
+// and the program itself: an index used straight from its file, or kept in
+// memory that the collector does not know. Some of it is the runtime's own,
+// which changes by a few hundred kilobytes at a time. It is 0 where the kernel
+// does not say.
 func mapped() int64 {
 	text, err := os.ReadFile("/proc/self/smaps")
 	if err != nil {
@@ -88,13 +90,13 @@ func mapped() int64 {
 	if real, err := filepath.EvalSymlinks(self); err == nil {
 		self = real
 	}
-	const goHeap = "c0" // Go's arenas on 64-bit machines lie at 0xc000000000 and up
+	heap := heapAddress()
 	total, count := int64(0), false
 	for line := range strings.Lines(string(text)) {
 		f := strings.Fields(line)
 		if from, _, found := strings.Cut(f[0], "-"); found {
-			ours := len(from) == 10 && strings.HasPrefix(from, goHeap)
-			count = !ours && (len(f) < 6 || f[5] != self && !strings.HasPrefix(f[5], "["))
+			at, err := strconv.ParseUint(from, 16, 64)
+			count = err == nil && at>>arenaBits != heap>>arenaBits && (len(f) < 6 || f[5] != self && !strings.HasPrefix(f[5], "["))
 			continue
 		}
 		if count && f[0] == "Rss:" && len(f) > 1 {
@@ -103,4 +105,19 @@ func mapped() int64 {
 		}
 	}
 	return total
+}
+
+// Go's heap grows upwards from one address, drawn at random when the process
+// starts and far from where the kernel puts mappings: within this many bits of
+// address space there is nothing else.
+const arenaBits = 40
+
+// heapAddress is where some object on the heap lies.
+func heapAddress() uint64 {
+	object := make([]byte, 1<<20)
+	at, err := strconv.ParseUint(strings.TrimPrefix(fmt.Sprintf("%p", object), "0x"), 16, 64)
+	if err != nil {
+		return 0
+	}
+	return at
 }

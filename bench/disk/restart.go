@@ -67,6 +67,17 @@ const (
 	fillClients = 8
 )
 
+// enough is after how many seconds of opening no further round is begun: a slow
+// restart needs no second figure to be called slow.
+const enough = 15
+
+func sum(v []float64) (total float64) {
+	for _, x := range v {
+		total += x
+	}
+	return total
+}
+
 func (r *restart) run(ctx context.Context) error {
 	if err := os.MkdirAll(r.dir, 0o755); err != nil {
 		return err
@@ -84,6 +95,9 @@ func (r *restart) run(ctx context.Context) error {
 	}
 	next := r.needles
 	for range r.repeat { // each time with a batch more that no clean close has seen
+		if sum(r.killed) > enough {
+			break
+		}
 		m = newMortal()
 		v, took, err := r.open(ctx, volume.Options{FS: m})
 		if err != nil {
@@ -108,6 +122,9 @@ func (r *restart) reopen(ctx context.Context) error {
 		return err
 	}
 	for range r.repeat {
+		if sum(r.clean) > enough {
+			break
+		}
 		if err := v.Close(); err != nil {
 			return err
 		}
