@@ -179,7 +179,7 @@ func (r *run) listen(out io.Reader, e *end) error {
 	lines, delay := -1, time.Duration(r.rng.IntN(60))*time.Millisecond
 	switch {
 	case r.o.Faults:
-		lines = 3000 // it should have met its fault before
+		lines = 600 // it should have met its fault before
 	case r.rng.IntN(4) != 0:
 		lines, delay = 1+r.rng.IntN(800), time.Duration(r.rng.IntN(20))*time.Millisecond
 	}
