@@ -2,8 +2,13 @@ package volume
 
 import (
 	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"hayloft/internal/vfs"
 )
@@ -37,4 +42,97 @@ func superblockOf(fsys vfs.FS, name string) (superblock, error) {
 		err = closeErr
 	}
 	return sb, err
+}
+
+// removeLeftovers removes what a compaction or seal that did not come to its
+// end has left: files that never got their name, and indexes without a volume
+// file. Both can be made again from what is there. Only called by the holder of
+// the newest generation's lock.
+func (v *Volume) removeLeftovers() {
+	names, err := v.o.FS.ReadDir(v.dir)
+	if err != nil {
+		return
+	}
+	have := make(map[string]bool, len(names))
+	for _, n := range names {
+		have[n] = true
+	}
+	prefix := fmt.Sprintf("%08x", uint32(v.sb.Volume))
+	for _, n := range names {
+		if !strings.HasPrefix(n, prefix) {
+			continue
+		}
+		base, tmp := strings.CutSuffix(n, tmpExt)
+		g, isIndex := strings.CutSuffix(base, indexExt)
+		_, _, isVolume := parseName(base)
+		_, _, named := parseName(g + volumeExt)
+		redundant := tmp && (isVolume || isIndex && named || base == deletesName(v.sb.Volume)) ||
+			!tmp && isIndex && named && !have[g+volumeExt]
+		if !redundant {
+			continue
+		}
+		if err := v.o.FS.Remove(filepath.Join(v.dir, n)); err == nil {
+			v.event(Event{Kind: EventRemoved})
+		}
+	}
+}
+
+// RemoveSuperseded removes the files of all generations of volume id in dir but
+// the newest. They must not be open. It first reads the newest one from the
+// device, whole, and compares it with its digest; throttle, if not nil, is
+// asked before n bytes are read. It removes nothing unless each generation is
+// the source of the next. Whether a generation may go is the directory's
+// decision, which the caller has to know.
+func RemoveSuperseded(ctx context.Context, dir string, v ID, o Options, throttle func(ctx context.Context, n int64) error) error {
+	o = o.withDefaults()
+	all, err := List(o.FS, dir)
+	if err != nil {
+		return err
+	}
+	all = slices.DeleteFunc(all, func(e Entry) bool { return e.Volume != v })
+	if len(all) < 2 {
+		return nil
+	}
+	top, ok := newest(o.FS, dir, all)
+	if !ok {
+		return fmt.Errorf("%w: no generation of volume %d supersedes the others", ErrInvalid, v)
+	}
+	// What is only in the page cache, or has its name only there, replaces
+	// nothing.
+	if err := o.FS.SyncDir(dir); err != nil {
+		return err
+	}
+	if _, err := verifyFile(ctx, o.FS, filepath.Join(dir, top.Name), throttle); err != nil {
+		return fmt.Errorf("generation %d of volume %d: %w", top.Generation, v, err)
+	}
+	for _, e := range all {
+		if e.Generation == top.Generation {
+			continue
+		}
+		if err := removeGeneration(o, dir, e); err != nil {
+			return fmt.Errorf("remove generation %d of volume %d: %w", e.Generation, v, err)
+		}
+	}
+	return o.FS.SyncDir(dir)
+}
+
+// removeGeneration removes one file that nobody has open, and what belongs to
+// it.
+func removeGeneration(o Options, dir string, e Entry) error {
+	name := filepath.Join(dir, e.Name)
+	f, err := o.FS.OpenWrite(name)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(o.FS.Remove(name), f.Close()); err != nil {
+		return err
+	}
+	o.Events(Event{Kind: EventRemoved, Volume: e.Volume, Length: e.Bytes})
+	for _, extra := range []string{indexName(e.Volume, e.Generation), markerName(e.Volume, e.Generation),
+		baseName(e.Volume, e.Generation) + ".ckpt"} {
+		if err := o.FS.Remove(filepath.Join(dir, extra)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
 }

@@ -22,9 +22,10 @@ type deleteLog struct {
 	// unsure is why deletes may be missing: then no needle may be served.
 	unsure error
 
-	mu        sync.Mutex // guards all below
-	refs      int
-	followers []func(id.ID) // used on the writer goroutine; guarded for its growth
+	followers map[*sealedPart]bool // the writer goroutine's
+
+	mu   sync.Mutex // guards refs
+	refs int        // generations that use it
 }
 
 // createDeleteLog makes an empty delete log unless there is one. When it
@@ -49,7 +50,7 @@ func createDeleteLog(dir string, v ID, o Options) error {
 // there was one before the volume was sealed.
 func openDeleteLog(dir string, v ID, o Options) (*deleteLog, error) {
 	o.MaxBytes, o.AllocChunk = maxOffset, min(o.AllocChunk, 64<<10)
-	l := &deleteLog{refs: 1}
+	l := &deleteLog{refs: 1, followers: make(map[*sealedPart]bool)}
 	vol, err := openFile(dir, Entry{Volume: v, Generation: 1, Name: deletesName(v)}, o)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%w: the delete log of volume %d is missing", ErrCorrupt, v)
@@ -103,27 +104,36 @@ func (l *deleteLog) onWriter(fn func() error) error {
 	return <-o.done
 }
 
-// follow calls fn for every key that is deleted already, and for every one
-// that will be, each once.
-func (l *deleteLog) follow(fn func(id.ID)) error {
+// follow tells p of every key that is deleted already, and of every one that
+// will be, each once, until leave.
+func (l *deleteLog) follow(p *sealedPart) error {
 	return l.onWriter(func() error {
 		err := l.scan(context.Background(), func(_ uint32, key id.ID) error {
-			fn(key)
+			p.forget(key)
 			return nil
 		})
 		if err != nil {
 			return err
 		}
-		l.followers = append(l.followers, fn)
+		l.followers[p] = true
 		l.v.sealing.onDelete = func(keys map[id.ID]bool) {
 			for key := range keys {
-				for _, f := range l.followers {
-					f(key)
+				for f := range l.followers {
+					f.forget(key)
 				}
 			}
 		}
 		return nil
 	})
+}
+
+// leave ends what follow began, and releases the log.
+func (l *deleteLog) leave(p *sealedPart) error {
+	err := l.onWriter(func() error {
+		delete(l.followers, p)
+		return nil
+	})
+	return errors.Join(err, l.release())
 }
 
 // count returns the number of the newest delete.

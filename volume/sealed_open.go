@@ -18,6 +18,7 @@ type sealing struct {
 	head   superblock  // as on the device; used by Open, then by the writer goroutine alone
 	fenced atomic.Bool // puts of clients are refused
 	part   atomic.Pointer[sealedPart]
+	log    *deleteLog // given to Open by a compaction, or nil
 
 	// onDelete, in a delete log, is told of keys that are newly deleted. Set
 	// and called on the writer goroutine.
@@ -149,21 +150,32 @@ func (v *Volume) openSealed(stop error, poisoned bool) error {
 	case poisoned:
 		v.setPoison(errMarker)
 	case stop != nil:
+		// No marker: the next process does not believe this one's pages
+		// either, and goes by what the device holds.
 		v.setPoison(stop)
-		v.leaveMarker()
 	}
 	p := &sealedPart{rec: rec}
 	if err := p.loadIndex(v); err != nil {
 		return err
 	}
-	log, err := openDeleteLog(v.dir, v.sb.Volume, v.o)
-	if err != nil {
-		return fmt.Errorf("delete log: %w", err)
+	log, given := v.sealing.log, v.sealing.log != nil
+	if !given {
+		var err error
+		if log, err = openDeleteLog(v.dir, v.sb.Volume, v.o); err != nil {
+			return fmt.Errorf("delete log: %w", err)
+		}
 	}
 	if err := p.attach(log); err != nil {
-		return errors.Join(fmt.Errorf("delete log: %w", err), log.release())
+		err = fmt.Errorf("delete log: %w", err)
+		if !given {
+			err = errors.Join(err, log.release())
+		}
+		return err
 	}
 	v.sealing.part.Store(p)
+	if !given && v.poisoned() == nil {
+		v.removeLeftovers()
+	}
 	return nil
 }
 
@@ -332,7 +344,7 @@ func (p *sealedPart) attach(log *deleteLog) error {
 		return true
 	})
 	p.log = log
-	return log.follow(p.forget)
+	return log.follow(p)
 }
 
 func (p *sealedPart) stats(v *Volume) Stats {

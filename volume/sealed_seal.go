@@ -183,7 +183,7 @@ func (v *Volume) sealNow(in *inventory, file vfs.File, info SealInfo) (*sealedPa
 	sb := v.sealing.head
 	sb.State, sb.Seal = stateSealed, &p.rec
 	if err := v.writeSuperblock(sb); err != nil {
-		return nil, errors.Join(err, log.release())
+		return nil, errors.Join(err, log.leave(p))
 	}
 	v.sealing.part.Store(p)
 	return p, nil

@@ -165,8 +165,13 @@ func Open(dir string, v ID, o Options) (*Volume, error) {
 }
 
 // openFile opens one file: a volume, or the delete log of one.
-func openFile(dir string, e Entry, o Options) (vol *Volume, err error) {
+func openFile(dir string, e Entry, o Options) (*Volume, error) { return openSharing(dir, e, o, nil) }
+
+// openSharing is openFile for a sealed volume whose delete log is open already. It
+// is the new volume's, when there is no error.
+func openSharing(dir string, e Entry, o Options, log *deleteLog) (vol *Volume, err error) {
 	vol = &Volume{o: o, dir: dir, name: filepath.Join(dir, e.Name), stopped: make(chan struct{})}
+	vol.sealing.log = log
 	if vol.file, err = o.FS.OpenWrite(vol.name); err != nil {
 		return nil, fmt.Errorf("open volume %d: %w", e.Volume, err)
 	}
