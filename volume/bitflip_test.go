@@ -35,7 +35,9 @@ func TestEveryBitFlip(t *testing.T) {
 	mustAppend(t, v, live[3])
 	killed := mem.Kill()
 	closeVolume(t, v)
-	for name, image := range map[string]*vfs.Mem{"closed": mem, "killed": killed} {
+	scanned := mem.Kill()
+	forget(t, scanned)
+	for name, image := range map[string]*vfs.Mem{"closed": mem, "scanned": scanned, "killed": killed} {
 		st, err := image.Stat(testFile)
 		if err != nil {
 			t.Fatal(err)

@@ -2,6 +2,7 @@ package volume
 
 import (
 	"fmt"
+	"time"
 
 	"hayloft/internal/id"
 )
@@ -11,18 +12,22 @@ type EventKind uint8
 
 // What the engine reports.
 const (
-	EventRecovered    EventKind = iota + 1 // Open found the traces of a crash; Length bytes were kept
-	EventVoid                              // Open found a torn batch's remains: never acknowledged, dropped
-	EventRot                               // a damaged part of the file was found; it is kept
-	EventCorruptRead                       // a read failed verification, or the device failed it
-	EventPoisoned                          // a write or sync failed: the volume is read-only from now on
-	EventNoSpace                           // the disk is full; puts are refused for now
-	EventSuperblock                        // one superblock copy is damaged
-	EventMarkerFailed                      // the poison marker could not be written
+	EventRecovered        EventKind = iota + 1 // Open found the traces of a crash; Length bytes were kept
+	EventVoid                                  // Open found a torn batch's remains: never acknowledged, dropped
+	EventRot                                   // a damaged part of the file was found; it is kept
+	EventCorruptRead                           // a read failed verification, or the device failed it
+	EventPoisoned                              // a write or sync failed: the volume is read-only from now on
+	EventNoSpace                               // the disk is full; puts are refused for now
+	EventSuperblock                            // one superblock copy is damaged
+	EventMarkerFailed                          // the poison marker could not be written
+	EventCheckpointFailed                      // a checkpoint could not be written: the next Open walks further
+	EventIndexRebuilt                          // Open walked all Length bytes, in Elapsed; Err says why there was no checkpoint to use
+	EventScanning                              // Open walked up to Offset of Length bytes, in Elapsed, and goes on
 )
 
 var eventNames = [...]string{
 	"", "recovered", "void", "rot", "corrupt-read", "poisoned", "no-space", "superblock-damaged", "marker-failed",
+	"checkpoint-failed", "index-rebuilt", "scanning",
 }
 
 // String returns the name used in logs and metrics.
@@ -42,8 +47,9 @@ type Event struct {
 	Kind           EventKind
 	Volume         ID
 	Offset, Length int64
-	Key            id.ID // 0 when none is known
-	Err            error // the cause, if there is one
+	Key            id.ID         // 0 when none is known
+	Elapsed        time.Duration // of EventIndexRebuilt and EventScanning
+	Err            error         // the cause, if there is one
 }
 
 // Stats is a snapshot of counters and gauges. Counters start at Open.
@@ -55,6 +61,10 @@ type Stats struct {
 	FileBytes  int64 // end of the last record
 	MaxBytes   int64
 	IndexBytes int64 // memory of the index
+
+	Checkpoints     int64 // written since Open
+	CheckpointBytes int64 // sum over them
+	CheckpointEnd   int64 // bytes of the file that the checkpoint on disk covers, 0 without one
 
 	Appended, Deleted int64 // acknowledged needles and deletes
 	Batches, Syncs    int64

@@ -4,6 +4,10 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io/fs"
+	"slices"
+	"strings"
+	"time"
 
 	"hayloft/internal/id"
 )
@@ -38,10 +42,13 @@ type recovery struct {
 	synced  int64 // L of docs/format.md
 	pending []found
 	gap     *Rot   // a gap below L that no record followed yet
+	base    base   // the checkpoint, or nothing
 	deletes uint32 // deletes accounted for so far
 	tail    []found
 	garbage int64 // end of what is not zero behind the last whole record
 	stop    error // why nothing may be appended
+	began   time.Time
+	told    int64 // up to where progress was reported
 	broken  bool  // stop is a failed write or sync: it holds for later processes too
 }
 
@@ -55,15 +62,19 @@ func (v *Volume) recover(limit int64, poisoned bool) error {
 	if err != nil {
 		return err
 	}
-	r := &recovery{v: v, size: size, synced: dataStart}
+	r := &recovery{v: v, size: size, began: v.o.Clock.Now()}
 	if poisoned {
 		r.stop = errMarker
 	} else if err := errors.Join(v.file.Sync(), v.o.FS.SyncDir(v.dir)); err != nil { // step 1
 		r.stop, r.broken = fmt.Errorf("sync at open: %w", err), true
 	}
+	r.start(limit)
 	end, err := r.findRecords(limit) // steps 2 to 4
 	if err != nil {
 		return err
+	}
+	if r.base.newer != nil {
+		r.loseTail(end)
 	}
 	v.writer = writer{end: end, allocated: r.size, deletes: r.deletes}
 	v.synced.Store(end)
@@ -84,6 +95,36 @@ func (v *Volume) recover(limit int64, poisoned bool) error {
 	return nil
 }
 
+// start takes the checkpoint for granted: what it covers is known to be synced
+// and is not walked again.
+func (r *recovery) start(limit int64) {
+	end := r.size
+	if limit != 0 {
+		end = min(end, limit)
+	}
+	r.base = base{checkpoint: checkpoint{covers: dataStart}}
+	if strings.HasSuffix(r.v.name, volumeExt) {
+		r.base = r.v.restore(end)
+	}
+	r.reset(r.base.covers)
+}
+
+// reset is the state in front of a walk from where the checkpoint ends.
+func (r *recovery) reset(synced int64) {
+	r.synced, r.deletes, r.tail = synced, r.base.deletes, nil
+	r.v.damage = r.base.damage
+	r.v.damage.rot = slices.Clone(r.base.damage.rot)
+}
+
+// loseTail accounts for records that a checkpoint knew and the file has no
+// more: they were acknowledged, and deletes may be among them.
+func (r *recovery) loseTail(end int64) {
+	if n := r.base.newer; n.covers > end {
+		r.gap = &Rot{Offset: end, Length: n.covers - end}
+		r.closeGap(n.deletes)
+	}
+}
+
 // findRecords walks the file and returns the end of the last whole record.
 func (r *recovery) findRecords(limit int64) (int64, error) {
 	for {
@@ -96,8 +137,7 @@ func (r *recovery) findRecords(limit int64) (int64, error) {
 		}
 		// A header of an older batch, which old blocks brought back, hid a
 		// header that knows better. What is indexed lies below both.
-		r.synced, r.deletes, r.tail = later, 0, nil
-		r.v.damage = damage{}
+		r.reset(later)
 	}
 }
 
@@ -107,7 +147,8 @@ func (r *recovery) survey(limit int64) error {
 	if limit != 0 {
 		w.end = min(r.size, limit)
 	}
-	for pos := int64(dataStart); pos < w.end; {
+	for pos := r.base.covers; pos < w.end; {
+		r.progress(pos)
 		h, _, err := w.header(pos)
 		f := found{off: pos}
 		switch {
@@ -289,10 +330,18 @@ func (r *recovery) repair(end int64) error {
 			return fmt.Errorf("sync at open: %w", err)
 		}
 	}
-	if onlyMarks(r.tail) {
+	if r.settled() {
 		return nil
 	}
 	return v.writer.mark(v)
+}
+
+// settled tells whether a mark, or a later batch, says already that everything
+// kept is synced. That only the checkpoint says so is not enough: it may be
+// lost.
+func (r *recovery) settled() bool {
+	alone := len(r.tail) == 0 && r.synced == r.base.covers
+	return onlyMarks(r.tail) && !(alone && r.base.unmarked)
 }
 
 // void reports remains of a torn batch.
@@ -310,8 +359,24 @@ func onlyMarks(tail []found) bool {
 	return true
 }
 
+// progressBytes is how often a walk reports how far it is.
+const progressBytes = 1 << 30
+
+func (r *recovery) progress(pos int64) {
+	if pos-max(r.told, r.base.covers) >= progressBytes {
+		r.told = pos
+		r.v.event(Event{Kind: EventScanning, Offset: pos, Length: r.size, Elapsed: r.v.o.Clock.Now().Sub(r.began)})
+	}
+}
+
 // report tells what was found.
 func (r *recovery) report(end int64) {
+	// A young volume has no checkpoint, and that is as it should be.
+	young := end-dataStart < minCheckpoint && errors.Is(r.base.refused, fs.ErrNotExist)
+	if r.base.refused != nil && !young {
+		r.v.event(Event{Kind: EventIndexRebuilt, Offset: dataStart, Length: end - dataStart,
+			Elapsed: r.v.o.Clock.Now().Sub(r.began), Err: r.base.refused})
+	}
 	for _, rot := range r.v.damage.rot {
 		r.v.event(Event{Kind: EventRot, Offset: rot.Offset, Length: rot.Length})
 	}

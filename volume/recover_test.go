@@ -14,7 +14,10 @@ import (
 	"hayloft/internal/vfs"
 )
 
-const testFile = "/d/00000007-00000001.vol"
+const (
+	testFile       = "/d/00000007-00000001.vol"
+	testCheckpoint = "/d/00000007-00000001.ckpt"
+)
 
 // crashed is a volume with two acknowledged batches and a third, of several
 // records and a delete, that was written and not synced.
@@ -140,7 +143,7 @@ func overwrite(t testing.TB, m *vfs.Mem, name string, off int64, b []byte) {
 }
 
 // openWith opens the volume and collects its events.
-func openWith(t testing.TB, fs vfs.FS) (*Volume, *[]Event) {
+func openWatched(t testing.TB, fs vfs.FS) (*Volume, *[]Event) {
 	t.Helper()
 	var events []Event
 	v, err := Open("/d", testIdent.Volume, Options{FS: fs, AllocChunk: 1 << 16, Events: func(e Event) { events = append(events, e) }})
@@ -148,6 +151,14 @@ func openWith(t testing.TB, fs vfs.FS) (*Volume, *[]Event) {
 		t.Fatal(err)
 	}
 	return v, &events
+}
+
+// forget removes the checkpoint, so that the next Open walks the whole file.
+func forget(t testing.TB, fs vfs.FS) {
+	t.Helper()
+	if err := fs.Remove(testCheckpoint); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func count(events []Event, kind EventKind) (n int) {
@@ -164,7 +175,7 @@ func count(events []Event, kind EventKind) (n int) {
 func TestHoleInTheMiddle(t *testing.T) {
 	c := newCrashed(t, 1)
 	overwrite(t, c.mem, testFile, c.offsets[1]+500, make([]byte, 700)) // in the data of 3/1
-	v, events := openWith(t, c.mem)
+	v, events := openWatched(t, c.mem)
 	if count(*events, EventVoid) != 1 || count(*events, EventRecovered) != 1 || count(*events, EventRot) != 0 {
 		t.Fatalf("events: %+v", *events)
 	}
@@ -174,7 +185,7 @@ func TestHoleInTheMiddle(t *testing.T) {
 	wantErr(t, readErr(v, testNeedle(1, 0, 700)), ErrNotFound) // the delete is kept
 	mustAppend(t, v, testNeedle(3, 1, 1500))
 	closeVolume(t, v)
-	v, events = openWith(t, c.mem.Crash(1))
+	v, events = openWatched(t, c.mem.Crash(1))
 	if len(*events) != 0 {
 		t.Fatalf("events of a clean open: %+v", *events)
 	}
@@ -202,14 +213,14 @@ func TestGarbageTail(t *testing.T) {
 		garbage[i] = byte(i*7 + 1)
 	}
 	overwrite(t, c.mem, testFile, c.offsets[4], garbage)
-	v, events := openWith(t, c.mem)
+	v, events := openWatched(t, c.mem)
 	if count(*events, EventVoid) != 1 {
 		t.Fatalf("events: %+v", *events)
 	}
 	wantErr(t, readErr(v, testNeedle(4, 0, 400)), ErrNotFound)
 	mustAppend(t, v, testNeedle(4, 0, 400))
 	closeVolume(t, v)
-	v, events = openWith(t, c.mem)
+	v, events = openWatched(t, c.mem)
 	mustRead(t, v, testNeedle(4, 0, 400))
 	if len(*events) != 0 {
 		t.Fatalf("events: %+v", *events)
@@ -229,7 +240,7 @@ func TestStaleHeader(t *testing.T) {
 	v.seal.putHeader(b[:], &h, c.offsets[0])
 	closeVolume(t, v)
 	overwrite(t, c.mem, testFile, c.offsets[0], b[:])
-	v, events := openWith(t, c.mem)
+	v, events := openWatched(t, c.mem)
 	if count(*events, EventVoid) != 1 || count(*events, EventRecovered) != 1 || len(*events) != 2 {
 		t.Fatalf("events: %+v", *events)
 	}
@@ -245,12 +256,12 @@ func TestStaleHeader(t *testing.T) {
 // is below L from then on: damage to it is rot, and never cut off.
 func TestRecoveredIsProtected(t *testing.T) {
 	c := newCrashed(t, 1)
-	v, _ := openWith(t, c.mem)
+	v, _ := openWatched(t, c.mem)
 	closeVolume(t, v)
 	if err := c.mem.Flip(testFile, c.offsets[4]+20, 4); err != nil { // header of 4/0, the last needle
 		t.Fatal(err)
 	}
-	v, events := openWith(t, c.mem)
+	v, events := openWatched(t, c.mem)
 	if count(*events, EventRot) != 1 || count(*events, EventVoid) != 0 {
 		t.Fatalf("events: %+v", *events)
 	}
@@ -262,7 +273,8 @@ func TestRecoveredIsProtected(t *testing.T) {
 	if err := c.mem.Flip(testFile, c.offsets[4]+20, 4); err != nil {
 		t.Fatal(err)
 	}
-	v, events = openWith(t, c.mem)
+	forget(t, c.mem)
+	v, events = openWatched(t, c.mem)
 	if len(*events) != 0 {
 		t.Fatalf("events: %+v", *events)
 	}
@@ -292,7 +304,8 @@ func TestLostTombstone(t *testing.T) {
 		}
 	}
 	damage(at + 17)
-	v, events := openWith(t, mem)
+	forget(t, mem)
+	v, events := openWatched(t, mem)
 	if count(*events, EventRot) != 1 {
 		t.Fatalf("events: %+v", *events)
 	}
@@ -301,8 +314,13 @@ func TestLostTombstone(t *testing.T) {
 	closeVolume(t, v)
 
 	damage(at + headerSize + 17)
-	for range 2 { // also after more was written behind it
-		v, _ = openWith(t, mem)
+	v, _ = openWatched(t, mem) // the checkpoint knew the tombstone
+	wantErr(t, readErr(v, testNeedle(1, 0, 100)), ErrNotFound)
+	mustRead(t, v, testNeedle(2, 0, 100))
+	closeVolume(t, v)
+	forget(t, mem)
+	for range 2 { // also from a checkpoint, after more was written behind it
+		v, _ = openWatched(t, mem)
 		wantErr(t, readErr(v, testNeedle(1, 0, 100)), ErrCorrupt)
 		wantErr(t, readErr(v, testNeedle(2, 0, 100)), ErrCorrupt)
 		mustRead(t, v, testNeedle(3, 0, 100))
@@ -318,7 +336,7 @@ func TestLostTombstoneAtL(t *testing.T) {
 	overwrite(t, c.mem, testFile, c.offsets[0]+200, []byte{1, 2, 3, 4}) // and data of the record that carries L
 	overwrite(t, c.mem, testFile, c.offsets[1], make([]byte, 8192))     // and everything behind
 	for range 2 {
-		v, events := openWith(t, c.mem)
+		v, events := openWatched(t, c.mem)
 		if count(*events, EventRot) != 1 {
 			t.Fatalf("events: %+v", *events)
 		}
@@ -350,7 +368,7 @@ func TestUnreadableTail(t *testing.T) {
 		}
 		return vfs.Outcome{}
 	}}
-	v, events := openWith(t, fault)
+	v, events := openWatched(t, fault)
 	if count(*events, EventPoisoned) != 1 {
 		t.Fatalf("events: %+v", *events)
 	}
@@ -361,7 +379,7 @@ func TestUnreadableTail(t *testing.T) {
 	if err != nil || !slices.Equal(before, now) {
 		t.Fatalf("the file was changed (%v)", err)
 	}
-	v, _ = openWith(t, after) // the device has come back
+	v, _ = openWatched(t, after) // the device has come back
 	mustRead(t, v, testNeedle(2, 0, 10000))
 	mustAppend(t, v, testNeedle(3, 0, 1))
 	closeVolume(t, v)
@@ -382,7 +400,7 @@ func TestUnreadableBelow(t *testing.T) {
 		}
 		return vfs.Outcome{}
 	}}
-	v, _ = openWith(t, fault)
+	v, _ = openWatched(t, fault)
 	corrupt := 0
 	for key := range id.ID(20) {
 		if err := readErr(v, testNeedle(key+1, 0, 6000)); err != nil {
@@ -409,7 +427,7 @@ func TestSuperblocks(t *testing.T) {
 		if err := m.Flip(testFile, i*superblockSize+40, 1); err != nil {
 			t.Fatal(err)
 		}
-		v, events := openWith(t, m)
+		v, events := openWatched(t, m)
 		if count(*events, EventSuperblock) != 1 {
 			t.Fatalf("events: %+v", *events)
 		}

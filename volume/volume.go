@@ -33,6 +33,10 @@ type Options struct {
 	// AllocChunk is how many bytes the file grows by at a time, ahead of the
 	// data; 0 means 16 MiB. A closed volume holds no such reserve.
 	AllocChunk int64
+	// CheckpointBytes is how many bytes of records may follow a checkpoint of
+	// the index before the next one is begun, at most; with a small index it is
+	// begun earlier. 0 means 512 MiB, the largest is 1 GiB.
+	CheckpointBytes int64
 	// Events receives what an operator should know. It is called from any
 	// goroutine, must return soon and must not call the volume.
 	Events func(Event)
@@ -46,6 +50,9 @@ func (o Options) Validate() error {
 	}
 	if o.AllocChunk < 0 || o.AllocChunk > 1<<30 {
 		errs = append(errs, fmt.Errorf("AllocChunk is %d, must be 0 to %d", o.AllocChunk, 1<<30))
+	}
+	if o.CheckpointBytes < 0 || o.CheckpointBytes > 1<<30 {
+		errs = append(errs, fmt.Errorf("CheckpointBytes is %d, must be 0 to %d", o.CheckpointBytes, 1<<30))
 	}
 	if len(errs) > 0 {
 		return fmt.Errorf("%w: %w", ErrInvalid, errors.Join(errs...))
@@ -65,6 +72,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.AllocChunk == 0 {
 		o.AllocChunk = defaultAllocChunk
+	}
+	if o.CheckpointBytes == 0 {
+		o.CheckpointBytes = defaultCheckpointBytes
 	}
 	if o.Events == nil {
 		o.Events = func(Event) {}
@@ -102,7 +112,9 @@ type Volume struct {
 	life   sync.RWMutex
 	closed bool // guarded by life
 
-	queue   queue
+	queue       queue
+	checkpoints checkpointer
+
 	writer  writer        // used by the writer goroutine alone, and by Open before it starts
 	stopped chan struct{} // closed when the writer goroutine has ended
 
@@ -179,6 +191,7 @@ func openSharing(dir string, e Entry, o Options, log *deleteLog) (vol *Volume, e
 		return nil, fmt.Errorf("open volume %d: %w", e.Volume, errors.Join(err, vol.file.Close()))
 	}
 	vol.queue.init()
+	vol.checkpoints.start(vol)
 	if vol.sealing.part.Load() != nil {
 		close(vol.stopped) // a sealed file has no writer
 	} else {
@@ -304,8 +317,10 @@ func (v *Volume) Stats() Stats {
 		Identity: v.sb.Identity,
 		Needles:  c.needles.Load(), Tombstones: c.tombstones.Load(),
 		LiveBytes: c.liveBytes.Load(), FileBytes: v.synced.Load(), MaxBytes: v.o.MaxBytes,
-		IndexBytes: v.idx.bytes(),
-		Appended:   c.appended.Load(), Deleted: c.deleted.Load(),
+		IndexBytes:  v.idx.bytes(),
+		Checkpoints: v.checkpoints.written.Load(), CheckpointBytes: v.checkpoints.bytes.Load(),
+		CheckpointEnd: v.checkpoints.covered.Load(),
+		Appended:      c.appended.Load(), Deleted: c.deleted.Load(),
 		Batches: c.batches.Load(), Syncs: c.syncs.Load(), BatchBytes: c.batchBytes.Load(),
 		Reads: c.reads.Load(), CorruptReads: c.corruptReads.Load(),
 		Rot: len(v.damage.rot), VoidBytes: v.damage.voidBytes,
@@ -321,13 +336,16 @@ func (v *Volume) Close() error {
 		return ErrClosed
 	}
 	<-v.stopped
+	v.checkpoints.stop()
 	v.life.Lock()
 	defer v.life.Unlock()
 	v.closed = true
 	if p := v.sealing.part.Load(); p != nil {
+		v.dropCheckpoint()
 		return errors.Join(p.log.release(), v.file.Close())
 	}
 	err := v.writer.finish(v)
+	v.lastCheckpoint()
 	return errors.Join(err, v.file.Close())
 }
 

@@ -226,6 +226,7 @@ func (v *Volume) run() {
 			continue
 		}
 		v.commit(ops)
+		v.offerCheckpoint()
 	}
 }
 

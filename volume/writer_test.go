@@ -261,7 +261,7 @@ func TestNoSpace(t *testing.T) {
 func openNew(t testing.TB, fs vfs.FS) (*Volume, *[]Event) {
 	t.Helper()
 	closeVolume(t, create(t, fs))
-	return openWith(t, fs)
+	return openWatched(t, fs)
 }
 
 // TestAllocationNearlyFull: when the disk has no room for a whole chunk, what

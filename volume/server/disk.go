@@ -140,7 +140,9 @@ func (d *disk) reportUnknown(entries []volume.Entry) error {
 	known := make(map[string]bool)
 	for _, e := range entries {
 		known[e.Name] = true
-		known[e.Name[:len(e.Name)-len(filepath.Ext(e.Name))]+".poisoned"] = true
+		for _, ext := range []string{".poisoned", ".ckpt"} {
+			known[e.Name[:len(e.Name)-len(filepath.Ext(e.Name))]+ext] = true
+		}
 	}
 	names, err := d.s.o.FS.ReadDir(d.volumesDir())
 	for _, n := range names {
