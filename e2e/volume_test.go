@@ -160,22 +160,32 @@ func loopsOver(t *testing.T, dir string) []string {
 	return out
 }
 
-// TestTortureFailingSyncs makes syncs of the writer fail, at open, at the first
-// put and later: nothing that was acknowledged may be lost, and what was
-// poisoned must stay so.
-func TestTortureFailingSyncs(t *testing.T) {
+// TestTortureFailingCalls makes system calls of the writer fail, syncs above
+// all, and kills it upon entering them: nothing that was acknowledged may be
+// lost, and what was poisoned must stay so.
+func TestTortureFailingCalls(t *testing.T) {
 	if why := cannotInject(t); why != "" {
 		t.Logf("no calls fail on this machine: %s", why)
 		return
 	}
 	poisoned := int64(0)
-	for _, when := range []string{"1", "2", "5+20"} {
-		fault := "strace -f -qq -o " + os.DevNull + " -e trace=fdatasync -e inject=fdatasync:error=EIO:when=" + when
-		r := tortured(t, "--rounds", times(1, 10), "--faults", fault)
+	for _, f := range []struct{ call, fault string }{
+		{"fdatasync", "error=EIO:when=1"}, {"fdatasync", "error=EIO:when=2"}, {"fdatasync", "error=EIO:when=5+20"},
+		{"fsync", "error=EIO:when=1"}, {"fsync", "error=EIO:when=3"},
+		{"pwritev", "error=EIO:when=4+25"}, {"pwritev", "error=ENOSPC:when=3+30"},
+		{"fallocate", "error=ENOSPC:when=2"}, {"fallocate", "error=EIO:when=1+3"},
+		{"ftruncate", "error=EIO:when=1"}, {"renameat", "error=EIO:when=1"},
+		{"pread64", "error=EIO:when=5+30"}, {"fadvise64", "error=EIO:when=1"},
+		{"pwritev", "signal=KILL:when=5"}, {"fdatasync", "signal=KILL:when=6"}, {"fallocate", "signal=KILL:when=2"},
+		{"renameat", "signal=KILL:when=1"}, {"fsync", "signal=KILL:when=2"}, {"ftruncate", "signal=KILL:when=1"},
+	} {
+		r := tortured(t, "--rounds", times(1, 10), "--faults",
+			fmt.Sprintf("strace -f -qq -o %s -e trace=%s -e inject=%s:%s", os.DevNull, f.call, f.call, f.fault))
+		t.Logf("%s %s: %d calls failed, %d volumes poisoned", f.call, f.fault, r.Failed, r.Poisoned)
 		poisoned += r.Poisoned
 	}
 	if poisoned == 0 {
-		t.Error("no sync failed")
+		t.Error("no call failed")
 	}
 }
 

@@ -96,14 +96,16 @@ func (l *ledger) note(n line, dying, faults bool) error {
 	switch n.what {
 	case sayReady:
 		delete(l.books, 0)
-		for _, b := range l.books { // those that an opening poisoned
-			b.poisoned, b.marking = b.poisoned || b.marking, false
+		// An opening that could not read everything refuses puts without
+		// leaving a marker: the next one may succeed.
+		for _, b := range l.books {
+			b.marking = false
 		}
 		return nil
 	case sayCreating:
 		return nil
 	case sayCreated:
-		b.created = true
+		b.created, b.marking = true, false // as with sayReady
 		l.result.Volumes++
 		return nil
 	case sayPoisoned:

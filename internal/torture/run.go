@@ -32,8 +32,8 @@ type Options struct {
 	// Writer is the command of the writer. Run adds
 	// --dir DIR --seed N --round N.
 	Writer []string
-	// Faults says that Writer runs under something that makes its calls fail.
-	// A life ends by itself then, or is killed after a while.
+	// Faults says that Writer runs under something that makes its calls fail,
+	// or kills it. A life ends by itself then, or is killed after a while.
 	Faults bool
 	// Disk, when not nil, holds Dir and is cut off instead of just killing
 	// the writer.
@@ -167,10 +167,21 @@ func (r *run) life(ctx context.Context) error {
 		return errors.Join(noteErr, e.err())
 	case e.hung.Load():
 		r.result.unexpected("the writer did not end within %v", hangAfter)
-	case !e.dying.Load() && (!r.o.Faults || waitErr != nil):
+	case !e.dying.Load() && (!r.o.Faults || waitErr != nil && !killed(waitErr)):
 		r.result.unexpected("the writer ended by itself: %v: %s", waitErr, bytes.TrimSpace(stderr.Bytes()))
 	}
 	return nil
+}
+
+// killed tells whether a process ended by kill -9, which is a fault that can be
+// injected too: strace ends itself in the way of what it traced.
+func killed(err error) bool {
+	var exit *exec.ExitError
+	if !errors.As(err, &exit) {
+		return false
+	}
+	status, ok := exit.Sys().(syscall.WaitStatus)
+	return ok && status.Signaled() && status.Signal() == syscall.SIGKILL
 }
 
 // listen notes what the writer says, and ends it at a random moment: within

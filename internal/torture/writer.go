@@ -76,7 +76,7 @@ func (w *life) options(v volume.ID) volume.Options {
 			case volume.EventMarkerFailed:
 				w.report.say(sayUnmarked, e.Volume, 0, fmt.Sprint(e.Err))
 			case volume.EventRot, volume.EventCorruptRead, volume.EventSuperblock:
-				w.report.say(sayWrong, e.Volume, e.Key, fmt.Sprintf("%v at %d: %v", e.Kind, e.Offset, e.Err))
+				w.report.say(sayFailed, e.Volume, e.Key, fmt.Sprintf("%v at %d: %v", e.Kind, e.Offset, e.Err))
 			}
 		},
 	}
@@ -239,10 +239,12 @@ func (k *worker) read(ctx context.Context) {
 	}
 	for _, n := range group(k.o.Seed, r.Volume, r.Key) {
 		b, err := v.Read(ctx, r.Key, n.Alt, n.Cookie)
-		if err == nil && !bytes.Equal(b.Data, n.Data) {
-			err = errors.New("other bytes")
-		}
-		if err != nil {
+		switch {
+		case err == nil && bytes.Equal(b.Data, n.Data):
+		case errors.Is(err, volume.ErrCorrupt): // said by the engine, see options
+		case err == nil:
+			k.report.say(sayWrong, r.Volume, r.Key, fmt.Sprintf("read of alt %d: other bytes", n.Alt))
+		default:
 			k.report.say(sayWrong, r.Volume, r.Key, fmt.Sprintf("read of alt %d: %v", n.Alt, err))
 		}
 	}
