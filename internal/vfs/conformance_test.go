@@ -7,7 +7,9 @@ import (
 	"io/fs"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -22,6 +24,7 @@ func TestConformance(t *testing.T) {
 	}
 	cases := map[string]func(*testing.T, FS, string){
 		"files": conformFiles, "names": conformNames, "locks": conformLocks, "small files": conformSmall,
+		"direct": conformDirect,
 	}
 	for system, open := range systems {
 		for name, run := range cases {
@@ -197,4 +200,42 @@ func conformSmall(t *testing.T, fsys FS, dir string) {
 	if !slices.Equal(names, []string{"s"}) {
 		t.Fatalf("names: %v", names)
 	}
+}
+
+// alignedBytes returns n bytes at a multiple of unit.
+func alignedBytes(n, unit int) []byte {
+	b := make([]byte, n+unit)
+	return b[-int(uintptr(unsafe.Pointer(&b[0])))&(unit-1):][:n]
+}
+
+func conformDirect(t *testing.T, fsys FS, dir string) {
+	name := filepath.Join(dir, "a")
+	_, _, err := fsys.OpenDirect(name)
+	want(t, err, fs.ErrNotExist)
+	f, err := fsys.Create(name)
+	must(t, err)
+	writeAt(t, f, strings.Repeat("0123456789abcdef", 3000), 0) // 48,000 bytes
+	d, unit, err := fsys.OpenDirect(name)
+	if errors.Is(err, ErrNoDirect) {
+		must(t, f.Close())
+		return // the temporary directory is on such a file system
+	}
+	must(t, err)
+	if unit < 512 || unit&(unit-1) != 0 || unit > 1<<16 {
+		t.Fatalf("unit %d", unit)
+	}
+	b := alignedBytes(2*unit, unit)
+	if n, err := d.ReadAt(b, int64(unit)); n != len(b) || err != nil || string(b[:16]) != "0123456789abcdef" {
+		t.Fatalf("read %d bytes: %v", n, err)
+	}
+	writeAt(t, f, "new", int64(unit)) // written, not synced: seen all the same
+	if _, err := d.ReadAt(b, int64(unit)); err != nil || string(b[:3]) != "new" {
+		t.Fatalf("%q, %v", b[:3], err)
+	}
+	if n, err := d.ReadAt(b, 48000/int64(unit)*int64(unit)); n != 48000%unit || err == nil {
+		t.Fatalf("at the end: read %d bytes: %v", n, err)
+	}
+	_, err = d.ReadAt(alignedBytes(2*unit, unit)[8:8+unit], int64(unit)+8)
+	want(t, err, unix.EINVAL)
+	must(t, errors.Join(d.Close(), f.Close()))
 }

@@ -80,6 +80,16 @@ func (f *Fault) Create(name string) (File, error) { return f.open(OpCreate, name
 // Open implements FS.
 func (f *Fault) Open(name string) (File, error) { return f.open(OpOpen, name, f.FS.Open) }
 
+// OpenDirect implements FS. Its hook sees an OpOpen.
+func (f *Fault) OpenDirect(name string) (File, int, error) {
+	unit := 0
+	file, err := f.open(OpOpen, name, func(name string) (file File, err error) {
+		file, unit, err = f.FS.OpenDirect(name)
+		return file, err
+	})
+	return file, unit, err
+}
+
 // OpenWrite implements FS.
 func (f *Fault) OpenWrite(name string) (File, error) {
 	return f.open(OpOpenWrite, name, f.FS.OpenWrite)

@@ -106,6 +106,16 @@ func (m *Mem) Create(name string) (File, error) {
 // Open implements FS.
 func (m *Mem) Open(name string) (File, error) { return m.openNamed(name, false) }
 
+// OpenDirect implements FS. The unit is a sector.
+func (m *Mem) OpenDirect(name string) (File, int, error) {
+	f, err := m.openNamed(name, false)
+	if err != nil {
+		return nil, 0, err
+	}
+	f.(*memFile).direct = true
+	return f, sector, nil
+}
+
 // OpenWrite implements FS.
 func (m *Mem) OpenWrite(name string) (File, error) { return m.openNamed(name, true) }
 

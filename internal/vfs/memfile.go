@@ -3,6 +3,7 @@ package vfs
 import (
 	"io"
 	"io/fs"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -65,6 +66,7 @@ type memFile struct {
 	n      *node
 	name   string
 	write  bool
+	direct bool // reads must be aligned
 	closed bool // guarded by m.mu
 }
 
@@ -81,13 +83,17 @@ func (f *memFile) check(op string, write bool) error {
 	return nil
 }
 
+func aligned(b []byte, off int64) bool {
+	return (off|int64(len(b))|int64(uintptr(unsafe.Pointer(unsafe.SliceData(b)))))%sector == 0
+}
+
 func (f *memFile) ReadAt(b []byte, off int64) (int, error) {
 	f.m.mu.Lock()
 	defer f.m.mu.Unlock()
 	if err := f.check("read", false); err != nil {
 		return 0, err
 	}
-	if off < 0 {
+	if off < 0 || f.direct && !aligned(b, off) {
 		return 0, pathError("read", f.name, unix.EINVAL)
 	}
 	if off >= int64(len(f.n.cur)) {

@@ -38,6 +38,38 @@ func (OS) Open(name string) (File, error) {
 	return osFile{f}, nil
 }
 
+// OpenDirect implements FS.
+func (OS) OpenDirect(name string) (File, int, error) {
+	f, err := os.OpenFile(name, os.O_RDONLY|unix.O_DIRECT, 0)
+	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EOPNOTSUPP) {
+		return nil, 0, &os.PathError{Op: "open", Path: name, Err: ErrNoDirect}
+	}
+	if err != nil {
+		return nil, 0, err
+	}
+	unit, err := directUnit(osFile{f})
+	if err != nil {
+		return nil, 0, errors.Join(&os.PathError{Op: "open", Path: name, Err: err}, f.Close())
+	}
+	return osFile{f}, unit, nil
+}
+
+// directUnit asks what direct reads of f must be aligned to.
+func directUnit(f osFile) (int, error) {
+	var st unix.Statx_t
+	err := f.control("statx", func(fd int) error {
+		return unix.Statx(fd, "", unix.AT_EMPTY_PATH, unix.STATX_DIOALIGN, &st)
+	})
+	if err != nil || st.Mask&unix.STATX_DIOALIGN == 0 {
+		return 4096, nil // an old kernel: no device asks for more
+	}
+	unit := max(st.Dio_mem_align, st.Dio_offset_align)
+	if st.Dio_offset_align == 0 || unit&(unit-1) != 0 {
+		return 0, ErrNoDirect
+	}
+	return int(max(unit, 512)), nil
+}
+
 // OpenWrite implements FS.
 func (OS) OpenWrite(name string) (File, error) {
 	f, err := lockedOpen(name, os.O_RDWR)

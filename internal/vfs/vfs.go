@@ -10,6 +10,10 @@ import (
 // writing elsewhere, in this process or another one.
 var ErrLocked = errors.New("file is open for writing elsewhere")
 
+// ErrNoDirect is returned by OpenDirect when the file system reads through the
+// page cache only.
+var ErrNoDirect = errors.New("the file system cannot read past the page cache")
+
 // Info is what Stat tells of a name.
 type Info struct {
 	Size int64 // bytes; 0 for a directory
@@ -24,6 +28,11 @@ type FS interface {
 	Create(name string) (File, error)
 	// Open opens an existing file for reading.
 	Open(name string) (File, error)
+	// OpenDirect opens an existing file for reading past the page cache. The
+	// offset, length and memory of each ReadAt must be multiples of unit bytes,
+	// a power of two; the file's last bytes may be short of one. Where there is
+	// no such way it fails with ErrNoDirect.
+	OpenDirect(name string) (f File, unit int, err error)
 	// OpenWrite opens an existing file for reading and writing and locks it.
 	OpenWrite(name string) (File, error)
 	// Remove removes a file or an empty directory.
