@@ -103,6 +103,11 @@ func (f *FS) Open(name string) (vfs.File, error) {
 	return file{n}, nil
 }
 
+// OpenDirect implements vfs.FS: changed pages are in memory.
+func (f *FS) OpenDirect(name string) (vfs.File, int, error) {
+	return nil, 0, &fs.PathError{Op: "open", Path: name, Err: vfs.ErrNoDirect}
+}
+
 // OpenWrite implements vfs.FS.
 func (f *FS) OpenWrite(name string) (vfs.File, error) {
 	if f.Share {
