@@ -45,8 +45,8 @@ func superblockOf(fsys vfs.FS, name string) (superblock, error) {
 }
 
 // removeLeftovers removes what a compaction or seal that did not come to its
-// end has left: files that never got their name, and indexes without a volume
-// file. Both can be made again from what is there. Only called by the holder of
+// end has left: files that never got their name, indexes without a volume
+// file, and checkpoints of the index of an open volume. All can be made again from what is there. Only called by the holder of
 // the newest generation's lock.
 func (v *Volume) removeLeftovers() {
 	names, err := v.o.FS.ReadDir(v.dir)
@@ -64,10 +64,13 @@ func (v *Volume) removeLeftovers() {
 		}
 		base, tmp := strings.CutSuffix(n, tmpExt)
 		g, isIndex := strings.CutSuffix(base, indexExt)
+		c, isCheckpoint := strings.CutSuffix(base, checkpointExt)
+		_, _, ofOpen := parseName(c + volumeExt)
 		_, _, isVolume := parseName(base)
 		_, _, named := parseName(g + volumeExt)
 		redundant := tmp && (isVolume || isIndex && named || base == deletesName(v.sb.Volume)) ||
-			!tmp && isIndex && named && !have[g+volumeExt]
+			!tmp && isIndex && named && !have[g+volumeExt] ||
+			isCheckpoint && ofOpen // of when the volume was open
 		if !redundant {
 			continue
 		}
@@ -112,8 +115,13 @@ func RemoveSuperseded(ctx context.Context, dir string, v ID, o Options, throttle
 		if err := removeGeneration(o, dir, e); err != nil {
 			return fmt.Errorf("remove generation %d of volume %d: %w", e.Generation, v, err)
 		}
+		// One by one, the oldest first: a crash that brought an older one back
+		// without the next would break the chain by which the newest counts.
+		if err := o.FS.SyncDir(dir); err != nil {
+			return err
+		}
 	}
-	return o.FS.SyncDir(dir)
+	return nil
 }
 
 // removeGeneration removes one file that nobody has open, and what belongs to
@@ -129,7 +137,7 @@ func removeGeneration(o Options, dir string, e Entry) error {
 	}
 	o.Events(Event{Kind: EventRemoved, Volume: e.Volume, Length: e.Bytes})
 	for _, extra := range []string{indexName(e.Volume, e.Generation), markerName(e.Volume, e.Generation),
-		baseName(e.Volume, e.Generation) + ".ckpt"} {
+		baseName(e.Volume, e.Generation) + checkpointExt} {
 		if err := o.FS.Remove(filepath.Join(dir, extra)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}

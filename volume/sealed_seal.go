@@ -113,6 +113,7 @@ func (v *Volume) Seal(ctx context.Context, info SealInfo) (SealRecord, error) {
 		return SealRecord{}, fmt.Errorf("seal volume %d: %w", v.sb.Volume, err)
 	}
 	p.saveIndex(v)
+	v.removeLeftovers()
 	v.event(Event{Kind: EventSealed, Length: p.rec.End})
 	return p.rec, nil
 }

@@ -342,7 +342,7 @@ func (v *Volume) Close() error {
 	v.closed = true
 	if p := v.sealing.part.Load(); p != nil {
 		v.dropCheckpoint()
-		return errors.Join(p.log.release(), v.file.Close())
+		return errors.Join(p.log.leave(p), v.file.Close())
 	}
 	err := v.writer.finish(v)
 	v.lastCheckpoint()
