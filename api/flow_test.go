@@ -6,8 +6,10 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"hayloft/internal/id"
+	"hayloft/media"
 )
 
 // The road once: sign up, follow, upload both ways, feed, like, comment, delete.
@@ -274,6 +276,33 @@ func TestIdempotencyKey(t *testing.T) {
 	if u1 != u2 {
 		t.Errorf("the same key made two upload URLs: %+v %+v", u1, u2)
 	}
+}
+
+// A repeat of the call for an upload URL never hands out a URL that cannot
+// work: it is the first one while that is good, and a problem afterwards.
+func TestRepeatedUploadURLIsNeverDead(t *testing.T) {
+	w := newWorld(t)
+	ada, _ := w.account("ada")
+	data := picture(64, 48, 1)
+	ask := func(key string) *answer {
+		return w.call(ada, "POST", "/api/v1/photos/upload-url", m{"file_size": len(data), "content_type": media.TypeJPEG}, "Idempotency-Key", key)
+	}
+	first := into[uploadURLBody](ask("stored").is(201))
+	w.clock.Advance(5 * time.Minute)
+	again := into[uploadURLBody](ask("stored").is(201))
+	if again.UploadURL != first.UploadURL || again.PhotoID != first.PhotoID || again.ExpiresIn != 600 {
+		t.Errorf("after 5 minutes: %+v, first was %+v", again, first)
+	}
+	w.call("", "PUT", again.UploadURL, data).is(201)
+	ask("stored").fails(pUploadStored)
+	w.call(ada, "POST", "/api/v1/photos", m{"photo_id": first.PhotoID}).is(202)
+	ask("stored").fails(pUploadStored)
+
+	ask("late").is(201)
+	w.clock.Advance(15 * time.Minute)
+	ask("late").fails(pUploadExpired)
+	w.clock.Advance(6 * time.Hour) // the reservation itself is gone by now
+	ask("late").fails(pUploadExpired)
 }
 
 func TestFinalizeIsIdempotentPerPhoto(t *testing.T) {

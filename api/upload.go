@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/hex"
+	"errors"
 	"net/url"
 	"slices"
 	"strconv"
@@ -135,15 +136,32 @@ func (r *request) uploadURL() error {
 	if err != nil {
 		return err
 	}
-	// A repeat with the same Idempotency-Key gets the first call's photo and
-	// what is left of its time.
-	up, err := r.a.opt.Feed.Upload(r.ctx, photo)
+	up, err := r.reserved(photo, key)
 	if err != nil {
 		return err
 	}
 	g.photo, g.expires = photo, up.Spec.ExpiresAt.Unix()
 	left := up.Spec.ExpiresAt.Sub(r.a.opt.Clock.Now()).Round(time.Second)
 	return r.json(201, uploadURLBody{r.a.opt.PublicURL + g.path() + "?" + g.query(r.a.opt.Ring), photo, int64(max(left, 0) / time.Second)})
+}
+
+// reserved returns the upload that a URL can still be given out for. A repeat
+// with the same Idempotency-Key gets the first call's photo and what is left of
+// its time; when the bytes are stored or the time is over there is no URL that
+// would work, and the answer says so.
+func (r *request) reserved(photo id.ID, key *repeatable) (feed.Upload, error) {
+	up, err := r.a.opt.Feed.Upload(r.ctx, photo)
+	repeat := key != nil && key.earlier != 0
+	gone := errors.Is(err, feed.ErrNotFound)
+	switch {
+	case err != nil && !(repeat && gone):
+		return up, err
+	case err == nil && up.Status != feed.Reserved:
+		return up, pUploadStored.because("photo_id is %s", photo)
+	case gone || !r.a.opt.Clock.Now().Before(up.Spec.ExpiresAt):
+		return up, pUploadExpired.because("a new one needs another Idempotency-Key")
+	}
+	return up, nil
 }
 
 // Digests are written sha256:<hex>; a Content-Digest field (RFC 9530) writes
