@@ -4,7 +4,9 @@ import (
 	"fmt"
 	"io"
 	"text/tabwriter"
+	"time"
 
+	"hayloft/internal/id"
 	"hayloft/volume"
 
 	"github.com/spf13/cobra"
@@ -14,7 +16,7 @@ import (
 type volumeRow struct {
 	ID         volume.ID `json:"id"`
 	Class      *string   `json:"class"`
-	State      string    `json:"state"` // open, poisoned, or why it cannot be opened: corrupt, unsupported, unreadable
+	State      string    `json:"state"` // open, fenced, sealed, poisoned, or why it cannot be opened: corrupt, unsupported, unreadable
 	Replicas   *int      `json:"replicas"`
 	Needles    *int64    `json:"needles"`
 	LiveBytes  *int64    `json:"live_bytes"`
@@ -34,7 +36,24 @@ type volumeRow struct {
 type volumeDetail struct {
 	volumeRow
 	File   string   `json:"file,omitempty"`
+	Seal   *sealRow `json:"seal"`   // of a sealed volume
 	Events []string `json:"events"` // what opening reports
+}
+
+// sealRow is what the superblock of a sealed volume says.
+type sealRow struct {
+	Slot    id.Slot   `json:"slot"` // of its tile
+	From    time.Time `json:"from"` // first and last id time of its tile
+	To      time.Time `json:"to"`
+	Sealed  time.Time `json:"sealed"`
+	Needles int64     `json:"needles"` // when it was sealed
+	Digest  string    `json:"digest"`  // of the set of them
+	Deletes uint32    `json:"deletes"` // number in the delete log up to which they are applied
+	Source  uint32    `json:"source"`  // generation it was compacted from, or 0
+}
+
+func sealOf(r volume.SealRecord) *sealRow {
+	return &sealRow{r.Slot, r.From.Time(), r.To.Time(), r.Sealed, r.Needles, fmt.Sprintf("%x", r.Digest[:]), r.Deletes, r.Source}
 }
 
 func newVolumeLs(f *volumeFlags) *cobra.Command {
@@ -126,8 +145,14 @@ func look(o *offlineVolume) volumeDetail {
 	d.Deleted, d.Rot, d.VoidBytes = &s.Tombstones, &s.Rot, &s.VoidBytes
 	d.File = o.path(s.Generation)
 	d.State = "open"
-	if s.Poisoned != nil {
+	record, sealed := v.Sealed()
+	switch {
+	case s.Poisoned != nil:
 		d.State = "poisoned"
+	case sealed:
+		d.State, d.Seal = "sealed", sealOf(record)
+	case v.Fenced():
+		d.State = "fenced"
 	}
 	for _, e := range v.events {
 		d.Events = append(d.Events, eventText(e))
@@ -202,9 +227,23 @@ func showVolumes(w io.Writer, all []volumeDetail) error {
 				return err
 			}
 		}
+		if err := showSeal(w, d.Seal); err != nil {
+			return err
+		}
 		for _, e := range d.Events {
 			fmt.Fprintf(w, "%-13s %s\n", "event", e)
 		}
 	}
 	return nil
+}
+
+func showSeal(w io.Writer, s *sealRow) error {
+	if s == nil {
+		return nil
+	}
+	const when = "2006-01-02T15:04:05.000Z"
+	_, err := fmt.Fprintf(w, "%-13s %s, %d needles, digest %s\n%-13s slot %d, %s to %s\n%-13s %d applied, compacted from generation %d\n",
+		"sealed", s.Sealed.UTC().Format(when), s.Needles, s.Digest, "tile", s.Slot, s.From.UTC().Format(when), s.To.UTC().Format(when),
+		"deletes", s.Deletes, s.Source)
+	return err
 }

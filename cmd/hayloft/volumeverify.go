@@ -152,6 +152,7 @@ func (row *verifyRow) fromEvents(events []volume.Event, marked bool) {
 	for _, e := range events {
 		switch e.Kind {
 		case volume.EventRot, volume.EventSuperblock, volume.EventCorruptRead: // the check finds them
+		case volume.EventScanning: // progress
 		case volume.EventPoisoned:
 			if marked {
 				row.Notes = append(row.Notes, "poisoned: a write or sync failed earlier; it is read-only, and verified up to its last good sync")
