@@ -17,9 +17,12 @@ import (
 // A handler's nil completes the effect, unless a command of the handler's own
 // (MarkReady, MarkFailed) already has; a photo that is still pending is not
 // completed by a nil, which then counts as an error. An error has it tried again after
-// a pause that doubles, until it is parked. A handler may see an effect twice:
-// after a crash, or when the photo was deleted and restored meanwhile. What is
-// cut short by ctx is not counted as an attempt.
+// a pause that doubles up to Policy.EffectBackoffMax, for as long as it takes:
+// an outage ends, and what it held up goes on by itself. Only an error marked
+// with Poison parks an effect, and only one of a kind that can be poisonous.
+// A handler may see an effect twice: after a crash, or when the photo was
+// deleted and restored meanwhile. What is cut short by ctx is not counted as an
+// attempt.
 func (f *Feed) RunEffects(ctx context.Context, kind EffectKind, workers int, handle func(context.Context, Effect) error) error {
 	var running sync.WaitGroup
 	defer running.Wait()
@@ -185,7 +188,7 @@ func (f *Feed) owed(ctx context.Context, seq uint64) bool {
 func (f *Feed) retry(e Effect, why error) command {
 	e.Attempts++
 	cmd := &cmdEffectFailed{Seq: e.Seq, Attempt: e.Attempts, Reason: shorten(why.Error())}
-	if e.Attempts >= f.policy.EffectAttempts {
+	if e.Kind != EffectReclaim && errors.As(why, new(*poison)) { // bytes that nobody needs must go in the end
 		cmd.Park = true
 		f.notify(Notice{Kind: EffectParked, Effect: e, Err: why})
 		return cmd
@@ -196,8 +199,35 @@ func (f *Feed) retry(e Effect, why error) command {
 	}
 	pause += time.Duration(rand.Int64N(int64(pause)/4 + 1)) // spread those that failed together
 	cmd.NotBefore = f.due(pause)
-	f.notify(Notice{Kind: EffectRetried, Effect: e, Err: why})
+	if telling(e.Attempts) {
+		f.notify(Notice{Kind: EffectRetried, Effect: e, Err: why})
+	}
 	return cmd
+}
+
+// telling says which failures of one effect an operator is told of: the 1st,
+// 2nd, 4th and so on, and in the end every 128th (about one a day).
+func telling(attempt int) bool {
+	const often = 128
+	return attempt%often == 0 || attempt < often && attempt&(attempt-1) == 0
+}
+
+// poison is an error of the effect itself.
+type poison struct{ err error }
+
+func (e *poison) Error() string { return e.err.Error() }
+func (e *poison) Unwrap() error { return e.err }
+
+// Poison marks err, which a handler of RunEffects returns, as a fault of the
+// effect itself that no repetition will cure: the effect is parked until
+// RetryEffect. Whatever may be the fault of the surroundings (a full disk, a
+// decoder that is missing) must not be marked. A nil stays nil. The mark is
+// ignored for EffectReclaim.
+func Poison(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &poison{err}
 }
 
 // shorten bounds what an error may say in a row.
@@ -209,7 +239,7 @@ func shorten(s string) string {
 	return strings.ToValidUTF8(s, "")
 }
 
-// ParkedEffect is an effect that failed too often.
+// ParkedEffect is an effect that its handler called poisonous.
 type ParkedEffect struct {
 	Effect
 	Reason string // of the last failure

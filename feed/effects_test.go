@@ -3,7 +3,9 @@ package feed
 import (
 	"context"
 	"errors"
+	"fmt"
 	"runtime"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -88,7 +90,6 @@ func TestEffectIsRetriedThenDone(t *testing.T) {
 func TestEffectIsParkedAndTakenBack(t *testing.T) {
 	parked := make(chan Notice, 1)
 	h := newHouse(t, func(o *Options) {
-		o.Policy.EffectAttempts = 3
 		o.Notify = func(n Notice) {
 			if n.Kind == EffectParked {
 				parked <- n
@@ -98,11 +99,14 @@ func TestEffectIsParkedAndTakenBack(t *testing.T) {
 	ctx := context.Background()
 	photo := h.upload(h.user("anna"), Details{})
 	calls := make(chan Effect)
-	poison := true
+	poisonous := true
 	handle := func(_ context.Context, e Effect) error {
 		calls <- e
-		if poison {
-			return errors.New("bad bytes")
+		switch {
+		case poisonous && e.Attempts == 2:
+			return fmt.Errorf("in a wrapper: %w", Poison(errors.New("bad bytes")))
+		case poisonous:
+			return errors.New("something else")
 		}
 		return h.ready(e.Photo)
 	}
@@ -110,19 +114,19 @@ func TestEffectIsParkedAndTakenBack(t *testing.T) {
 	for range 3 {
 		await(h, calls, 100*time.Millisecond)
 	}
-	if n := <-parked; n.Err.Error() != "bad bytes" || n.Effect.Photo != photo {
+	if n := <-parked; n.Err.Error() != "in a wrapper: bad bytes" || n.Effect.Photo != photo {
 		t.Errorf("notice %+v", n)
 	}
 	stop()
 	list, err := h.feed.ParkedEffects(ctx, 0, 10)
 	h.must(err)
-	if len(list) != 1 || list[0].Photo != photo || list[0].Reason != "bad bytes" || list[0].Attempts != 3 {
+	if len(list) != 1 || list[0].Photo != photo || list[0].Reason != "in a wrapper: bad bytes" || list[0].Attempts != 3 {
 		t.Fatalf("parked %+v", list)
 	}
 	h.check()
 	h.wants(h.feed.RetryEffect(ctx, 99), ErrNotFound)
 	h.must(h.feed.RetryEffect(ctx, list[0].Seq))
-	poison = false
+	poisonous = false
 	stop = h.effects(EffectTranscode, 2, handle)
 	if e := await(h, calls, time.Millisecond); e.Attempts != 0 {
 		t.Errorf("after unparking: %+v", e)
@@ -131,13 +135,71 @@ func TestEffectIsParkedAndTakenBack(t *testing.T) {
 	h.check()
 }
 
+// An outage, however long, holds work up and ends by itself. Its reports do not
+// grow with it.
+func TestOutageParksNothing(t *testing.T) {
+	for _, kind := range []EffectKind{EffectTranscode, EffectReclaim} {
+		var told []int
+		h := newHouse(t, func(o *Options) {
+			o.Notify = func(n Notice) { // one worker: no two at once
+				if n.Kind != EffectRetried || n.Err.Error() != "no decoder" {
+					t.Errorf("notice %+v", n)
+				}
+				told = append(told, n.Effect.Attempts)
+			}
+		})
+		ctx := context.Background()
+		anna := h.user("anna")
+		photo := h.upload(anna, Details{})
+		if kind == EffectReclaim {
+			h.must(h.feed.DeletePhoto(ctx, anna, photo, true))
+		}
+		const fails = 300
+		calls := make(chan Effect)
+		stop := h.effects(kind, 1, func(_ context.Context, e Effect) error {
+			calls <- e
+			switch {
+			case e.Attempts < fails && kind == EffectReclaim:
+				return Poison(errors.New("no decoder")) // of no avail
+			case e.Attempts < fails:
+				return errors.New("no decoder")
+			case kind == EffectReclaim:
+				return nil
+			}
+			return h.ready(e.Photo)
+		})
+		for attempt := range fails + 1 {
+			if e := await(h, calls, time.Minute); e.Attempts != attempt {
+				t.Fatalf("attempt %d: got %+v", attempt, e)
+			}
+		}
+		stop()
+		cmd := h.feed.retry(Effect{Seq: 1, Kind: kind, Attempts: 1 << 40}, errors.New("no decoder")).(*cmdEffectFailed)
+		if pause := cmd.NotBefore.Sub(h.clock.Now()); cmd.Park || pause < 10*time.Minute-time.Second || pause > 10*time.Minute*5/4 {
+			t.Errorf("after many: %+v, a pause of %v", cmd, pause)
+		}
+		if want := []int{1, 2, 4, 8, 16, 32, 64, 128, 256}; !slices.Equal(told, want) {
+			t.Errorf("told of %v, want %v", told, want)
+		}
+		if left := h.queued(); len(left) != 0 {
+			t.Errorf("left: %+v", left)
+		}
+		if list, err := h.feed.ParkedEffects(ctx, 0, 10); err != nil || len(list) != 0 {
+			t.Errorf("parked: %v, %v", list, err)
+		}
+	}
+	if Poison(nil) != nil {
+		t.Error("a nil is poisonous")
+	}
+}
+
 // A parked transcode effect goes when its photo does.
 func TestDeleteTakesParkedEffectAlong(t *testing.T) {
-	h := newHouse(t, func(o *Options) { o.Policy.EffectAttempts = 1 })
+	h := newHouse(t, nil)
 	anna := h.user("anna")
 	photo := h.upload(anna, Details{})
 	calls := make(chan Effect)
-	stop := h.effects(EffectTranscode, 1, func(_ context.Context, e Effect) error { calls <- e; return errors.New("no") })
+	stop := h.effects(EffectTranscode, 1, func(_ context.Context, e Effect) error { calls <- e; return Poison(errors.New("no")) })
 	await(h, calls, time.Millisecond)
 	stop()
 	h.must(h.feed.DeletePhoto(context.Background(), anna, photo, false))

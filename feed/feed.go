@@ -40,9 +40,8 @@ type Policy struct {
 	StoredLife         time.Duration // how long a stored photo waits to be finalized; default 24 hours
 	IdempotencyLife    time.Duration // default 24 hours
 	PurgeLogLife       time.Duration // how long purge entries are kept; default 48 hours, at least 24
-	EffectAttempts     int           // failures after which an effect is parked; default 10
 	EffectBackoff      time.Duration // before the second attempt, doubled for each further one; default 1 second
-	EffectBackoffMax   time.Duration // default 10 minutes
+	EffectBackoffMax   time.Duration // the longest such pause, a quarter may come on top; default 10 minutes
 	Limits             Limits
 }
 
@@ -70,8 +69,8 @@ type NoticeKind uint8
 
 // The kinds of notices.
 const (
-	EffectRetried NoticeKind = iota + 1 // an effect failed and will be tried again: Effect, Err
-	EffectParked                        // an effect failed too often and waits for an operator: Effect, Err
+	EffectRetried NoticeKind = iota + 1 // an effect failed and will be tried again: Effect, Err; not told of every failure
+	EffectParked                        // an effect is poisonous and waits for an operator: Effect, Err
 	SweepFailed                         // a background command was not accepted and will be tried again: Err
 )
 
@@ -101,7 +100,6 @@ func (o *Options) Validate() error {
 		need(d >= 0, "a duration of Policy is negative")
 	}
 	need(p.PurgeLogLife == 0 || p.PurgeLogLife >= 24*time.Hour, "PurgeLogLife is under 24 hours")
-	need(p.EffectAttempts >= 0, "EffectAttempts is negative")
 	return errors.Join(errs...)
 }
 
@@ -120,7 +118,6 @@ func (p Policy) withDefaults() Policy {
 	orElse(&p.StoredLife, 24*time.Hour)
 	orElse(&p.IdempotencyLife, 24*time.Hour)
 	orElse(&p.PurgeLogLife, 48*time.Hour)
-	orElse(&p.EffectAttempts, 10)
 	orElse(&p.EffectBackoff, time.Second)
 	orElse(&p.EffectBackoffMax, 10*time.Minute)
 	p.Limits = p.Limits.withDefaults()

@@ -100,8 +100,8 @@ func TestCheckFindsDrift(t *testing.T) {
 }
 
 func TestOptionsAreValidated(t *testing.T) {
-	_, err := Open(Options{Policy: Policy{PurgeLogLife: 1, DeleteGrace: -1, EffectAttempts: -1}})
-	for _, part := range []string{"Group", "Machine", "Mint", "TimelineDir", "PurgeLogLife", "negative", "EffectAttempts"} {
+	_, err := Open(Options{Policy: Policy{PurgeLogLife: 1, DeleteGrace: -1}})
+	for _, part := range []string{"Group", "Machine", "Mint", "TimelineDir", "PurgeLogLife", "negative"} {
 		if err == nil || !strings.Contains(err.Error(), part) {
 			t.Errorf("%s is not in %v", part, err)
 		}

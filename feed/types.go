@@ -233,7 +233,8 @@ const (
 )
 
 // Effect is work owed to the world outside the feed: leased in memory by the
-// leader, retried with back-off, parked when poisonous, completed by a command.
+// leader, retried with back-off for as long as it takes, parked when its handler
+// says that it is poisonous, completed by a command.
 type Effect struct {
 	Seq      uint64
 	Kind     EffectKind
