@@ -137,12 +137,18 @@ func (r *request) createSession() error {
 func (r *request) checkPassword(handle, password string) (id.ID, error) {
 	l := r.a.limits
 	known := handleFault(handle) == "" && len(password) <= maxPassword
-	from := addrKey(r.addr)
+	from, pair := addrKey(r.addr), handle+" "+networkKey(r.addr)
 	if err := l.login.take(r, from); err != nil {
 		return 0, err
 	}
 	if known { // else nothing to guess, and no reason to remember arbitrary text
-		if err := l.handle.take(r, handle); err != nil {
+		// The network's own share first: what it refuses must not count
+		// everywhere, or one network could sign an account's owner out of all.
+		if err := l.handle.take(r, pair); err != nil {
+			return 0, err
+		}
+		if err := l.handles.take(r, handle); err != nil {
+			l.handle.refund(pair)
 			return 0, err
 		}
 	}
@@ -164,7 +170,8 @@ func (r *request) checkPassword(handle, password string) (id.ID, error) {
 		return 0, pBadLogin.because("")
 	}
 	l.login.refund(from)
-	l.handle.refund(handle)
+	l.handle.refund(pair)
+	l.handles.refund(handle)
 	return account, nil
 }
 

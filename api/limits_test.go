@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"strings"
 	"sync"
 	"syscall"
@@ -180,6 +181,49 @@ func TestRateLimits(t *testing.T) {
 		}
 	}
 	t.Error("the address is never limited")
+}
+
+// Guessing at a handle shuts out the network that guesses, not the owner, and
+// a handle that does not exist is treated alike.
+func TestGuessingShutsOutNobodyElse(t *testing.T) {
+	w := newWorld(t, func(o *Options) {
+		o.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
+		o.Limits.Rates.Handle = Rate{PerSecond: 0.001, Burst: 3}
+		o.Limits.Rates.Handles = Rate{PerSecond: 0.001, Burst: 6}
+	})
+	w.account("ada")
+	for _, handle := range []string{"ada", "nobody"} {
+		try := func(from, password string) *answer {
+			return w.call("", "POST", "/api/v1/sessions", m{"handle": handle, "password": password}, "X-Forwarded-For", from)
+		}
+		for i := range 3 { // other /64s of the same /48 are the same network
+			try("2001:db8:1:"+itoa(i)+"::1", "guess").fails(pBadLogin)
+		}
+		for i := range 20 {
+			a := try("2001:db8:1:"+itoa(i)+"::2", "pass of ada").fails(pRateLimited)
+			if p := a.header.Get("RateLimit-Policy"); !strings.HasPrefix(p, `"handle";q=3`) {
+				t.Fatalf("%s: limited by %s", handle, p)
+			}
+		}
+		home := func() {
+			t.Helper()
+			if a := try("198.51.100.7", "pass of ada"); handle == "ada" {
+				a.is(201)
+			} else {
+				a.fails(pBadLogin)
+			}
+		}
+		home()
+		if handle == "ada" { // success cost nothing: three more guesses in all
+			try("203.0.113.1", "guess").fails(pBadLogin)
+		}
+		try("203.0.113.2", "guess").fails(pBadLogin)
+		try("203.0.113.3", "guess").fails(pBadLogin)
+		a := try("203.0.113.4", "guess").fails(pRateLimited)
+		if p := a.header.Get("RateLimit-Policy"); !strings.HasPrefix(p, `"handle-everywhere";q=6`) {
+			t.Errorf("%s: limited by %s", handle, p)
+		}
+	}
 }
 
 func TestLimiterIsBounded(t *testing.T) {

@@ -90,7 +90,8 @@ type Rates struct {
 	Account Rate // 200/s, burst 2000: calls of one account
 	Signup  Rate // 1/s, burst 120: accounts from one address
 	Login   Rate // 0.5/s, burst 60: failed sign-ins from one address
-	Handle  Rate // 0.1/s, burst 20: failed sign-ins for one handle
+	Handle  Rate // 0.1/s, burst 20: failed sign-ins for one handle from one network (IPv6: one /48)
+	Handles Rate // 1/s, burst 1000: failed sign-ins for one handle from everywhere
 }
 
 const (
@@ -135,6 +136,7 @@ func (l Limits) withDefaults() Limits {
 		{&l.Rates.Signup, Rate{1, 120}},
 		{&l.Rates.Login, Rate{0.5, 60}},
 		{&l.Rates.Handle, Rate{0.1, 20}},
+		{&l.Rates.Handles, Rate{1, 1000}},
 	} {
 		if *r.rate == (Rate{}) {
 			*r.rate = r.def
@@ -161,7 +163,7 @@ func (l Limits) validate() (errs []error) {
 		"CallTimeout": l.CallTimeout, "Uploads": l.Uploads, "Session": l.Session, "MediaTTL": l.MediaTTL} {
 		bad(d > 0, "limit %s is %v", name, d)
 	}
-	for name, r := range map[string]Rate{"Address": l.Rates.Address, "Account": l.Rates.Account, "Signup": l.Rates.Signup, "Login": l.Rates.Login, "Handle": l.Rates.Handle} {
+	for name, r := range map[string]Rate{"Address": l.Rates.Address, "Account": l.Rates.Account, "Signup": l.Rates.Signup, "Login": l.Rates.Login, "Handle": l.Rates.Handle, "Handles": l.Rates.Handles} {
 		bad(r.PerSecond > 0 && r.Burst >= 1, "rate %s is %v/s with burst %v", name, r.PerSecond, r.Burst)
 	}
 	return errs

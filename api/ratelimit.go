@@ -18,7 +18,7 @@ import (
 // limiters are the limits of one process. They hold no promise across
 // processes: each api node counts for itself.
 type limiters struct {
-	address, account, signup, login, handle *limiter
+	address, account, signup, login, handle, handles *limiter
 }
 
 func newLimiters(c clock.Clock, r Rates) *limiters {
@@ -28,6 +28,7 @@ func newLimiters(c clock.Clock, r Rates) *limiters {
 		signup:  newLimiter("signup", c, r.Signup),
 		login:   newLimiter("login", c, r.Login),
 		handle:  newLimiter("handle", c, r.Handle),
+		handles: newLimiter("handle-everywhere", c, r.Handles),
 	}
 }
 
@@ -127,9 +128,14 @@ func (l *limiter) describe(h *fasthttp.ResponseHeader, left float64) {
 }
 
 // addrKey is what an address is counted under: a host has a whole IPv6 /64.
-func addrKey(a netip.Addr) string {
+func addrKey(a netip.Addr) string { return prefixKey(a, 64) }
+
+// networkKey is coarser: whoever has one IPv6 /64 often has the /48 around it.
+func networkKey(a netip.Addr) string { return prefixKey(a, 48) }
+
+func prefixKey(a netip.Addr, bits int) string {
 	if a.Is6() {
-		if p, err := a.WithZone("").Prefix(64); err == nil {
+		if p, err := a.WithZone("").Prefix(bits); err == nil {
 			return p.String()
 		}
 	}
