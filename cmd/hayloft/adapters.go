@@ -20,7 +20,7 @@ import (
 // implementation to another room's interface, and does nothing else.
 
 var (
-	_ api.Feed         = (*feed.Feed)(nil)
+	_ api.Feed         = front{}
 	_ api.Blobs        = masters{}
 	_ transcode.Blobs  = groups{}
 	_ transcode.Photos = photoWork{}
@@ -28,6 +28,14 @@ var (
 	_ cache.Access     = access{}
 	_ cache.Purger     = purger{}
 )
+
+// front is the feed as the API sees it: ready only when the whole node is.
+type front struct {
+	*feed.Feed
+	ready func() error
+}
+
+func (f front) Ready() error { return f.ready() }
 
 // masters is the blob server as the API sees it.
 type masters struct{ s *server.Server }

@@ -32,11 +32,11 @@ func newDemo() *cobra.Command {
 			if !loopback(u.Hostname()) {
 				return usagef("the demo's accounts are for trying things out: it is only loaded into a server on loopback, not %s", u.Host)
 			}
-			login, err := loadDemo(cmd.Context(), server, cmd.ErrOrStderr())
-			if err != nil {
+			secret := rand.Text()[:12]
+			if err := loadDemo(cmd.Context(), server, secret, cmd.ErrOrStderr()); err != nil {
 				return err
 			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "sign in as %s with password %s\n", login.handle, login.password)
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "sign in as %s with password %s\n", demoHandle, demoPassword(demoHandle, secret))
 			return err
 		},
 	}
@@ -53,7 +53,11 @@ func loopback(host string) bool {
 	return err == nil && a.IsLoopback()
 }
 
-type demoLogin struct{ handle, password string }
+// demoHandle is the account that people sign in with.
+const demoHandle = "demo"
+
+// demoPassword is the password of one of the demo's accounts.
+func demoPassword(handle, secret string) string { return handle + "-" + secret }
 
 // demoUser is one account of the demo. The photographs are dealt out in turn.
 type demoUser struct {
@@ -62,38 +66,47 @@ type demoUser struct {
 	photos       []string
 }
 
-// loadDemo makes the demo's accounts, photos, follows, likes and comments.
-func loadDemo(ctx context.Context, server string, progress io.Writer) (demoLogin, error) {
+// loadDemo makes the demo's accounts, photos, follows, likes and comments. What
+// an earlier call with the same secret has made is left as it is.
+func loadDemo(ctx context.Context, server, secret string, progress io.Writer) error {
 	anyone, err := client.New(server, client.Options{})
 	if err != nil {
-		return demoLogin{}, err
+		return err
 	}
+	defer anyone.CloseIdle()
 	users := []*demoUser{
-		{handle: "demo", name: "You"}, {handle: "mara", name: "Mara"},
+		{handle: demoHandle, name: "You"}, {handle: "mara", name: "Mara"},
 		{handle: "jonas", name: "Jonas"}, {handle: "lin", name: "Lin"},
 	}
-	login := demoLogin{users[0].handle, rand.Text()[:12]}
-	for i, u := range users {
-		password := rand.Text()
-		if i == 0 {
-			password = login.password
-		}
-		l, err := anyone.CreateAccount(ctx, client.NewAccount{Handle: u.handle, Name: u.name, Password: password})
-		if client.IsStatus(err, http.StatusConflict) {
-			return login, fmt.Errorf("the handle %q is taken: this server has the demo already, or accounts of its own", u.handle)
-		}
+	for _, u := range users {
+		token, err := demoAccount(ctx, anyone, u, demoPassword(u.handle, secret))
 		if err != nil {
-			return login, fmt.Errorf("make account %q: %w", u.handle, err)
+			return err
 		}
-		u.c = anyone.WithToken(l.Token)
+		u.c = anyone.WithToken(token)
 	}
 	if err := befriend(ctx, users); err != nil {
-		return login, err
+		return err
 	}
 	if err := postAll(ctx, users, progress); err != nil {
-		return login, err
+		return err
 	}
-	return login, converse(ctx, users)
+	return converse(ctx, users)
+}
+
+// demoAccount makes an account, or signs in to the one made earlier.
+func demoAccount(ctx context.Context, c *client.Client, u *demoUser, password string) (token string, err error) {
+	l, err := c.CreateAccount(ctx, client.NewAccount{Handle: u.handle, Name: u.name, Password: password})
+	if client.IsStatus(err, http.StatusConflict) {
+		l, err = c.Login(ctx, u.handle, password)
+		if client.IsStatus(err, http.StatusUnauthorized) {
+			return "", fmt.Errorf("the handle %q is taken: this server has the demo already, or accounts of its own", u.handle)
+		}
+	}
+	if err != nil {
+		return "", fmt.Errorf("account %q: %w", u.handle, err)
+	}
+	return l.Token, nil
 }
 
 // befriend has everybody follow everybody else.
@@ -111,25 +124,39 @@ func befriend(ctx context.Context, users []*demoUser) error {
 	return nil
 }
 
-// postAll posts each photograph, named with its author and licence, and waits
-// until it is ready.
+// postAll posts each photograph that is not there yet, named with its author and
+// licence, and waits until it is ready.
 func postAll(ctx context.Context, users []*demoUser, progress io.Writer) error {
+	posted := map[string]string{} // by title
+	for _, u := range users {
+		page, err := u.c.UserPhotos(ctx, "@"+u.handle, client.PageOptions{Limit: 100})
+		if err != nil {
+			return fmt.Errorf("photos of %s: %w", u.handle, err)
+		}
+		for _, p := range page.Items {
+			posted[p.Title] = p.ID
+		}
+	}
 	all := photos.All()
 	for i, ph := range all {
 		u := users[i%len(users)]
-		posted, err := u.c.PostPhoto(ctx,
-			client.File{At: bytes.NewReader(ph.Data), Size: int64(len(ph.Data)), ContentType: "image/jpeg", Name: ph.Name},
-			client.Details{
-				Title: ph.Title, Alt: ph.Title,
-				Caption: fmt.Sprintf("%s\nPhoto: %s, %s", ph.Caption, ph.Author, ph.Licence),
-			}, 0, "")
-		if err != nil {
+		id, ok := posted[ph.Title]
+		if !ok {
+			p, err := u.c.PostPhoto(ctx,
+				client.File{At: bytes.NewReader(ph.Data), Size: int64(len(ph.Data)), ContentType: "image/jpeg", Name: ph.Name},
+				client.Details{
+					Title: ph.Title, Alt: ph.Title,
+					Caption: fmt.Sprintf("%s\nPhoto: %s, %s", ph.Caption, ph.Author, ph.Licence),
+				}, 0, "")
+			if err != nil {
+				return fmt.Errorf("post %s: %w", ph.Name, err)
+			}
+			id = p.PhotoID
+		}
+		if err := untilReady(ctx, u.c, id); err != nil {
 			return fmt.Errorf("post %s: %w", ph.Name, err)
 		}
-		if err := untilReady(ctx, u.c, posted.PhotoID); err != nil {
-			return fmt.Errorf("post %s: %w", ph.Name, err)
-		}
-		u.photos = append(u.photos, posted.PhotoID)
+		u.photos = append(u.photos, id)
 		fmt.Fprintf(progress, "demo: %2d of %d photographs ready\n", i+1, len(all))
 	}
 	return nil
@@ -158,6 +185,10 @@ func converse(ctx context.Context, users []*demoUser) error {
 	n := 0
 	for i, author := range users {
 		for j, photo := range author.photos {
+			p, err := author.c.Photo(ctx, photo)
+			if err != nil {
+				return fmt.Errorf("photo: %w", err)
+			}
 			for k := range users {
 				if k == i || (j+k)%2 != 0 {
 					continue
@@ -165,10 +196,13 @@ func converse(ctx context.Context, users []*demoUser) error {
 				if err := users[k].c.Like(ctx, photo); err != nil {
 					return fmt.Errorf("like: %w", err)
 				}
+				n++
+				if p.CommentCount > 0 {
+					continue // from an earlier call
+				}
 				if _, err := users[k].c.Comment(ctx, photo, client.NewComment{Text: says[n%len(says)]}); err != nil {
 					return fmt.Errorf("comment: %w", err)
 				}
-				n++
 			}
 		}
 	}

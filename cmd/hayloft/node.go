@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"hayloft/api"
@@ -53,7 +54,8 @@ type node struct {
 
 	work     context.Context // of what runs beside requests
 	stopWork context.CancelFunc
-	idle     chan struct{} // closed when run has returned; nil before
+	idle     chan struct{}         // closed when background work has ended; nil before it began
+	broken   atomic.Pointer[error] // why background work ended early
 }
 
 // startNode opens every part, lowest first. What it has opened it closes again
@@ -63,9 +65,7 @@ func startNode(ctx context.Context, s *settings, log *slog.Logger) (n *node, err
 	n.work, n.stopWork = context.WithCancel(context.WithoutCancel(ctx))
 	defer func() {
 		if err != nil {
-			stopCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
-			defer cancel()
-			err = errors.Join(err, n.stop(stopCtx))
+			err = errors.Join(err, n.stop())
 			n = nil
 		}
 	}()
@@ -83,6 +83,12 @@ func startNode(ctx context.Context, s *settings, log *slog.Logger) (n *node, err
 func (n *node) openData(context.Context) (err error) {
 	if n.who, err = claimNode(n.s.data[0]); err != nil {
 		return err
+	}
+	if n.s.demo && n.who.fresh {
+		// Noted before anything else can fail: the demo belongs to this directory.
+		if err := beginDemo(n.s.data[0]); err != nil {
+			return err
+		}
 	}
 	n.incarnation, err = newIncarnation()
 	return err
@@ -208,7 +214,7 @@ func (n *node) openFront(context.Context) (err error) {
 		proxies[i] = netip.MustParsePrefix(p) // validated with the settings
 	}
 	n.api, err = api.New(api.Options{
-		Feed: n.feed, Blobs: masters{n.blobs}, Ring: n.ring, Clock: n.clock,
+		Feed: front{n.feed, n.ready}, Blobs: masters{n.blobs}, Ring: n.ring, Clock: n.clock,
 		PublicURL: n.s.publicURL, MediaURL: n.s.mediaURL, Version: version,
 		Limits: api.Limits{PhotoBytes: maxPhotoBytes}, Signup: api.Signup(n.s.signup),
 		TrustedProxies: proxies, Media: n.cache.Handle, Page: page, Events: n.apiEvent,
@@ -217,8 +223,8 @@ func (n *node) openFront(context.Context) (err error) {
 }
 
 // startWork begins what runs beside requests: timelines and sweeps, transcoding,
-// reclaiming. What fails is told to failed; stop waits for the rest.
-func (n *node) startWork(failed chan<- error) error {
+// reclaiming. When it fails this node is not ready any more.
+func (n *node) startWork() error {
 	worker, err := n.transcoder()
 	if err != nil {
 		return err
@@ -239,7 +245,10 @@ func (n *node) startWork(failed chan<- error) error {
 	go func() {
 		defer close(n.idle)
 		if err := g.Wait(); n.work.Err() == nil {
-			failed <- fmt.Errorf("background work ended: %w", err)
+			// Reads go on: what is there can be served. A supervisor sees /readyz.
+			err = fmt.Errorf("background work ended: %w", err)
+			n.broken.Store(&err)
+			n.log.Error("no more writes, timelines or transcoding until a restart", "err", err)
 		}
 	}()
 	return nil
@@ -248,26 +257,50 @@ func (n *node) startWork(failed chan<- error) error {
 // reclaimers is how many blobs are tombstoned at once: they share syncs.
 const reclaimers = 8
 
-// ready returns nil when requests can be served and writes accepted.
-func (n *node) ready() error { return n.feed.Ready() }
+// ready returns nil when requests can be served and writes accepted, as far as
+// metadata is concerned. A full disk does not count: everything but uploads,
+// which are told so, goes on.
+func (n *node) ready() error {
+	if err := n.broken.Load(); err != nil {
+		return *err
+	}
+	return n.feed.Ready()
+}
 
 // stop closes every part that is open, highest first. It may be called once.
-func (n *node) stop(ctx context.Context) error {
-	var errs []error
+// Requests have two thirds of the time, so that one slow upload does not keep
+// leases from being given back. Those that take longer are cut short, which is no
+// error: their clients were told nothing.
+func (n *node) stop() error {
+	third := time.Duration(n.s.drainTimeout) / 3
 	if n.api != nil {
-		errs = append(errs, n.api.Shutdown(ctx))
+		ctx, cancel := context.WithTimeout(context.Background(), 2*third)
+		defer cancel()
+		if err := n.api.Shutdown(ctx); err != nil {
+			n.log.Warn("requests were cut short", "err", err)
+		}
 	}
 	n.stopWork()
 	if n.pool != nil {
 		n.pool.Close()
 	}
+	ctx, cancel := context.WithTimeout(context.Background(), third)
+	defer cancel()
 	if n.idle != nil {
 		select {
 		case <-n.idle:
 		case <-ctx.Done():
-			errs = append(errs, errors.New("background work did not end in time"))
+			// Closing what it uses would take its ground away. Everything
+			// acknowledged is durable: leave the rest to the end of the process.
+			return errors.New("background work did not end in time")
 		}
 	}
+	return n.closeParts(ctx)
+}
+
+// closeParts closes what requests and background work used, which have ended.
+func (n *node) closeParts(ctx context.Context) error {
+	var errs []error
 	if n.cache != nil {
 		n.cache.Close()
 	}

@@ -5,11 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"log/slog"
 	"net"
 	"os"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -19,9 +17,6 @@ import (
 // readyPrefix begins the one line on standard output that says where the server
 // serves; scripts and tests wait for it.
 const readyPrefix = "hayloft: serving on "
-
-// drainTimeout bounds a clean stop: requests in flight may take that long.
-const drainTimeout = 15 * time.Second
 
 func newServer() *cobra.Command {
 	s := &settings{}
@@ -74,31 +69,34 @@ func serve(ctx context.Context, s *settings, stdout, stderr io.Writer) (err erro
 
 	began := time.Now()
 	n, err := startNode(ctx, s, log)
+	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		return nil // asked to stop before it was ready
+	}
 	if err != nil {
 		return err
 	}
-	failed := make(chan error, 3)
+	failed := make(chan error, 2)
 	adm := newAdmin(n.ready, log)
-	if err := errors.Join(n.register(adm.registry), n.startWork(failed)); err != nil {
-		return errors.Join(err, n.stop(ctx))
+	if err := errors.Join(n.register(adm.registry), n.startWork()); err != nil {
+		return errors.Join(err, n.stop())
 	}
 	go func() { failed <- adm.serve(adminL) }()
 	go func() { failed <- n.api.Serve(public) }()
 	log.Info("ready", "url", base, "admin", "http://"+adminL.Addr().String(), "after", time.Since(began).Round(time.Millisecond))
 	fmt.Fprintf(stdout, "%s%s\n", readyPrefix, base)
 	if s.demo {
-		go offerDemo(ctx, s, n.who.fresh, base, stdout, log)
+		go offerDemo(ctx, s.data[0], base, stdout, log)
 	}
 
 	select {
 	case <-ctx.Done():
-		log.Info("stopping", "drain_at_most", drainTimeout)
+		log.Info("stopping", "at_most", s.drainTimeout)
 	case err = <-failed:
-		log.Error("a part failed: stopping", "err", err)
+		log.Error("a listener failed: stopping", "err", err)
 	}
-	stopCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
-	defer cancel()
-	return errors.Join(err, n.stop(stopCtx), adm.stop(stopCtx))
+	err = errors.Join(err, n.stop())
+	adm.stop()
+	return err
 }
 
 func listen(flag, addr string) (net.Listener, error) {
@@ -119,40 +117,4 @@ func newLogger(format string, w io.Writer) *slog.Logger {
 		return slog.New(slog.NewJSONHandler(w, nil))
 	}
 	return slog.New(slog.NewTextHandler(w, nil))
-}
-
-// demoFile keeps the demo's login, so that every start can print it.
-const demoFile = "demo-login"
-
-// offerDemo loads the demo into a fresh server and prints its login; later
-// starts print it again.
-func offerDemo(ctx context.Context, s *settings, fresh bool, base string, stdout io.Writer, log *slog.Logger) {
-	name := filepath.Join(s.data[0], demoFile)
-	if fresh {
-		login, err := loadDemo(ctx, base, stdout)
-		if err != nil {
-			log.Error("the demo could not be loaded", "err", err)
-			return
-		}
-		if err := os.WriteFile(name, []byte(login.handle+" "+login.password+"\n"), 0o600); err != nil {
-			log.Error("the demo's login could not be kept", "err", err)
-		}
-		printLogin(stdout, base, login)
-		return
-	}
-	text, err := os.ReadFile(name)
-	if errors.Is(err, fs.ErrNotExist) {
-		log.Info("the data directory is not new: no demo is loaded", "url", base)
-		return
-	}
-	var login demoLogin
-	if _, serr := fmt.Sscan(string(text), &login.handle, &login.password); err != nil || serr != nil {
-		log.Error("the demo's login can't be read", "file", name, "err", errors.Join(err, serr))
-		return
-	}
-	printLogin(stdout, base, login)
-}
-
-func printLogin(w io.Writer, base string, l demoLogin) {
-	fmt.Fprintf(w, "\n  open      %s\n  sign in   %s\n  password  %s\n\n", base, l.handle, l.password)
 }

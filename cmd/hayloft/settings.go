@@ -41,6 +41,7 @@ type settings struct {
 	timelineCap        int
 	activeWindow       units.Duration
 	deleteGrace        units.Duration
+	drainTimeout       units.Duration
 
 	config      string
 	printConfig bool
@@ -56,6 +57,7 @@ func (s *settings) define(f *pflag.FlagSet) {
 	s.cacheMemory = units.Size(256 << 20)
 	s.activeWindow = units.Duration(30 * 24 * time.Hour)
 	s.deleteGrace = units.Duration(30 * 24 * time.Hour)
+	s.drainTimeout = units.Duration(15 * time.Second)
 
 	f.StringSliceVar(&s.data, "data", []string{"./data"}, "data directories, one for each disk; metadata is on the first")
 	f.StringVar(&s.listen, "listen", "127.0.0.1:8080", "address of the API, media and web page")
@@ -74,6 +76,7 @@ func (s *settings) define(f *pflag.FlagSet) {
 	f.IntVar(&s.timelineCap, "timeline-cap", 500, "entries kept in each timeline")
 	f.Var(&s.activeWindow, "active-window", "readers away for longer receive no pushes")
 	f.Var(&s.deleteGrace, "delete-grace", "how long a deleted photo can be restored")
+	f.Var(&s.drainTimeout, "drain-timeout", "how long a clean stop may take; requests have two thirds of it")
 	f.StringVar(&s.config, "config", "", "TOML file with settings")
 	f.BoolVar(&s.printConfig, "print-config", false, "print each setting and where it comes from, then stop")
 	f.BoolVar(&s.demo, "demo", false, "load the demo when the data directory is new (loopback only)")
@@ -208,6 +211,7 @@ func (s *settings) validate() error {
 	fault(s.deleteGrace > 0, "--delete-grace must be positive: DELETE …?purge=now removes at once")
 	fault(s.activeWindow > 0, "--active-window must be positive")
 	fault(s.diskReserve > 0, "--disk-reserve must be positive: deletes need room too")
+	fault(s.drainTimeout > 0, "--drain-timeout must be positive")
 	fault(s.mediaWorkers >= 0, "--media-workers must not be negative")
 	fault(s.signup == "open" || s.signup == "closed", "--signup %q is neither open nor closed", s.signup)
 	fault(s.logFormat == "text" || s.logFormat == "json", "--log-format %q is neither text nor json", s.logFormat)
@@ -225,6 +229,11 @@ func (s *settings) validate() error {
 	for _, a := range []struct{ name, addr string }{{"listen", s.listen}, {"admin-listen", s.adminListen}} {
 		_, _, err := net.SplitHostPort(a.addr)
 		fault(err == nil, "--%s %q is not host:port", a.name, a.addr)
+	}
+	if host, _, err := net.SplitHostPort(s.listen); err == nil && s.publicURL == "" {
+		ip, perr := netip.ParseAddr(host)
+		fault(host != "" && (perr != nil || !ip.IsUnspecified()),
+			"--listen %s is every address of this machine: say --public-url, the base of the URLs that are handed out", s.listen)
 	}
 	if err := errors.Join(faults...); err != nil {
 		return usageError{err}

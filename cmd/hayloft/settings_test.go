@@ -76,6 +76,23 @@ func TestSettingsFaultsAreListedAtOnce(t *testing.T) {
 	}
 }
 
+// URLs that are handed out must lead back: an address that means "all of them"
+// is no base for them.
+func TestUnspecifiedAddressNeedsPublicURL(t *testing.T) {
+	for _, addr := range []string{":8080", "0.0.0.0:8080", "[::]:8080"} {
+		s, _, _, err := parse(t, nil, "--listen", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.validate(); err == nil || !strings.Contains(err.Error(), "--public-url") {
+			t.Errorf("--listen %s: %v", addr, err)
+		}
+		if s.publicURL = "https://photos.example.org"; s.validate() != nil {
+			t.Errorf("--listen %s with a public URL: %v", addr, s.validate())
+		}
+	}
+}
+
 func TestUnknownSettingInFileIsRefused(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "hayloft.toml")
 	if err := os.WriteFile(file, []byte("volume-sice = \"2GiB\"\n"), 0o600); err != nil {
