@@ -58,8 +58,7 @@ func (e *entry) history() string {
 // book is the ledger of one volume.
 type book struct {
 	created  bool // acknowledged, or found after a crash
-	poisoned bool // it said so and the marker is there: it must stay read-only
-	marking  bool // it said so, and the marker is not known to be there yet
+	poisoned bool // its marker was seen: it must stay read-only
 	keys     map[id.ID]*entry
 }
 
@@ -96,30 +95,24 @@ func (l *ledger) note(n line, dying, faults bool) error {
 	switch n.what {
 	case sayReady:
 		delete(l.books, 0)
-		// An opening that could not read everything refuses puts without
-		// leaving a marker: the next one may succeed.
-		for _, b := range l.books {
-			b.marking = false
-		}
 		return nil
 	case sayCreating:
 		return nil
 	case sayCreated:
-		b.created, b.marking = true, false // as with sayReady
+		b.created = true
 		l.result.Volumes++
 		return nil
 	case sayPoisoned:
-		b.marking = !dying
 		l.result.Poisoned++
 		return l.excused(n, dying || faults)
+	case sayMarked:
+		b.poisoned = b.poisoned || !dying
+		return nil
 	case sayUnmarked:
-		b.marking = false
 		return l.excused(n, dying || faults)
 	case sayWrong:
 		return l.excused(n, dying)
 	case sayFailed:
-		// The engine leaves the marker before it answers the caller.
-		b.poisoned, b.marking = b.poisoned || b.marking && !dying, false
 		l.result.Failed++
 		return l.excused(n, dying || faults)
 	}

@@ -57,7 +57,7 @@ func (l *ledger) verifyVolume(ctx context.Context, dir string, id volume.ID) err
 	if b.poisoned && !poisoned {
 		l.result.unexpected("volume %d was poisoned and takes puts again", id)
 	}
-	b.poisoned, b.marking = poisoned, false
+	b.poisoned = poisoned
 	readable := int64(0)
 	for key, e := range b.keys {
 		n, err := l.verifyKey(ctx, v, key, e)

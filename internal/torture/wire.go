@@ -28,6 +28,7 @@ const (
 	sayDeleting verb = "deleting" // before a key is deleted
 	sayDeleted  verb = "deleted"
 	sayPoisoned verb = "poisoned"  // the volume says that it is read-only from now on
+	sayMarked   verb = "marked"    // its poison marker is there
 	sayUnmarked verb = "unmarked"  // its poison marker could not be written
 	sayWrong    verb = "wrong"     // the writer itself was answered what cannot be
 	sayReady    verb = "ready"     // every volume is open

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"path/filepath"
+	"strings"
 	"sync"
 
 	"hayloft/internal/id"
@@ -63,6 +65,13 @@ type life struct {
 	vols map[volume.ID]*volume.Volume
 	full map[volume.ID]bool
 	last volume.ID // the highest there is or was tried
+}
+
+func (w *life) fs() vfs.FS {
+	if w.o.FS == nil {
+		return vfs.OS{}
+	}
+	return w.o.FS
 }
 
 func (w *life) options(v volume.ID) volume.Options {
@@ -178,6 +187,7 @@ func (k *worker) outcome(good verb, r Ref, err error) bool {
 		k.report.say(sayRefused, r.Volume, r.Key, err.Error())
 	default:
 		k.report.say(sayFailed, r.Volume, r.Key, err.Error())
+		k.marked(r.Volume)
 	}
 	if errors.Is(err, volume.ErrFull) {
 		k.mu.Lock()
@@ -187,6 +197,16 @@ func (k *worker) outcome(good verb, r Ref, err error) bool {
 	}
 	k.fails++
 	return false
+}
+
+// marked reports that the poison marker is there: from then on the volume must
+// be read-only for every later life. Between the failure and the marker, and
+// when the marker fails too, it need not be.
+func (k *worker) marked(v volume.ID) {
+	name := strings.TrimSuffix(volume.FileName(v, 1), ".vol") + ".poisoned"
+	if _, err := k.fs().Stat(filepath.Join(k.o.Dir, name)); err == nil {
+		k.report.say(sayMarked, v, 0, "")
+	}
 }
 
 func (k *worker) put(ctx context.Context, key id.ID) {
