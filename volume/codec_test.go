@@ -23,6 +23,39 @@ func testSuperblock() superblock {
 	return s
 }
 
+func testSealedSuperblock() superblock {
+	s := testSuperblock()
+	s.State, s.Generation = stateSealed, 4
+	s.Seal = &SealRecord{SealInfo: SealInfo{Slot: 1023, From: 1, To: 1<<41 - 1, Replicas: []byte("abc"), Policy: make([]byte, MaxSealTexts-3)},
+		End: maxOffset, Needles: 5, DataBytes: 6, Digest: Digest{1, 31: 2}, Sealed: s.Created, Deletes: maxDeletes, Source: 3, SourceDigest: Digest{4, 31: 5}}
+	return s
+}
+
+// TestSealedSuperblockCodec: the seal is read as it was written, and fields
+// beyond their limits are damage.
+func TestSealedSuperblockCodec(t *testing.T) {
+	s := testSealedSuperblock()
+	b := encodeSuperblock(s)
+	if got, err := decodeSuperblock(b); err != nil || !reflect.DeepEqual(got, s) {
+		t.Fatalf("%+v, %v", got.Seal, err)
+	}
+	bad := map[string]func([]byte){
+		"end": func(b []byte) { b[72] = 1 }, "end too low": func(b []byte) { clear(b[72:80]) }, "needles": func(b []byte) { b[87] = 0x80 },
+		"data": func(b []byte) { b[95] = 1 }, "deletes": func(b []byte) { b[140] = 1 }, "slot": func(b []byte) { b[149] = 4 },
+		"texts": func(b []byte) { b[150] = 4 }, "tile": func(b []byte) { clear(b[168:176]) },
+	}
+	for name, change := range bad {
+		b := encodeSuperblock(s)
+		change(b)
+		reseal(b, 4092)
+		if _, err := decodeSuperblock(b); !errors.Is(err, ErrCorrupt) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	wantErr(t, SealInfo{Policy: make([]byte, MaxSealTexts+1)}.validate(), ErrInvalid)
+	wantErr(t, SealInfo{From: 2, To: 1}.validate(), ErrInvalid)
+}
+
 func TestCheckValue(t *testing.T) {
 	if got := crc32.Checksum([]byte("123456789"), castagnoli); got != 0xe3069283 {
 		t.Fatalf("CRC32C of the check string: %08x", got)
@@ -234,13 +267,14 @@ func TestFileNames(t *testing.T) {
 
 func FuzzSuperblock(f *testing.F) {
 	f.Add(encodeSuperblock(testSuperblock()))
+	f.Add(encodeSuperblock(testSealedSuperblock()))
 	f.Add(make([]byte, superblockSize))
 	f.Fuzz(func(t *testing.T, in []byte) {
 		b := append([]byte(nil), in...)
 		for range 2 {
 			s, err := decodeSuperblock(b)
 			if err == nil {
-				if again, err := decodeSuperblock(encodeSuperblock(s)); err != nil || again != s {
+				if again, err := decodeSuperblock(encodeSuperblock(s)); err != nil || !reflect.DeepEqual(again, s) {
 					t.Fatalf("%+v, %v", again, err)
 				}
 			}
