@@ -23,11 +23,12 @@ const (
 	EventCheckpointFailed                      // a checkpoint could not be written: the next Open walks further
 	EventIndexRebuilt                          // Open walked all Length bytes, in Elapsed; Err says why there was no checkpoint to use
 	EventScanning                              // Open walked up to Offset of Length bytes, in Elapsed, and goes on
+	EventPageCache                             // the file cannot be read past the page cache, though it should
 )
 
 var eventNames = [...]string{
 	"", "recovered", "void", "rot", "corrupt-read", "poisoned", "no-space", "superblock-damaged", "marker-failed",
-	"checkpoint-failed", "index-rebuilt", "scanning",
+	"checkpoint-failed", "index-rebuilt", "scanning", "page-cache",
 }
 
 // String returns the name used in logs and metrics.

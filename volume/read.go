@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 
 	"hayloft/internal/id"
 )
@@ -31,13 +30,14 @@ func (v *Volume) Read(ctx context.Context, key id.ID, alt uint8, cookie id.Cooki
 	}
 	if p.size > onePread {
 		r, err := v.readRange(ctx, p, key, alt, cookie, 0, MaxData)
-		return Blob{Data: r.Data, ETag: r.ETag, Master: r.Master}, err
+		return Blob{Data: r.Data, ETag: r.ETag, Master: r.Master, buf: r.buf}, err
 	}
 	h, blob, err := v.readWhole(p, key, alt)
 	if err != nil {
 		return Blob{}, err
 	}
 	if h.Cookie != cookie {
+		blob.Release()
 		return Blob{}, notFound(key, alt)
 	}
 	return blob, nil
@@ -50,6 +50,14 @@ type Range struct {
 	Size   int64  // of the whole needle
 	ETag   uint32 // CRC32C of the whole needle
 	Master *MasterInfo
+
+	buf *buffer
+}
+
+// Release is that of Blob.
+func (r *Range) Release() {
+	r.buf.release()
+	r.buf, r.Data = nil, nil
 }
 
 // ReadRange returns up to n bytes of a needle from offset off, fewer at its
@@ -102,29 +110,30 @@ func (v *Volume) corrupt(key id.ID, off int64, err error) error {
 	return err
 }
 
-// readAt fills b from off as far as the synced part of the file goes.
-func (v *Volume) readAt(b []byte, off int64) ([]byte, error) {
-	b = b[:min(int64(len(b)), max(0, v.synced.Load()-off))]
-	n, err := v.file.ReadAt(b, off)
-	if n < len(b) && err != nil && err != io.EOF {
-		return nil, fmt.Errorf("%w: read %d bytes at %d: %w", ErrCorrupt, len(b), off, err)
-	}
-	return b[:n], nil
-}
-
 // readWhole reads and verifies a whole record. The cookie is the caller's to
 // compare.
 func (v *Volume) readWhole(p place, key id.ID, alt uint8) (header, Blob, error) {
-	b, err := v.readAt(make([]byte, p.size), p.off)
+	buf, b, err := v.fetch(p.off, p.size)
 	if err != nil {
 		return header{}, Blob{}, v.corrupt(key, p.off, err)
 	}
+	h, blob, err := v.verifyWhole(b, p, key, alt)
+	if err != nil {
+		buf.release()
+		return h, Blob{}, v.corrupt(key, p.off, err)
+	}
+	blob.buf = buf
+	return h, blob, nil
+}
+
+// verifyWhole verifies the record at b.
+func (v *Volume) verifyWhole(b []byte, p place, key id.ID, alt uint8) (header, Blob, error) {
 	h, err := v.checkHeader(b, p, key, alt)
 	if errors.Is(err, errShort) || err == nil && int64(len(b)) < h.size() {
 		err = fmt.Errorf("%w: record at %d is cut off", ErrCorrupt, p.off)
 	}
 	if err != nil {
-		return h, Blob{}, v.corrupt(key, p.off, err)
+		return h, Blob{}, err
 	}
 	meta, data := b[:h.metaLen()], b[h.metaLen():int64(h.metaLen())+h.Length]
 	master, err := h.master(meta)
@@ -132,7 +141,7 @@ func (v *Volume) readWhole(p place, key id.ID, alt uint8) (header, Blob, error) 
 		err = h.verifyData(data, p.off)
 	}
 	if err != nil {
-		return h, Blob{}, v.corrupt(key, p.off, err)
+		return h, Blob{}, err
 	}
 	return h, Blob{Data: data[:len(data):len(data)], ETag: h.DataCRC, Master: master}, nil
 }
@@ -157,14 +166,17 @@ func (v *Volume) checkHeader(b []byte, p place, key id.ID, alt uint8) (header, e
 // readMeta reads and verifies header, master info and table of a record.
 func (v *Volume) readMeta(p place, key id.ID, alt uint8) (header, []byte, error) {
 	for _, n := range []int64{metaGuess, maxMeta} {
-		b, err := v.readAt(make([]byte, min(n, p.size)), p.off)
+		buf, b, err := v.fetch(p.off, min(n, p.size))
 		if err != nil {
 			return header{}, nil, err
 		}
 		h, err := v.checkHeader(b, p, key, alt)
 		if err == nil {
-			return h, b[:h.metaLen()], nil
+			meta := append([]byte(nil), b[:h.metaLen()]...)
+			buf.release()
+			return h, meta, nil
 		}
+		buf.release()
 		if !errors.Is(err, errShort) {
 			return h, nil, err
 		}
@@ -192,7 +204,7 @@ func (v *Volume) readRange(ctx context.Context, p place, key id.ID, alt uint8, c
 		if err != nil {
 			return Range{}, err
 		}
-		r.Data = blob.Data[r.Offset : r.Offset+n : r.Offset+n]
+		r.Data, r.buf = blob.Data[r.Offset:r.Offset+n:r.Offset+n], blob.buf
 		return r, nil
 	}
 	if n == 0 {
@@ -220,14 +232,17 @@ func (v *Volume) readBlocks(ctx context.Context, p place, h *header, meta []byte
 			return err
 		}
 		step := buf[:min(len(buf), 1<<20)]
-		got, err := v.readAt(step, at)
+		read, got, err := v.fetch(at, int64(len(step)))
 		if err != nil {
 			return err
 		}
 		if len(got) < len(step) {
-			return fmt.Errorf("%w: record at %d is cut off", ErrCorrupt, p.off)
+			err = fmt.Errorf("%w: record at %d is cut off", ErrCorrupt, p.off)
+		} else if err = h.verifyBlocks(meta, got, first, p.off); err == nil {
+			copy(step, got)
 		}
-		if err := h.verifyBlocks(meta, step, first, p.off); err != nil {
+		read.release()
+		if err != nil {
 			return err
 		}
 		at += int64(len(step))

@@ -37,6 +37,9 @@ type Options struct {
 	// the index before the next one is begun, at most; with a small index it is
 	// begun earlier. 0 means 512 MiB, the largest is 1 GiB.
 	CheckpointBytes int64
+	// PageCache has needles read through the page cache. The zero value reads
+	// past it where the file system can.
+	PageCache bool
 	// Events receives what an operator should know. It is called from any
 	// goroutine, must return soon and must not call the volume.
 	Events func(Event)
@@ -96,6 +99,15 @@ type Blob struct {
 	Data   []byte // the caller's
 	ETag   uint32 // CRC32C of Data
 	Master *MasterInfo
+
+	buf *buffer // that Data lies in
+}
+
+// Release gives the memory of Data to later reads. Nobody may use it any more.
+// It is optional: memory that is not released is garbage collected.
+func (b *Blob) Release() {
+	b.buf.release()
+	b.buf, b.Data = nil, nil
 }
 
 // Volume is an open volume.
@@ -114,6 +126,7 @@ type Volume struct {
 
 	queue       queue
 	checkpoints checkpointer
+	reads       readFile
 
 	writer  writer        // used by the writer goroutine alone, and by Open before it starts
 	stopped chan struct{} // closed when the writer goroutine has ended
@@ -191,6 +204,7 @@ func openSharing(dir string, e Entry, o Options, log *deleteLog) (vol *Volume, e
 		return nil, fmt.Errorf("open volume %d: %w", e.Volume, errors.Join(err, vol.file.Close()))
 	}
 	vol.queue.init()
+	vol.reads.open(vol)
 	vol.checkpoints.start(vol)
 	if vol.sealing.part.Load() != nil {
 		close(vol.stopped) // a sealed file has no writer
@@ -340,6 +354,7 @@ func (v *Volume) Close() error {
 	v.life.Lock()
 	defer v.life.Unlock()
 	v.closed = true
+	v.reads.close()
 	if p := v.sealing.part.Load(); p != nil {
 		v.dropCheckpoint()
 		return errors.Join(p.log.leave(p), v.file.Close())
