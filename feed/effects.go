@@ -276,7 +276,7 @@ type Backlog struct {
 	Parked  int
 	Events  uint64        // that the timelines have not processed
 	Chores  int           //
-	Oldest  time.Duration // age of the oldest effect that is due; 0: none
+	Oldest  time.Duration // since the effect that waits longest was owed, retries included, parked ones not; 0: none
 	Counted time.Time
 }
 
@@ -298,8 +298,19 @@ func (f *Feed) Backlog(ctx context.Context) (b Backlog, err error) {
 				return corrupt("effect key %x", k)
 			}
 			b.Queued[EffectKind(k[1])]++
-			b.Oldest = max(b.Oldest, b.Counted.Sub(timeOf(parseBE(k[2:10]))))
 			return nil
+		})
+		if err != nil {
+			return err
+		}
+		// Numbers are given out as effects are owed: the first is the oldest.
+		err = v.scan([]byte{tabEffect}, []byte{tabEffect + 1}, func(_, value []byte) error {
+			var row effectRow
+			if err := decodeRow(value, &row); err != nil {
+				return err
+			}
+			b.Oldest = max(0, b.Counted.Sub(row.Owed))
+			return errStop
 		})
 		if err != nil {
 			return err

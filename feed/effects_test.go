@@ -193,6 +193,40 @@ func TestOutageParksNothing(t *testing.T) {
 	}
 }
 
+// The age of what is owed counts from when it was owed, not from its latest try.
+func TestBacklogAgeOutlastsRetries(t *testing.T) {
+	h := newHouse(t, nil)
+	ctx := context.Background()
+	anna := h.user("anna")
+	oldest := func(what string, want time.Duration) {
+		t.Helper()
+		b, err := h.feed.Backlog(ctx)
+		if err != nil || b.Oldest != want {
+			t.Errorf("%s: %+v, %v; want an oldest of %v", what, b, err, want)
+		}
+	}
+	oldest("nothing owed", 0)
+	first := h.upload(anna, Details{})
+	h.clock.Advance(time.Hour)
+	second := h.upload(anna, Details{})
+	h.clock.Advance(time.Hour)
+	seq := h.queued()[0].Seq
+	_, err := h.feed.propose(ctx, &cmdEffectFailed{Seq: seq, Attempt: 9, NotBefore: h.feed.due(time.Minute), Reason: "x"})
+	h.must(err)
+	oldest("after a failure", 2*time.Hour)
+	_, err = h.feed.propose(ctx, &cmdEffectFailed{Seq: seq, Attempt: 10, Park: true, Reason: "x"})
+	h.must(err)
+	oldest("parked", time.Hour)
+	h.must(h.feed.RetryEffect(ctx, seq))
+	oldest("taken back", 2*time.Hour)
+	h.must(h.ready(first))
+	h.must(h.ready(second))
+	oldest("all done", 0)
+	h.upload(anna, Details{})
+	h.clock.Set(h.clock.Now().Add(-time.Hour))
+	oldest("clock stepped back", 0)
+}
+
 // A parked transcode effect goes when its photo does.
 func TestDeleteTakesParkedEffectAlong(t *testing.T) {
 	h := newHouse(t, nil)

@@ -202,7 +202,8 @@ type effectRow struct {
 	Blob      id.ID
 	Attempts  int
 	NotBefore time.Time
-	Reason    string // of the last failure
+	Reason    string    // of the last failure
+	Owed      time.Time // when it was written first
 }
 
 func (r *effectRow) fields(c *codec) {
@@ -212,6 +213,7 @@ func (r *effectRow) fields(c *codec) {
 	num(c, 4, &r.Attempts)
 	c.time(5, &r.NotBefore)
 	c.str(6, &r.Reason)
+	c.time(7, &r.Owed)
 }
 
 type purgeRow struct {

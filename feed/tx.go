@@ -200,7 +200,7 @@ func (t *tx) owe(e effectRow) (seq uint64, err error) {
 	if seq, err = t.next(metaEffect); err != nil {
 		return 0, err
 	}
-	e.NotBefore = t.now
+	e.NotBefore, e.Owed = t.now, t.now
 	t.putEffect(seq, &e)
 	return seq, nil
 }
