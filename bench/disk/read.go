@@ -79,6 +79,7 @@ func (r *readers) read(ctx context.Context, n *needle) error {
 	if err != nil {
 		return err
 	}
+	defer b.Release()
 	return checkFast(n, b)
 }
 
@@ -130,6 +131,7 @@ func (r *readers) verify(ctx context.Context, sample int) (checked, wrong int, f
 		b, err := r.v.Read(ctx, n.key, 0, cookieOf(n.key))
 		if err == nil {
 			err = checkAll(n, b, scratch)
+			b.Release()
 		}
 		if err != nil {
 			wrong++

@@ -175,6 +175,7 @@ func (r *restart) touch(ctx context.Context, v *volume.Volume) error {
 		b, err := v.Read(ctx, n.key, 0, cookieOf(n.key))
 		if err == nil {
 			err = checkFast(&n, b)
+			b.Release()
 		}
 		if err != nil {
 			return fmt.Errorf("after a restart: %w", err)
