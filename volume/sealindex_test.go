@@ -162,10 +162,11 @@ func FuzzSealIndex(f *testing.F) {
 		f.Add(x.b)
 	}
 	f.Add(buildTestIndex(f, nil).b)
-	f.Fuzz(func(t *testing.T, b []byte) {
-		if len(b) < sealIndexHeader {
+	f.Fuzz(func(t *testing.T, in []byte) {
+		if len(in) < sealIndexHeader {
 			return
 		}
+		b := bytes.Clone(in)
 		h, _ := decodeSealIndexHead(b)
 		copy(b, sealIndexMagic)
 		b[8], b[9] = 1, 0
