@@ -5,8 +5,15 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
+	"io/fs"
 	"maps"
 	"math/rand/v2"
+	"os"
+	"runtime"
+	"strconv"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -17,8 +24,20 @@ import (
 
 var (
 	seedFlag  = flag.Uint64("volume.seed", 0, "repeat the random test with this seed alone")
-	pointFlag = flag.Int("volume.points", 3000, "crash points to try")
+	pointFlag = flag.Int("volume.points", 10_000, "crash points to try; the variable HAYLOFT_SOAK overrules it")
 )
+
+// points is how many crash points to try.
+func points(t *testing.T) int {
+	if s := os.Getenv("HAYLOFT_SOAK"); s != "" {
+		n, err := strconv.Atoi(s)
+		if err != nil {
+			t.Fatalf("HAYLOFT_SOAK: %v", err)
+		}
+		return n
+	}
+	return *pointFlag
+}
 
 // model is what a volume must hold. It knows nothing of how it is stored.
 type model struct {
@@ -91,6 +110,7 @@ func (m *model) probe(v *Volume, n Needle) (bool, error) {
 	case !bytes.Equal(b.Data, n.Data) || !b.Master.equal(n.Master):
 		return false, fmt.Errorf("%v/%d has wrong content", n.Key, n.Alt)
 	}
+	b.Release()
 	return true, nil
 }
 
@@ -111,13 +131,15 @@ type history struct {
 	model    *model
 	next     id.ID // key of the next new needle
 	captures []capture
+	moments  int // so far
+	keep     int // captures, evenly chosen among the moments; 0: all
 	depth    int
 	inject   func(vfs.Op) vfs.Outcome
 	every    int // one in so many calls is a moment to remember
 }
 
 func newHistory(mem *vfs.Mem, m *model, rng *rand.Rand, depth int) *history {
-	h := &history{rng: rng, mem: mem, model: m, depth: depth, every: 3, next: id.ID(rng.Uint64()>>1 + 1)}
+	h := &history{rng: rng, mem: mem, model: m, depth: depth, every: 1, next: id.ID(rng.Uint64()>>1 + 1)}
 	h.fs = &vfs.Fault{FS: mem, Before: h.before}
 	return h
 }
@@ -126,7 +148,7 @@ func newHistory(mem *vfs.Mem, m *model, rng *rand.Rand, depth int) *history {
 // for the call's effect is the only one running, so the model stands still.
 func (h *history) before(op vfs.Op) vfs.Outcome {
 	switch op.Kind {
-	case vfs.OpWrite, vfs.OpSync, vfs.OpTruncate, vfs.OpAllocate, vfs.OpRename, vfs.OpSyncDir:
+	case vfs.OpWrite, vfs.OpSync, vfs.OpTruncate, vfs.OpAllocate, vfs.OpRename, vfs.OpSyncDir, vfs.OpCreate, vfs.OpRemove:
 		if h.rng.IntN(h.every) == 0 {
 			h.cut(fmt.Sprintf("depth %d, call %d (%v)", h.depth, op.N, op.Kind))
 		}
@@ -140,13 +162,20 @@ func (h *history) before(op vfs.Op) vfs.Outcome {
 // cut takes the picture that a power cut, or the killing of the process,
 // would leave.
 func (h *history) cut(what string) {
+	h.moments++
+	at := len(h.captures)
+	if h.keep > 0 && at == h.keep { // a picture costs more than a moment: draw first
+		if at = h.rng.IntN(h.moments); at >= h.keep {
+			return
+		}
+	}
 	c := capture{model: h.model.clone(), what: what, depth: h.depth}
 	if h.rng.IntN(4) == 0 {
 		c.mem, c.what = h.mem.Kill(), "kill at "+what
 	} else {
 		c.mem, c.what = h.mem.Crash(h.rng.Uint64()), "power cut at "+what
 	}
-	h.captures = append(h.captures, c)
+	h.captures = append(h.captures[:at:at], append([]capture{c}, h.captures[min(at+1, len(h.captures)):]...)...)
 }
 
 func (h *history) options() Options { return Options{FS: h.fs, AllocChunk: 16 << 10} }
@@ -250,6 +279,11 @@ func (h *history) anyKey() id.ID {
 
 // run opens (or makes) the volume, compares it with the model, and works on it.
 func (h *history) run(create bool) (err error) {
+	if !create && h.rng.IntN(6) == 0 {
+		if err := h.spoilCheckpoint(); err != nil {
+			return err
+		}
+	}
 	if create {
 		h.v, err = Create("/d", testIdent, h.options())
 	} else {
@@ -277,6 +311,11 @@ func (h *history) run(create bool) (err error) {
 		if err := h.burst(1 + h.rng.IntN(5)); err != nil {
 			return err
 		}
+		if h.rng.IntN(3) == 0 {
+			if err := h.checkpoint(); err != nil {
+				return err
+			}
+		}
 	}
 	if err := h.model.clone().check(h.v); err != nil {
 		return fmt.Errorf("after work: %w", err)
@@ -288,6 +327,37 @@ func (h *history) run(create bool) (err error) {
 	return err
 }
 
+// checkpoint writes one, of this moment or of one some batches ago, as the
+// goroutine that writes behind does.
+func (h *history) checkpoint() error {
+	s := h.v.snapshot()
+	if h.rng.IntN(2) == 0 {
+		if err := h.burst(1 + h.rng.IntN(3)); err != nil {
+			return err
+		}
+	}
+	if h.v.checkpointing() {
+		h.v.checkpoint(s)
+	}
+	return nil
+}
+
+// spoilCheckpoint takes the checkpoint away, or flips a bit of it.
+func (h *history) spoilCheckpoint() error {
+	st, err := h.mem.Stat(testCheckpoint)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && st.Size == 0 {
+		return nil
+	}
+	if err == nil && h.rng.IntN(2) == 0 {
+		return errors.Join(h.mem.Remove(testCheckpoint), h.mem.SyncDir("/d"))
+	}
+	off := h.rng.Int64N(st.Size)
+	if err := h.mem.Flip(testCheckpoint, off, 1<<h.rng.IntN(8)); err != nil && !errors.Is(err, io.EOF) {
+		return err // EOF: the device does not hold it yet
+	}
+	return nil
+}
+
 // explore runs histories from crash pictures until the budget is used up.
 func explore(seed uint64, budget *int, inject func(*rand.Rand) func(vfs.Op) vfs.Outcome) error {
 	rng := rand.New(rand.NewPCG(seed, 1))
@@ -296,6 +366,7 @@ func explore(seed uint64, budget *int, inject func(*rand.Rand) func(vfs.Op) vfs.
 		return err
 	}
 	h := newHistory(mem, newModel(), rng, 0)
+	h.keep = 12
 	if inject != nil {
 		h.inject = inject(rng)
 	}
@@ -309,16 +380,12 @@ func explore(seed uint64, budget *int, inject func(*rand.Rand) func(vfs.Op) vfs.
 		queue = queue[1:]
 		*budget--
 		next := newHistory(c.mem, c.model, rng, c.depth+1)
+		next.keep = 2 // go deep rather than wide: a crash of a recovered volume
 		if inject != nil && rng.IntN(3) == 0 {
 			next.inject = inject(rng)
 		}
 		if err := next.run(false); err != nil {
 			return fmt.Errorf("%s: %w\n%v", c.what, err, c.mem)
-		}
-		// Go deep rather than wide: a crash of a recovered volume.
-		for len(next.captures) > 2 {
-			i := rng.IntN(len(next.captures))
-			next.captures = append(next.captures[:i], next.captures[i+1:]...)
 		}
 		if len(queue) < 40 {
 			queue = append(queue, next.captures...)
@@ -346,29 +413,44 @@ func repeatWith(t *testing.T, seed uint64) string {
 // middle of recoveries too, and compares what is found with the model.
 func TestCrashes(t *testing.T) {
 	t.Parallel()
-	const perSeed = 100
-	total := 0
-	for _, seed := range seeds(*pointFlag / perSeed) {
-		budget := perSeed
-		if err := explore(seed, &budget, nil); err != nil {
-			t.Fatalf("%v\n%s", err, repeatWith(t, seed))
-		}
-		total += perSeed - budget
+	exploreAll(t, points(t)*4/5, 100, nil)
+}
+
+// exploreAll tries so many crash points on all processors.
+func exploreAll(t *testing.T, points, perSeed int, inject func(*rand.Rand) func(vfs.Op) vfs.Outcome) {
+	var total atomic.Int64
+	var failed atomic.Bool
+	work := make(chan uint64)
+	var wg sync.WaitGroup
+	for range runtime.GOMAXPROCS(0) {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			for seed := range work {
+				budget := perSeed
+				if err := explore(seed, &budget, inject); err != nil && !failed.Swap(true) {
+					t.Errorf("%v\n%s", err, repeatWith(t, seed))
+				}
+				total.Add(int64(perSeed - budget))
+			}
+		}()
 	}
-	t.Logf("%d crash points", total)
+	if *seedFlag != 0 {
+		work <- *seedFlag
+	}
+	for *seedFlag == 0 && total.Load() < int64(points) && !failed.Load() {
+		work <- rand.Uint64()
+	}
+	close(work)
+	wg.Wait()
+	t.Logf("%d crash points", total.Load())
 }
 
 // TestFaultsAndCrashes also makes one random call fail: with EIO, ENOSPC, or
 // after a part of a write.
 func TestFaultsAndCrashes(t *testing.T) {
 	t.Parallel()
-	const perSeed = 10
-	for _, seed := range seeds(*pointFlag / 3 / perSeed) {
-		budget := perSeed
-		if err := explore(seed, &budget, oneFault); err != nil {
-			t.Fatalf("%v\n%s", err, repeatWith(t, seed))
-		}
-	}
+	exploreAll(t, points(t)/5, 10, oneFault)
 }
 
 func oneFault(rng *rand.Rand) func(vfs.Op) vfs.Outcome {
@@ -379,7 +461,7 @@ func oneFault(rng *rand.Rand) func(vfs.Op) vfs.Outcome {
 			return vfs.Outcome{}
 		}
 		switch op.Kind {
-		case vfs.OpWrite, vfs.OpSync, vfs.OpTruncate, vfs.OpAllocate, vfs.OpRename, vfs.OpSyncDir:
+		case vfs.OpWrite, vfs.OpSync, vfs.OpTruncate, vfs.OpAllocate, vfs.OpRename, vfs.OpSyncDir, vfs.OpCreate, vfs.OpRemove:
 			at = 0
 			return vfs.Outcome{Err: errno, Short: rng.Int64N(max(1, op.Len))}
 		}
