@@ -419,6 +419,28 @@ func TestVolumeToolsBesideServer(t *testing.T) {
 	if out, log, code := run(t, "volume", "verify", "--data", dir); code != 0 {
 		t.Errorf("verify of a stopped server: %d\n%s\n%s", code, out, log)
 	}
+	refusedWhileHeld(t, dir)
+}
+
+// refusedWhileHeld holds the lock that verify and export hold, and wants a
+// server to say so and others of them to go on.
+func refusedWhileHeld(t *testing.T, dir string) {
+	t.Helper()
+	f, err := os.Open(filepath.Join(dir, "disk.id"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_SH); err != nil {
+		t.Fatal(err)
+	}
+	_, log, code := run(t, "server", "--data", dir, "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0")
+	if code != 1 || !strings.Contains(log, "another process uses it") {
+		t.Errorf("a server beside verify: %d\n%s", code, log)
+	}
+	if out, log, code := run(t, "volume", "verify", "--data", dir); code != 0 {
+		t.Errorf("two of verify: %d\n%s\n%s", code, out, log)
+	}
 }
 
 // TestVolumeUsage wants wrong calls to be answered with one line and the right
