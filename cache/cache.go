@@ -20,8 +20,8 @@ type Cache struct {
 	shards []*shard // a power of two
 	log    follower
 
-	places chan struct{} // one element for each fill under way
-	queued atomic.Int64  // fills waiting for a place
+	fills *lane // every fill
+	large *lane // those of Options.Large, besides
 
 	ctx    context.Context // ends with Close; parent of every fill
 	cancel context.CancelFunc
@@ -30,12 +30,12 @@ type Cache struct {
 	tasks  sync.WaitGroup
 
 	n     counters
-	loose atomic.Int64 // bytes of objects that were served without being kept
+	loose atomic.Int64 // bytes of loose entries
 }
 
 type counters struct {
-	hits, misses, collapsed, fills, fillErrors, fillNotFound, fillsPurged, fillsRefused atomic.Uint64
-	unkept, pushes, purges, gaps, revalidations, notFound, unavailable, bytesServed     atomic.Uint64
+	hits, misses, collapsed, fills, fillErrors, fillNotFound, fillsPurged, fillsRefused           atomic.Uint64
+	looseRefused, unkept, pushes, purges, gaps, revalidations, notFound, unavailable, bytesServed atomic.Uint64
 }
 
 // What get answers with beside an entry. errDenied is a 404 like ErrNotFound.
@@ -43,6 +43,7 @@ var (
 	errDenied  = errors.New("cache: not for this client")
 	errPurged  = errors.New("cache: overtaken by a purge")
 	errBusy    = errors.New("cache: too many fills under way")
+	errCrowded = errors.New("cache: readers hold too much that could not be kept")
 	errClosed  = errors.New("cache: closed")
 	errTimeout = errors.New("cache: the fill took too long")
 	errStale   = errors.New("cache: no fresh verdict in time")
@@ -55,10 +56,11 @@ func New(o Options) (*Cache, error) {
 	}
 	o = o.withDefaults()
 	c := &Cache{
-		opts:   o,
-		clock:  o.Clock,
-		names:  newNames(o.Variants, o.Formats),
-		places: make(chan struct{}, o.MaxFills),
+		opts:  o,
+		clock: o.Clock,
+		names: newNames(o.Variants, o.Formats, o.Large),
+		fills: newLane(o.MaxFills, o.MaxQueue),
+		large: newLane(o.MaxLargeFills, (o.MaxQueue+1)/2),
 	}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	for range o.shards {
@@ -153,7 +155,9 @@ func (c *Cache) get(k key, grant *sign.MediaGrant) (*entry, how, error) {
 				return nil, from, errDenied
 			}
 			e.refs.Add(1)
-			s.policy.hit(e)
+			if e.loose == nil {
+				s.policy.hit(e)
+			}
 			s.mu.Unlock()
 			c.n.hits.Add(1)
 			return e, from, nil
@@ -208,7 +212,8 @@ func (c *Cache) Stats() Stats {
 	st := Stats{
 		Hits: c.n.hits.Load(), Misses: c.n.misses.Load(), Collapsed: c.n.collapsed.Load(),
 		Fills: c.n.fills.Load(), FillErrors: c.n.fillErrors.Load(), FillNotFound: c.n.fillNotFound.Load(),
-		FillsPurged: c.n.fillsPurged.Load(), FillsRefused: c.n.fillsRefused.Load(), Unkept: c.n.unkept.Load(),
+		FillsPurged: c.n.fillsPurged.Load(), FillsRefused: c.n.fillsRefused.Load(),
+		LooseRefused: c.n.looseRefused.Load(), Unkept: c.n.unkept.Load(),
 		Pushes: c.n.pushes.Load(), Purges: c.n.purges.Load(), PurgeGaps: c.n.gaps.Load(),
 		Revalidations: c.n.revalidations.Load(), NotFound: c.n.notFound.Load(),
 		Unavailable: c.n.unavailable.Load(), BytesServed: c.n.bytesServed.Load(),
@@ -224,5 +229,6 @@ func (c *Cache) Stats() Stats {
 		st.PurgedEntries += s.purged
 		s.mu.Unlock()
 	}
+	st.TotalBytes = st.Bytes + st.LooseBytes
 	return st
 }

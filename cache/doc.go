@@ -15,7 +15,10 @@
 //     signed are one and the same 404; what cannot be decided is 503, never 404.
 //   - Memory. Entries, their administration, the ghosts of the policy and what
 //     left the cache while responses were still reading it stay together within
-//     Options.Budget. What finds no room is served and not kept.
+//     Options.Budget. What finds no room is served and not kept: one copy for
+//     all who read it at a time, within Options.MaxLoose in all, else 503.
+//     Beside these there is what the fills under way hold, of which only
+//     Options.MaxLargeFills bring objects as large as an upload.
 //   - Ownership. Object.Data given to the cache is the cache's from then on and
 //     must not be changed. A response pins the entry it reads until its last
 //     byte is handed to the connection; only then is its memory reused.

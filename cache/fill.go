@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"hayloft/internal/id"
@@ -78,20 +79,27 @@ func (c *Cache) miss(s *shard, k key, grant *sign.MediaGrant) (e *entry, joined 
 
 // begin starts a fill. Needs s.mu.
 func (c *Cache) begin(s *shard, k key) (*flight, error) {
-	if c.queued.Load() >= int64(c.opts.MaxQueue) {
-		c.n.fillsRefused.Add(1)
-		return nil, errBusy
+	lanes := c.lanesOf(k)
+	for _, l := range lanes {
+		if l.queued.Load() >= l.queue {
+			c.n.fillsRefused.Add(1)
+			return nil, errBusy
+		}
 	}
 	parent, stop := context.WithCancelCause(c.ctx)
 	ctx, cancel := context.WithTimeoutCause(parent, c.opts.FillTimeout, errTimeout)
 	f := &flight{key: k, ctx: ctx, stop: stop, done: make(chan struct{})}
-	c.queued.Add(1)
+	for _, l := range lanes {
+		l.queued.Add(1)
+	}
 	if !c.spawn(func() {
 		defer stop(nil)
 		defer cancel()
-		c.fill(s, f)
+		c.fill(s, f, lanes)
 	}) {
-		c.queued.Add(-1)
+		for _, l := range lanes {
+			l.queued.Add(-1)
+		}
 		cancel()
 		stop(nil)
 		return nil, errClosed
@@ -100,16 +108,40 @@ func (c *Cache) begin(s *shard, k key) (*flight, error) {
 	return f, nil
 }
 
+// lane bounds how many fills are under way at once.
+type lane struct {
+	places chan struct{} // one element for each fill under way
+	queue  int64         // most that wait for a place
+	queued atomic.Int64
+}
+
+func newLane(places, queue int) *lane {
+	return &lane{places: make(chan struct{}, places), queue: int64(queue)}
+}
+
+// lanesOf returns the lanes that a fill of k needs a place in, in the order in
+// which it takes them: who waits for a rare place holds no common one.
+func (c *Cache) lanesOf(k key) []*lane {
+	if c.names.large[k.variant] {
+		return []*lane{c.large, c.fills}
+	}
+	return []*lane{c.fills}
+}
+
 // fill runs on the flight's goroutine.
-func (c *Cache) fill(s *shard, f *flight) {
-	select {
-	case c.places <- struct{}{}:
-		c.queued.Add(-1)
-		defer func() { <-c.places }()
-	case <-f.ctx.Done():
-		c.queued.Add(-1)
-		c.finish(s, f, context.Cause(f.ctx))
-		return
+func (c *Cache) fill(s *shard, f *flight, lanes []*lane) {
+	for i, l := range lanes {
+		select {
+		case l.places <- struct{}{}:
+			l.queued.Add(-1)
+			defer func() { <-l.places }()
+		case <-f.ctx.Done():
+			for _, l := range lanes[i:] {
+				l.queued.Add(-1)
+			}
+			c.finish(s, f, context.Cause(f.ctx))
+			return
+		}
 	}
 	verdict, asked, ok := c.rights(s, f)
 	if !ok {
@@ -129,9 +161,15 @@ func (c *Cache) fill(s *shard, f *flight) {
 			return
 		}
 	}
-	e, cost := c.newEntry(s, f.key, obj)
+	e := c.newEntry(s, f.key, obj)
+	if e == nil {
+		if e = c.newLoose(s, f.key, obj); e == nil {
+			c.finish(s, f, errCrowded)
+			return
+		}
+	}
 	e.verdict, e.asked = verdict, asked
-	c.land(s, f, e, cost)
+	c.land(s, f, e)
 }
 
 // rights asks Access for the fill, and ends it unless a waiter may have the
@@ -196,43 +234,82 @@ func (c *Cache) check(k key, obj Object) error {
 	return nil
 }
 
-// newEntry copies an object into memory of the shard, or makes a loose entry of
-// cost 0 when there is no room. The caller inserts it or discards it.
-func (c *Cache) newEntry(s *shard, k key, obj Object) (e *entry, cost int64) {
-	e = &entry{key: k, etag: `"` + obj.ETag + `"`, typ: c.names.types[k.format], filled: c.clock.Now()}
+// newEntry copies an object into memory of the shard; nil when there is no
+// room. The caller inserts it or discards it.
+func (c *Cache) newEntry(s *shard, k key, obj Object) *entry {
 	cost, ok := s.reserve(len(obj.Data))
 	if !ok {
-		e.data, e.loose = obj.Data, &c.loose
-		return e, 0
+		return nil
 	}
 	// Copying happens outside the lock, into room that is booked.
+	e := c.describe(s, k, obj)
 	e.data = s.alloc.Alloc(len(obj.Data))
 	copy(e.data, obj.Data)
-	e.shard = s
 	e.node = node{hash: k.hash(), cost: cost}
-	return e, cost
+	return e
+}
+
+// newLoose makes a loose entry; nil when readers hold too many of them. A
+// quarter of the room is left to small objects: whoever reads large ones slowly
+// does not keep thumbnails from anybody. An object larger than its room is let in
+// when it is the only one: else it could not be served at all.
+func (c *Cache) newLoose(s *shard, k key, obj Object) *entry {
+	cost := heap{}.Cost(cap(obj.Data)) + entryCost
+	limit := c.opts.MaxLoose
+	if cost > limit/16 {
+		limit -= limit / 4
+	}
+	for {
+		held := c.loose.Load()
+		if held > 0 && held+cost > limit {
+			return nil
+		}
+		if c.loose.CompareAndSwap(held, held+cost) {
+			break
+		}
+	}
+	e := c.describe(s, k, obj)
+	e.data, e.loose, e.node = obj.Data, &c.loose, node{cost: cost}
+	return e
+}
+
+// describe returns an entry without its bytes.
+func (c *Cache) describe(s *shard, k key, obj Object) *entry {
+	return &entry{key: k, etag: `"` + obj.ETag + `"`, typ: c.names.types[k.format], filled: c.clock.Now(), shard: s}
+}
+
+// discard gives back the memory of an entry that was not published. Needs mu of
+// its shard.
+func (e *entry) discard() {
+	if e.loose != nil {
+		e.loose.Add(-e.node.cost)
+		return
+	}
+	e.shard.unreserve(e.node.cost)
+	e.shard.alloc.Free(e.data)
 }
 
 // land ends a fill that brought e.
-func (c *Cache) land(s *shard, f *flight, e *entry, cost int64) {
+func (c *Cache) land(s *shard, f *flight, e *entry) {
 	c.n.fills.Add(1)
 	s.mu.Lock()
 	if f.doomed {
-		if e.shard != nil {
-			s.unreserve(cost)
-			s.alloc.Free(e.data)
-		}
+		e.discard()
 		s.mu.Unlock()
 		c.finish(s, f, errPurged)
 		return
 	}
-	if e.shard != nil {
+	switch {
+	case e.loose == nil:
 		e.refs.Store(1 + int32(f.waiters))
 		s.insert(e)
-	} else {
+	case f.waiters == 0:
+		e.discard()
+		c.n.unkept.Add(1)
+	default:
 		e.refs.Store(int32(f.waiters))
-		if f.waiters > 0 {
-			c.loose.Add(int64(len(e.data)))
+		if s.find(e.key) == nil { // else it was pushed in meanwhile, and kept
+			s.chain(e)
 		}
 		c.n.unkept.Add(1)
 	}
@@ -255,6 +332,8 @@ func (c *Cache) finish(s *shard, f *flight, err error) {
 		c.n.fillsPurged.Add(1)
 	case errors.Is(err, ErrNotFound), errors.Is(err, errDenied):
 		c.n.fillNotFound.Add(1)
+	case errors.Is(err, errCrowded):
+		c.n.looseRefused.Add(1)
 	default:
 		c.n.fillErrors.Add(1)
 		if c.ctx.Err() == nil {
@@ -287,15 +366,14 @@ func (c *Cache) Push(k Key, obj Object) {
 	if there {
 		return
 	}
-	e, cost := c.newEntry(s, in, obj)
-	if e.shard == nil {
+	e := c.newEntry(s, in, obj)
+	if e == nil {
 		return
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.find(in) != nil { // a fill was faster, and knows its verdict
-		s.unreserve(cost)
-		s.alloc.Free(e.data)
+		e.discard()
 		return
 	}
 	e.refs.Store(1)

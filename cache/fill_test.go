@@ -151,10 +151,10 @@ func TestPurgeBetweenFetchAndInsert(t *testing.T) {
 	f := &flight{key: k, ctx: t.Context(), stop: func(error) {}, done: make(chan struct{}), waiters: 1, verdict: public}
 	s.flights[k] = f
 	s.mu.Unlock()
-	e, cost := c.newEntry(s, k, object(keyOf(7, "large"), 1000))
+	e := c.newEntry(s, k, object(keyOf(7, "large"), 1000))
 	w.purge(7)
 	w.settle(c)
-	c.land(s, f, e, cost)
+	c.land(s, f, e)
 	if f.err != errPurged || f.entry != nil {
 		t.Errorf("published: %v %v", f.entry, f.err)
 	}
@@ -324,7 +324,7 @@ func TestTooLargeIsServedAndNotKept(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if st := c.Stats(); st.Entries != 0 || st.LooseBytes != 600<<10 || st.Unkept != 1 || st.Bytes != 0 {
+	if st := c.Stats(); st.Entries != 0 || st.LooseBytes != 600<<10+entryCost || st.TotalBytes != st.LooseBytes || st.Unkept != 1 || st.Bytes != 0 {
 		t.Errorf("stats %+v", st)
 	}
 	e.unpin()

@@ -329,6 +329,7 @@ func (p *pool) held() int64 {
 // audit checks that maps, queues and sums of every shard agree.
 func audit(t testing.TB, c *Cache) {
 	t.Helper()
+	var loose int64
 	for i, s := range c.shards {
 		s.mu.Lock()
 		seen := make(map[*entry]bool)
@@ -337,6 +338,16 @@ func audit(t testing.TB, c *Cache) {
 			for e := first; e != nil; e = e.sibling {
 				if id.ID(e.key.blob) != blob || seen[e] {
 					t.Errorf("shard %d: entry %+v in the chain of %v", i, e.key, blob)
+				}
+				if !e.linked {
+					t.Errorf("shard %d: entry %+v does not know that it is in the map", i, e.key)
+				}
+				if e.loose != nil {
+					loose += e.node.cost
+					if e.refs.Load() <= 0 {
+						t.Errorf("shard %d: loose entry %+v is read by nobody", i, e.key)
+					}
+					continue
 				}
 				seen[e] = true
 				used += e.node.cost
@@ -366,5 +377,8 @@ func audit(t testing.TB, c *Cache) {
 			t.Errorf("shard %d: %d bytes of %d", i, total, s.budget)
 		}
 		s.mu.Unlock()
+	}
+	if sum := c.loose.Load(); loose > sum {
+		t.Errorf("%d loose bytes in the maps, %d counted", loose, sum)
 	}
 }

@@ -190,7 +190,7 @@ func cacheControl(grant *sign.MediaGrant, now time.Time) string {
 // cacheStatus is the field of RFC 9211.
 func (c *Cache) cacheStatus(e *entry, from how) string {
 	kept := ""
-	if e.shard != nil {
+	if e.loose == nil {
 		kept = "; stored"
 	}
 	switch from {

@@ -20,14 +20,21 @@ type Options struct {
 	Ring   *sign.Ring  // checks signed URLs; nil: none is valid
 	Clock  clock.Clock // nil: clock.Real
 
-	Budget       int64         // bytes of memory; default 256 MiB, at least 1 MiB
-	MaxFills     int           // fills under way at once; default 64
-	MaxQueue     int           // fills waiting for a place; beyond: 503. Default 1,024
-	FillTimeout  time.Duration // for a fill, its waiting included; default 10 s
-	PurgeSilence time.Duration // after so long without the purge log Access is asked again; default 2 s
-	Name         string        // in Via and Cache-Status, an RFC 9110 token; default "hayloft"
+	Budget int64 // bytes of memory; default 256 MiB, at least 1 MiB
+	// MaxLoose bounds, in bytes, what is being served without being kept, apart
+	// from Budget; beyond: 503. Objects larger than a sixteenth of it may take
+	// three quarters; a single object may be larger. Default: a quarter of Budget,
+	// at least 48 MiB.
+	MaxLoose      int64
+	MaxFills      int           // fills under way at once; default 64
+	MaxLargeFills int           // of these, of the variants in Large; default 4
+	MaxQueue      int           // fills waiting for a place, at most half of them large; beyond: 503. Default 1,024
+	FillTimeout   time.Duration // for a fill, its waiting included; default 10 s
+	PurgeSilence  time.Duration // after so long without the purge log Access is asked again; default 2 s
+	Name          string        // in Via and Cache-Status, an RFC 9110 token; default "hayloft"
 
 	Variants []string          // path names; default thumbnail, small, medium, large, original
+	Large    []string          // those of Variants that may be as large as an upload; default original
 	Formats  map[string]string // extension → content type; default jpg, webp, avif, png, gif
 
 	// Events is called without locks held, from many goroutines, and must not
@@ -39,7 +46,10 @@ type Options struct {
 	alloc  allocator
 }
 
-const minBudget = 1 << 20
+const (
+	minBudget = 1 << 20
+	minLoose  = 48 << 20 // three quarters of it hold the largest original
+)
 
 // Validate lists every fault at once.
 func (o Options) Validate() error {
@@ -53,7 +63,9 @@ func (o Options) Validate() error {
 	add(o.Access == nil, "Access is missing")
 	add(o.Purges == nil, "Purges is missing")
 	add(o.Budget != 0 && o.Budget < minBudget, "Budget of %d bytes is below %d", o.Budget, minBudget)
+	add(o.MaxLoose < 0, "MaxLoose is negative")
 	add(o.MaxFills < 0, "MaxFills is negative")
+	add(o.MaxLargeFills < 0, "MaxLargeFills is negative")
 	add(o.MaxQueue < 0, "MaxQueue is negative")
 	add(o.FillTimeout < 0, "FillTimeout is negative")
 	add(o.PurgeSilence < 0, "PurgeSilence is negative")
@@ -76,13 +88,18 @@ func (o Options) withDefaults() Options {
 		o.Ring, _ = sign.NewRing() // no keys: no error
 	}
 	setDefault(&o.Budget, 256<<20)
+	setDefault(&o.MaxLoose, max(o.Budget/4, minLoose))
 	setDefault(&o.MaxFills, 64)
+	setDefault(&o.MaxLargeFills, 4)
 	setDefault(&o.MaxQueue, 1024)
 	setDefault(&o.FillTimeout, 10*time.Second)
 	setDefault(&o.PurgeSilence, 2*time.Second)
 	setDefault(&o.Name, "hayloft")
 	if o.Variants == nil {
 		o.Variants = []string{"thumbnail", "small", "medium", "large", "original"}
+	}
+	if o.Large == nil {
+		o.Large = []string{"original"}
 	}
 	if o.Formats == nil {
 		o.Formats = map[string]string{
@@ -93,8 +110,8 @@ func (o Options) withDefaults() Options {
 		o.Events = func(Event) {}
 	}
 	if o.shards == 0 {
-		// A shard smaller than this could not hold a large original beside the rest.
-		const shardBytes = 64 << 20
+		// A shard keeps objects up to a third of it: the largest original.
+		const shardBytes = 128 << 20
 		for o.shards = 1; o.shards < 64 && o.Budget/int64(2*o.shards) >= shardBytes; o.shards *= 2 {
 		}
 	}
@@ -132,12 +149,14 @@ type key struct {
 type names struct {
 	variants, exts, types []string
 	variant, ext          map[string]uint8
+	large                 []bool // by variant
 }
 
-func newNames(variants []string, formats map[string]string) *names {
+func newNames(variants []string, formats map[string]string, large []string) *names {
 	n := &names{variants: variants, variant: make(map[string]uint8), ext: make(map[string]uint8)}
 	for i, v := range variants {
 		n.variant[v] = uint8(i)
+		n.large = append(n.large, slices.Contains(large, v))
 	}
 	for _, ext := range slices.Sorted(maps.Keys(formats)) {
 		n.ext[ext] = uint8(len(n.exts))

@@ -17,16 +17,22 @@ type entry struct {
 	etag   string // quoted
 	typ    string
 	filled time.Time
-	shard  *shard // nil: loose, the bytes are the garbage collector's
-	loose  *atomic.Int64
+	shard  *shard
+	// loose is the sum that the entry counts in when it found no room within the
+	// budget; nil: it is kept. A loose entry's bytes are the garbage collector's.
+	// It is in the map only while somebody reads it, so that all who do share it.
+	loose *atomic.Int64
 
-	// refs counts the responses that read data, plus one for the shard's map.
-	// It grows only under shard.mu while the map's one is held, or before the
-	// entry is published; whoever takes it to zero frees.
+	// refs counts the responses that read data, plus one for the shard's map
+	// unless the entry is loose. It grows only under shard.mu while the entry is
+	// in the map, or before the entry is published; whoever takes it to zero
+	// frees. A loose entry's shrinks under shard.mu too: with zero it leaves the
+	// map, so nobody finds it.
 	refs atomic.Int32
 
 	// Guarded by shard.mu.
 	node    node
+	linked  bool      // in the map
 	sibling *entry    // next entry of the same blob
 	verdict Verdict   // void while asked is zero
 	asked   time.Time // just before the question that verdict answers; zero: never (pushed in)
@@ -36,13 +42,14 @@ type entry struct {
 // ETag text and rounding.
 const entryCost = int64(unsafe.Sizeof(entry{})) + 96
 
-// unpin gives up one reference.
+// unpin gives up one reference. Its caller does not hold shard.mu, but for
+// unlink, which gives up the map's.
 func (e *entry) unpin() {
-	if e.refs.Add(-1) != 0 {
+	if e.loose != nil {
+		e.shard.unpinLoose(e)
 		return
 	}
-	if e.shard == nil {
-		e.loose.Add(-int64(len(e.data)))
+	if e.refs.Add(-1) != 0 {
 		return
 	}
 	e.shard.alloc.Free(e.data)
@@ -60,8 +67,8 @@ type shard struct {
 	flights map[key]*flight   // fills that requests may still join
 	asks    map[id.ID]*asking // revalidations that requests may still join
 	policy  policy
-	used    int64 // bytes of entries in the map and of room reserved for more
-	entries int64
+	used    int64 // bytes of kept entries in the map and of room reserved for more
+	entries int64 // kept ones in the map
 
 	evictions, purged uint64
 }
@@ -91,7 +98,7 @@ func (s *shard) find(k key) *entry {
 // none, and nothing was evicted in vain for an object that could never fit.
 func (s *shard) reserve(n int) (cost int64, ok bool) {
 	cost = s.alloc.Cost(n) + entryCost
-	if cost > s.budget/4 {
+	if cost > s.budget/3 {
 		return 0, false
 	}
 	s.mu.Lock()
@@ -120,21 +127,52 @@ func (s *shard) insert(e *entry) {
 	if old := s.find(e.key); old != nil {
 		s.drop(old)
 	}
-	blob := id.ID(e.key.blob)
-	e.sibling = s.blobs[blob]
-	s.blobs[blob] = e
+	s.chain(e)
 	s.entries++
 	s.policy.add(e)
 }
 
+// unpinLoose gives up one reference to a loose entry.
+func (s *shard) unpinLoose(e *entry) {
+	s.mu.Lock()
+	last := e.refs.Add(-1) == 0
+	if last && e.linked {
+		s.unchain(e)
+	}
+	s.mu.Unlock()
+	if last {
+		e.loose.Add(-e.node.cost)
+	}
+}
+
 // drop takes e out of map and policy. Needs mu.
 func (s *shard) drop(e *entry) {
+	if e.loose != nil {
+		s.unchain(e) // its readers finish; the last one frees it
+		return
+	}
 	s.policy.remove(e)
 	s.unlink(e)
 }
 
-// unlink takes e, which the policy has given up, out of the map. Needs mu.
+// unlink takes a kept e, which the policy has given up, out of the map. Needs mu.
 func (s *shard) unlink(e *entry) {
+	s.unchain(e)
+	s.entries--
+	s.used -= e.node.cost
+	s.leaving.Add(e.node.cost)
+	e.unpin()
+}
+
+// chain puts e into the map. Needs mu.
+func (s *shard) chain(e *entry) {
+	blob := id.ID(e.key.blob)
+	e.sibling, e.linked = s.blobs[blob], true
+	s.blobs[blob] = e
+}
+
+// unchain takes e out of the map. Needs mu.
+func (s *shard) unchain(e *entry) {
 	blob := id.ID(e.key.blob)
 	if first := s.blobs[blob]; first == e {
 		if e.sibling == nil {
@@ -150,11 +188,7 @@ func (s *shard) unlink(e *entry) {
 			}
 		}
 	}
-	e.sibling = nil
-	s.entries--
-	s.used -= e.node.cost
-	s.leaving.Add(e.node.cost)
-	e.unpin()
+	e.sibling, e.linked = nil, false
 }
 
 // purge forgets a blob: its entries, and every fill and question about it that

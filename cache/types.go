@@ -112,6 +112,7 @@ type Stats struct {
 	FillNotFound  uint64 // fills that ended in "gone", "signed" or ErrNotFound
 	FillsPurged   uint64 // fills thrown away because a purge overtook them
 	FillsRefused  uint64 // not begun: too many under way
+	LooseRefused  uint64 // fills thrown away: not kept, and too much is being read that is not kept
 	Unkept        uint64 // fills served but not kept: too large or no room
 	Pushes        uint64 // objects pushed in and kept
 	Evictions     uint64
@@ -127,7 +128,8 @@ type Stats struct {
 	Bytes        int64 // gauge: everything that counts against the budget
 	GhostBytes   int64 // gauge: of those, memory of what was evicted
 	LeavingBytes int64 // gauge: of those, evicted or purged but still being sent
-	LooseBytes   int64 // gauge: unkept objects still being sent, outside the budget
+	LooseBytes   int64 // gauge: unkept objects still being sent, each once; beside Bytes
+	TotalBytes   int64 // gauge: Bytes and LooseBytes
 	PurgeSeq     uint64
 	PurgeHeard   time.Time // when the purge log was last known to be followed to its head
 }

@@ -91,6 +91,7 @@ func (n *node) register(r *prometheus.Registry) error {
 	c.add(count, "cache_evictions_total", "Objects that made room.", func() float64 { return float64(cs().Evictions) })
 	c.add(count, "cache_purges_total", "Entries of the purge log that were followed.", func() float64 { return float64(cs().Purges) })
 	c.add(level, "cache_bytes", "Bytes that count against the cache's budget.", func() float64 { return float64(cs().Bytes) })
+	c.add(level, "cache_loose_bytes", "Bytes of objects that are being sent and are not kept.", func() float64 { return float64(cs().LooseBytes) })
 	c.add(level, "cache_entries", "Objects in the cache.", func() float64 { return float64(cs().Entries) })
 
 	c.add(level, "effects_pending", "External effects that are owed.", func() float64 {
