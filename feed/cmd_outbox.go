@@ -67,7 +67,7 @@ func (r *cmdEffectUnpark) apply(t *tx) (outcome, error) {
 		return outcome{}, firstErr(err, ErrNotFound)
 	}
 	t.del(key1(tabParked, r.Seq))
-	e.Attempts, e.NotBefore = 0, t.now
+	e.Attempts, e.NotBefore = 0, time.Time{}
 	t.putEffect(r.Seq, e)
 	return outcome{}, nil
 }

@@ -82,30 +82,45 @@ func (f *Feed) leaseEffect(ctx context.Context, kind EffectKind) (*Effect, time.
 func (f *Feed) findEffect(ctx context.Context, kind EffectKind) (e *Effect, wait time.Duration, err error) {
 	now := f.now()
 	wait = effectLook
-	prefix := []byte{tabEffectByTime, byte(kind)}
-	err = f.read(ctx, func(v *view) error {
-		return v.scan(prefix, after(prefix), func(k, _ []byte) error {
-			if len(k) != 18 {
-				return corrupt("effect key %x", k)
-			}
-			seq := parseBE(k[10:])
-			if due := timeOf(parseBE(k[2:10])).Sub(now); due > 0 {
-				wait = min(wait, due)
-				return errStop
-			}
-			if !f.leases.take(seq) {
-				return nil
-			}
-			row, err := v.effect(seq)
-			if err != nil || row == nil {
-				f.leases.release(seq)
-				return firstErr(err, corrupt("effect %d is queued but missing", seq))
-			}
-			e = effectOf(seq, row)
+	first, end := []byte{tabEffectByTime, byte(kind)}, []byte{tabEffectByTime, byte(kind) + 1}
+	later := effectTimeKey(kind, millis(now)+1, 0)
+	// No pause is that long: such a time is of a clock that ran ahead.
+	beyond := effectTimeKey(kind, millis(now.Add(longestPause(f.policy.EffectBackoffMax)))+1, 0)
+	err = f.read(ctx, func(v *view) (err error) {
+		if e, err = f.takeEffect(v, first, later); err != nil || e != nil {
+			return err
+		}
+		if e, err = f.takeEffect(v, beyond, end); err != nil || e != nil {
+			return err
+		}
+		return v.scan(later, beyond, func(k, _ []byte) error {
+			wait = min(wait, timeOf(parseBE(k[2:10])).Sub(now))
 			return errStop
 		})
 	})
 	return e, wait, err
+}
+
+// takeEffect leases the first effect queued under a key in [from, to) that
+// nobody holds; nil: there is none.
+func (f *Feed) takeEffect(v *view, from, to []byte) (e *Effect, err error) {
+	err = v.scan(from, to, func(k, _ []byte) error {
+		if len(k) != 18 {
+			return corrupt("effect key %x", k)
+		}
+		seq := parseBE(k[10:])
+		if !f.leases.take(seq) {
+			return nil
+		}
+		row, err := v.effect(seq)
+		if err != nil || row == nil {
+			f.leases.release(seq)
+			return firstErr(err, corrupt("effect %d is queued but missing", seq))
+		}
+		e = effectOf(seq, row)
+		return errStop
+	})
+	return e, err
 }
 
 func effectOf(seq uint64, row *effectRow) *Effect {
@@ -197,13 +212,16 @@ func (f *Feed) retry(e Effect, why error) command {
 	if shift := e.Attempts - 1; shift < 30 {
 		pause = min(pause, f.policy.EffectBackoff<<shift)
 	}
-	pause += time.Duration(rand.Int64N(int64(pause)/4 + 1)) // spread those that failed together
-	cmd.NotBefore = f.due(pause)
+	cmd.NotBefore = f.due(pause + time.Duration(rand.Int64N(int64(longestPause(pause)-pause)+1)))
 	if telling(e.Attempts) {
 		f.notify(Notice{Kind: EffectRetried, Effect: e, Err: why})
 	}
 	return cmd
 }
+
+// longestPause is what a pause may become, so that effects that failed together
+// are spread.
+func longestPause(pause time.Duration) time.Duration { return pause + pause/4 }
 
 // telling says which failures of one effect an operator is told of: the 1st,
 // 2nd, 4th and so on, and in the end every 128th (about one a day).

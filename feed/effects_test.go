@@ -193,6 +193,60 @@ func TestOutageParksNothing(t *testing.T) {
 	}
 }
 
+// Work that was owed, or put off, while the clock ran hours ahead does not wait
+// for hours once the clock is right.
+func TestEffectsDoNotWaitForAClockThatRanAhead(t *testing.T) {
+	h := newHouse(t, nil)
+	ctx := context.Background()
+	find := func(what string, want bool) {
+		t.Helper()
+		e, wait, err := h.feed.findEffect(ctx, EffectTranscode)
+		if err != nil || (e != nil) != want || e == nil && (wait <= 0 || wait > effectLook) {
+			t.Errorf("%s: found %+v, wait %v, %v", what, e, wait, err)
+		}
+		if e != nil {
+			h.feed.leases.release(e.Seq)
+		}
+	}
+	anna := h.user("anna")
+	find("nothing", false)
+	ahead := func(d time.Duration) { h.clock.Set(h.clock.Now().Add(d)) }
+	ahead(5 * time.Hour)
+	h.upload(anna, Details{})
+	ahead(-5 * time.Hour)
+	find("fresh", true)
+	fail := func() {
+		_, err := h.feed.propose(ctx, h.feed.retry(Effect{Seq: h.queued()[0].Seq, Attempts: 30}, errors.New("no")))
+		h.must(err)
+	}
+	fail()
+	find("put off", false)
+	h.check()
+	h.clock.Advance(13 * time.Minute)
+	find("after its pause", true)
+	ahead(5 * time.Hour)
+	fail()
+	ahead(-5 * time.Hour)
+	find("put off by a clock that ran ahead", true)
+	_, err := h.feed.propose(ctx, &cmdEffectFailed{Seq: h.queued()[0].Seq, Attempt: 9, Park: true, Reason: "x"})
+	h.must(err)
+	ahead(time.Minute)
+	h.must(h.feed.RetryEffect(ctx, h.queuedParked()))
+	ahead(-time.Minute)
+	find("taken back", true)
+	h.check()
+}
+
+// queuedParked is the seq of the only parked effect.
+func (h *house) queuedParked() uint64 {
+	h.t.Helper()
+	list, err := h.feed.ParkedEffects(context.Background(), 0, 2)
+	if err != nil || len(list) != 1 {
+		h.t.Fatalf("parked: %v, %v", list, err)
+	}
+	return list[0].Seq
+}
+
 // The age of what is owed counts from when it was owed, not from its latest try.
 func TestBacklogAgeOutlastsRetries(t *testing.T) {
 	h := newHouse(t, nil)

@@ -195,12 +195,12 @@ func (t *tx) purge(blob id.ID) error {
 	return nil
 }
 
-// owe adds an effect, due at once.
+// owe adds an effect, due at once whatever a clock says.
 func (t *tx) owe(e effectRow) (seq uint64, err error) {
 	if seq, err = t.next(metaEffect); err != nil {
 		return 0, err
 	}
-	e.NotBefore, e.Owed = t.now, t.now
+	e.NotBefore, e.Owed = time.Time{}, t.now
 	t.putEffect(seq, &e)
 	return seq, nil
 }
