@@ -17,8 +17,8 @@ import (
 //	"HLgroup1", u32 version 1, u16 length and bytes of the group's name,
 //	u16 length and bytes of the member's id, u32 CRC32C of all before
 //
-// It is written once, after the log has its first entry, so its presence means
-// that the directory is not new.
+// It is written once, after the log has its name and its first entry, so its
+// presence means that the directory is not new.
 const (
 	identityName    = "identity"
 	identityMagic   = "HLgroup1"
@@ -79,16 +79,16 @@ func checkIdentity(dir, group, node string) (known bool, err error) {
 }
 
 // writeIdentity writes the file unless it is there.
-func writeIdentity(dir, group, node string) error {
+func writeIdentity(disk vfs.FS, dir, group, node string) error {
 	path := filepath.Join(dir, identityName)
-	if _, err := os.Stat(path); err == nil {
+	if _, err := disk.Stat(path); err == nil {
 		return nil
 	}
-	if err := writeSynced(vfs.Default, path+tmpSuffix, bytes.NewReader(encodeIdentity(group, node))); err != nil {
+	if err := writeSynced(disk, path+tmpSuffix, bytes.NewReader(encodeIdentity(group, node))); err != nil {
 		return err
 	}
-	if err := os.Rename(path+tmpSuffix, path); err != nil {
+	if err := disk.Rename(path+tmpSuffix, path); err != nil {
 		return err
 	}
-	return syncOSDir(dir)
+	return syncDir(disk, dir)
 }

@@ -28,26 +28,6 @@ type store interface {
 	Close() error
 }
 
-// createBolt makes an empty log file. It gets its name when it is whole, so a
-// crash in between leaves nothing that looks like a damaged log.
-func createBolt(path string) error {
-	tmp := path + tmpSuffix
-	if err := os.RemoveAll(tmp); err != nil {
-		return err
-	}
-	b, err := openBolt(tmp)
-	if err != nil {
-		return err
-	}
-	if err := b.Close(); err != nil {
-		return err
-	}
-	if err := os.Rename(tmp, path); err != nil {
-		return err
-	}
-	return syncOSDir(filepath.Dir(path))
-}
-
 // openBolt opens the log file. A second process that has it open makes this
 // fail after a second in place of waiting for ever.
 func openBolt(path string) (*raftboltdb.BoltStore, error) {

@@ -19,6 +19,10 @@ func TestMain(m *testing.M) {
 		childMain(dir)
 		return
 	}
+	if spec := os.Getenv(dieEnv); spec != "" {
+		dieMain(spec)
+		return
+	}
 	if inChild() {
 		os.Exit(m.Run())
 	}

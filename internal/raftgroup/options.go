@@ -50,7 +50,7 @@ type Options struct {
 	// state at all.
 	Bootstrap []Voter
 	// Join leaves a new Dir without a configuration: the node waits until a
-	// member adds it.
+	// member adds it. Without Join, an empty log is ErrCorrupt.
 	Join bool
 
 	// SnapshotEntries and SnapshotBytes of log since the last snapshot cause the
@@ -67,6 +67,7 @@ type Options struct {
 	FS vfs.FS
 
 	wrapStore func(store) store // tests put faults between raft and the log
+	disk      vfs.FS            // and here under the names of log and identity
 }
 
 // Validate lists every fault of o.
@@ -112,6 +113,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.FS == nil {
 		o.FS = vfs.Default
+	}
+	if o.disk == nil {
+		o.disk = vfs.Default
 	}
 	if o.wrapStore == nil {
 		o.wrapStore = func(s store) store { return s }

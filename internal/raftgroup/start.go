@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
-	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/hashicorp/raft"
 	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
 )
@@ -68,7 +67,7 @@ func Open(ctx context.Context, o Options) (*Group, error) {
 // prepare opens log, snapshots and state and makes them agree.
 func (g *Group) prepare() (*raft.Config, error) {
 	o := &g.opts
-	if err := makeDir(vfs.Default, o.Dir); err != nil {
+	if err := makeDir(o.disk, o.Dir); err != nil {
 		return nil, err
 	}
 	if err := makeDir(o.FS, o.Dir); err != nil { // another one when FS is not the machine's
@@ -78,38 +77,24 @@ func (g *Group) prepare() (*raft.Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	logPath := filepath.Join(o.Dir, logName)
-	if _, err := os.Stat(logPath); errors.Is(err, os.ErrNotExist) {
-		if known {
-			return nil, fmt.Errorf("%w: %s is gone", ErrCorrupt, logName)
-		}
-		if err := createBolt(logPath); err != nil {
-			return nil, err
-		}
-	}
-	b, err := openBolt(logPath)
-	if err != nil {
-		return nil, err
-	}
-	g.log = &logStore{under: o.wrapStore(boltStore{b}), fail: g.fail, dead: g.raftDied}
 	if g.snaps, err = openSnapshots(o.FS, o.FS.PathJoin(o.Dir, snapsName)); err != nil {
-		return nil, err
-	}
-	first, last, err := g.log.verify()
-	if err != nil {
 		return nil, err
 	}
 	conf := g.raftConfig()
 	if err := g.openTransport(); err != nil {
 		return nil, err
 	}
-	if err := g.bootstrap(conf, known, last); err != nil {
+	if err := g.openLog(conf, known); err != nil {
+		return nil, err
+	}
+	first, last, err := g.log.verify()
+	if err != nil {
 		return nil, err
 	}
 	if err := g.openState(first, last); err != nil {
 		return nil, err
 	}
-	return conf, writeIdentity(o.Dir, o.Name, o.NodeID)
+	return conf, writeIdentity(o.disk, o.Dir, o.Name, o.NodeID)
 }
 
 func (g *Group) raftConfig() *raft.Config {
@@ -137,22 +122,86 @@ func (g *Group) openTransport() error {
 	return nil
 }
 
-// bootstrap writes the first configuration when there is no state at all.
-func (g *Group) bootstrap(conf *raft.Config, known bool, last uint64) error {
-	has, err := raft.HasExistingState(g.log, g.log, g.snaps)
+// openLog opens the log file, a new one when the directory holds nothing.
+func (g *Group) openLog(conf *raft.Config, known bool) error {
+	path := filepath.Join(g.opts.Dir, logName)
+	_, err := g.opts.disk.Stat(path)
+	if errors.Is(err, os.ErrNotExist) {
+		if err = g.mustBeNew(known); err == nil {
+			err = g.createLog(conf, path)
+		}
+	}
+	if err == nil && !known {
+		err = g.syncNames()
+	}
 	if err != nil {
 		return err
 	}
-	if has || g.opts.Join {
-		return nil
+	g.log, err = g.openStore(path)
+	return err
+}
+
+// syncNames makes the names of the log and of its directory durable before
+// anything is made that depends on them. An earlier start may have given them
+// and died.
+func (g *Group) syncNames() error {
+	dir := filepath.Clean(g.opts.Dir)
+	return errors.Join(syncDir(g.opts.disk, dir), syncDir(g.opts.disk, filepath.Dir(dir)))
+}
+
+func (g *Group) openStore(path string) (*logStore, error) {
+	b, err := openBolt(path)
+	if err != nil {
+		return nil, err
 	}
+	return &logStore{under: g.opts.wrapStore(boltStore{b}), fail: g.fail, dead: g.raftDied}, nil
+}
+
+// mustBeNew refuses to make a log beside what can only stem from a lost one: the
+// log comes into being before everything else.
+func (g *Group) mustBeNew(known bool) error {
 	dirs, err := g.states.find()
 	if err != nil {
 		return err
 	}
-	if known || last > 0 || len(dirs) > 0 {
-		return fmt.Errorf("%w: the log is empty but the directory is not new", ErrCorrupt)
+	metas, err := g.snaps.metas()
+	if err != nil {
+		return err
 	}
+	if known || len(dirs) > 0 || len(metas) > 0 {
+		return fmt.Errorf("%w: %s is gone, but the directory is not new", ErrCorrupt, logName)
+	}
+	return nil
+}
+
+// createLog makes the log file of a new directory, with the first configuration
+// in it. Raft saves its term and the configuration one after the other, and a
+// log with only the first is neither new nor of any use. So all of it happens
+// under another name, each step synced, and the file gets its own when it is
+// whole: a crash before that leaves a directory that is still new. The caller
+// syncs the name.
+func (g *Group) createLog(conf *raft.Config, path string) error {
+	disk, tmp := g.opts.disk, path+tmpSuffix
+	if err := disk.RemoveAll(tmp); err != nil {
+		return err
+	}
+	s, err := g.openStore(tmp)
+	if err != nil {
+		return err
+	}
+	if !g.opts.Join {
+		err = raft.BootstrapCluster(conf, s, s, g.snaps, g.trans, g.firstVoters())
+	}
+	if p := s.poisoned(); p != nil {
+		err = p // Raft's error does not wrap it
+	}
+	if err = errors.Join(err, s.under.Close()); err != nil {
+		return err
+	}
+	return disk.Rename(tmp, path)
+}
+
+func (g *Group) firstVoters() raft.Configuration {
 	voters := g.opts.Bootstrap
 	if len(voters) == 0 {
 		voters = []Voter{{ID: g.opts.NodeID, Addr: string(g.trans.LocalAddr())}}
@@ -161,7 +210,7 @@ func (g *Group) bootstrap(conf *raft.Config, known bool, last uint64) error {
 	for _, v := range voters {
 		c.Servers = append(c.Servers, raft.Server{Suffrage: raft.Voter, ID: raft.ServerID(v.ID), Address: raft.ServerAddress(v.Addr)})
 	}
-	return raft.BootstrapCluster(conf, g.log, g.log, g.snaps, g.trans, c)
+	return c
 }
 
 // openState opens the working state, or rebuilds it. Before that it makes sure
@@ -174,6 +223,9 @@ func (g *Group) openState(first, last uint64) error {
 	var snap snapMeta
 	if len(metas) > 0 {
 		snap = metas[0]
+	}
+	if last == 0 && snap.ID == "" && !g.opts.Join { // a log begins its life with a configuration
+		return fmt.Errorf("%w: the log is empty", ErrCorrupt)
 	}
 	if first > snap.Index+1 {
 		return fmt.Errorf("%w: the log begins at entry %d, the newest snapshot ends at %d", ErrCorrupt, first, snap.Index)

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
-	"os"
 	"path"
 	"path/filepath"
 	"strings"
@@ -284,13 +283,4 @@ func readFile(fs vfs.FS, name string, limit int64) ([]byte, error) {
 		return nil, err
 	}
 	return b, nil
-}
-
-// syncOSDir syncs a directory of the machine's file system.
-func syncOSDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }
