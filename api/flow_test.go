@@ -2,12 +2,14 @@ package api
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"net/http"
 	"strings"
 	"testing"
 	"time"
 
+	"hayloft/feed"
 	"hayloft/internal/id"
 	"hayloft/media"
 )
@@ -344,6 +346,35 @@ func TestPreferWait(t *testing.T) {
 		if p := into[photoBody](a); p.Status != "ready" || a.header.Get("Preference-Applied") != "wait=10" {
 			t.Errorf("after waiting: %s, %q", p.Status, a.header.Get("Preference-Applied"))
 		}
+	}
+}
+
+// waits is a feed that says when a call begins to wait for variants.
+type waits struct {
+	Feed
+	begin func(photo id.ID)
+}
+
+func (f waits) WaitReady(ctx context.Context, viewer, photo id.ID) (feed.PhotoView, error) {
+	f.begin(photo)
+	return f.Feed.WaitReady(ctx, viewer, photo)
+}
+
+// A form that waits for its variants holds no room in the spool meanwhile.
+func TestWaitingFormHoldsNoRoom(t *testing.T) {
+	var w *world
+	held := int64(-1)
+	w = newWorld(t, func(o *Options) {
+		o.Feed = waits{o.Feed, func(photo id.ID) {
+			held, _ = w.api.spool.held()
+			w.makeReady(photo)
+		}}
+	})
+	ada, _ := w.account("ada")
+	body, ct := form(t, picture(64, 48, 1), false, "caption", "c")
+	p := into[formBody](w.call(ada, "POST", "/api/v1/photos", body, "Content-Type", ct, "Prefer", "wait=10").is(201)).Photo
+	if p.Status != "ready" || held != 0 {
+		t.Errorf("%s after waiting with %d bytes held", p.Status, held)
 	}
 }
 

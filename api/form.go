@@ -41,25 +41,7 @@ func (r *request) postForm(boundary string) error {
 	case n == 0 || boundary == "":
 		return pMalformed.because("no form, or no boundary")
 	}
-	give, err := r.a.spool.take(r.ctx, r.viewer, n)
-	if err != nil {
-		return err
-	}
-	defer give()
-	data, f, err := r.readForm(boundary, n)
-	if err != nil {
-		return err
-	}
-	r.extend()
-	d, err := r.details(f)
-	if err != nil {
-		return err
-	}
-	img, err := r.a.inspect(data, "")
-	if err != nil {
-		return err
-	}
-	photo, err := r.storeForm(img, d)
+	photo, err := r.takeForm(boundary, n)
 	if err != nil {
 		return err
 	}
@@ -70,6 +52,30 @@ func (r *request) postForm(boundary string) error {
 	v = r.waitReady(v, wait)
 	r.rc.Response.Header.Set("Location", r.photoURL(photo))
 	return r.json(201, formBody{photo, r.photoURL(photo) + "/large", r.photo(v)})
+}
+
+// takeForm reads and stores a form of n bytes. When it returns the bytes and
+// their room in the spool are given back: waiting for variants needs neither.
+func (r *request) takeForm(boundary string, n int64) (id.ID, error) {
+	give, err := r.a.spool.take(r.ctx, r.viewer, n)
+	if err != nil {
+		return 0, err
+	}
+	defer give()
+	data, f, err := r.readForm(boundary, n)
+	if err != nil {
+		return 0, err
+	}
+	r.extend()
+	d, err := r.details(f)
+	if err != nil {
+		return 0, err
+	}
+	img, err := r.a.inspect(data, "")
+	if err != nil {
+		return 0, err
+	}
+	return r.storeForm(img, d)
 }
 
 // storeForm makes a pending photo of an image, or finds the one that an earlier
