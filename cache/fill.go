@@ -164,6 +164,7 @@ func (c *Cache) fill(s *shard, f *flight, lanes []*lane) {
 	e := c.newEntry(s, f.key, obj)
 	if e == nil {
 		if e = c.newLoose(s, f.key, obj); e == nil {
+			c.n.looseRefused.Add(1)
 			c.finish(s, f, errCrowded)
 			return
 		}
@@ -332,8 +333,7 @@ func (c *Cache) finish(s *shard, f *flight, err error) {
 		c.n.fillsPurged.Add(1)
 	case errors.Is(err, ErrNotFound), errors.Is(err, errDenied):
 		c.n.fillNotFound.Add(1)
-	case errors.Is(err, errCrowded):
-		c.n.looseRefused.Add(1)
+	case errors.Is(err, errCrowded): // counted already, and no news for an operator
 	default:
 		c.n.fillErrors.Add(1)
 		if c.ctx.Err() == nil {
