@@ -23,6 +23,7 @@ import (
 const (
 	stderrKept   = 2 << 10          // bytes of a child's first words that are kept, and of its last
 	startTimeout = 20 * time.Second // until the greeting
+	endGrace     = 2 * time.Second  // from a broken pipe to the end of the process
 	childNice    = 10
 	childFiles   = 32
 	// childOOMScore makes the kernel end a child before the server when the
@@ -39,6 +40,7 @@ type child struct {
 	stderr *tail
 	hello  greeting
 	jobs   int           // given so far
+	cpu    time.Duration // CPU limit of the job under way, counted from the start of the process
 	exited chan struct{} // closed when it has been reaped
 
 	mu     sync.Mutex // guards all below
@@ -141,6 +143,45 @@ func (c *child) end(ck clock.Clock) string {
 	return c.cmd.ProcessState.String()
 }
 
+// endsAlone waits a moment for a child whose pipe may have broken because it
+// died, and reports whether it has ended without being killed by us.
+func (c *child) endsAlone(ck clock.Clock) bool {
+	c.mu.Lock()
+	killed := c.killed
+	c.mu.Unlock()
+	if killed {
+		return false
+	}
+	select {
+	case <-c.exited:
+		return true
+	case <-ck.After(endGrace):
+		return false
+	}
+}
+
+// killedFromOutside says whether an ended child died of a signal that no
+// decoder brings upon itself. A service manager ends a whole service with
+// SIGTERM, children included.
+func (c *child) killedFromOutside() bool {
+	status, ok := c.cmd.ProcessState.Sys().(syscall.WaitStatus)
+	if !ok || !status.Signaled() {
+		return false
+	}
+	switch status.Signal() {
+	case syscall.SIGKILL, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP:
+		return true
+	}
+	return false
+}
+
+// spent says whether an ended child had used up its CPU time, however it ended:
+// the kernel kills at a hard limit, and a hostile child ignores the soft one.
+func (c *child) spent() bool {
+	s := c.cmd.ProcessState
+	return c.cpu > 0 && s.UserTime()+s.SystemTime() >= c.cpu-time.Second
+}
+
 // greet reads the greeting.
 func (c *child) greet() error {
 	kind, body, err := readFrame(c.out, maxGreeting)
@@ -215,8 +256,9 @@ func (c *child) allowCPU(d time.Duration) error {
 	if err := unix.Prlimit(pid, unix.RLIMIT_CPU, nil, &old); err != nil {
 		return err
 	}
-	seconds := (user+system)/100 + 1 + uint64(d/time.Second)
-	return unix.Prlimit(pid, unix.RLIMIT_CPU, &unix.Rlimit{Cur: min(seconds, old.Max), Max: old.Max}, nil)
+	seconds := min((user+system)/100+1+uint64(d/time.Second), old.Max)
+	c.cpu = time.Duration(seconds) * time.Second
+	return unix.Prlimit(pid, unix.RLIMIT_CPU, &unix.Rlimit{Cur: seconds, Max: old.Max}, nil)
 }
 
 // exchange sends a job's frame and reads the answer.

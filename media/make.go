@@ -11,10 +11,11 @@ import (
 const attempts = 2
 
 // Make makes the variants of a photo in a child process. The error is Rejected
-// when the photo is to blame, for good: it was refused, or two children died of
-// it, ran out of time, or answered nonsense. Any other error (ErrBusy,
-// ErrClosed, ErrNoHelp, that of ctx) is temporary and says nothing about the
-// photo. master stays the caller's; it must not change before Make returns.
+// when the photo is to blame, for good: it was refused, or two children crashed
+// on it, used up a limit, or answered nonsense. Any other error (ErrBusy,
+// ErrClosed, ErrNoHelp, ErrKilled, ErrHung, that of ctx) is temporary and proves
+// nothing against the photo; a photo that ends in ErrHung time and again is under
+// suspicion. master stays the caller's; it must not change before Make returns.
 func (p *Pool) Make(ctx context.Context, master []byte) (Result, error) {
 	res, err := p.makeAll(ctx, master)
 	var verdict Rejected
@@ -58,8 +59,10 @@ func blame(err error) error {
 	return err
 }
 
-// work gives the job to one child, and to a fresh one when the first fails.
+// work gives the job to one child, and to a fresh one when the first fails,
+// unless it took all of the time that there is.
 func (p *Pool) work(ctx context.Context, info Info, frame []byte) (Result, error) {
+	var excuse error // why the photo is not to blame
 	for n := 1; ; n++ {
 		c, err := p.take(ctx, n > 1)
 		if err != nil {
@@ -79,12 +82,36 @@ func (p *Pool) work(ctx context.Context, info Info, frame []byte) (Result, error
 			p.drop(c, EventRetired, nil)
 			return Result{}, ctx.Err()
 		}
-		p.struck.Add(1)
-		p.drop(c, EventStruck, err)
+		if outside := p.strike(c, err); outside != nil {
+			excuse = outside
+		}
+		if errors.Is(excuse, ErrHung) || n == attempts && excuse != nil {
+			return Result{}, excuse
+		}
 		if n == attempts {
 			return Result{}, Rejected{RejectUndecodable, "The image cannot be decoded."}
 		}
 	}
+}
+
+// strike drops a child that failed a job because of why, and returns a temporary
+// error unless the child's end is the job's own doing: a crash, a limit that was
+// used up, nonsense.
+func (p *Pool) strike(c *child, why error) error {
+	alone := c.endsAlone(p.o.Clock)
+	p.struck.Add(1)
+	p.drop(c, EventStruck, why)
+	switch {
+	case errors.Is(why, ErrNoHelp):
+		return why
+	case errors.Is(why, errWire), c.spent():
+		return nil
+	case errors.Is(why, errTimeout):
+		return fmt.Errorf("%w: %v", ErrHung, p.o.JobTimeout)
+	case alone && c.killedFromOutside():
+		return fmt.Errorf("%w: %v", ErrKilled, c.cmd.ProcessState)
+	}
+	return nil
 }
 
 // attempt has one child do the job. An error other than Rejected means that the
@@ -92,7 +119,7 @@ func (p *Pool) work(ctx context.Context, info Info, frame []byte) (Result, error
 func (p *Pool) attempt(ctx context.Context, c *child, info Info, frame []byte) (res Result, err error) {
 	err = c.within(ctx, p.o.Clock, p.o.JobTimeout, func() error {
 		if err := c.allowCPU(p.o.JobCPU); err != nil {
-			return fmt.Errorf("media: limiting CPU time: %w", err)
+			return fmt.Errorf("%w: limiting CPU time: %w", ErrNoHelp, err)
 		}
 		kind, body, err := c.exchange(frame)
 		if err != nil {

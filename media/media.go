@@ -197,7 +197,7 @@ const (
 	RejectTooManyPixels = "too-many-pixels"
 	RejectTruncated     = "image-truncated"
 	RejectMalformed     = "image-malformed"
-	RejectUndecodable   = "image-undecodable" // the decoder failed, or died twice
+	RejectUndecodable   = "image-undecodable" // the decoder failed, crashed twice, or always hangs
 )
 
 // Error implements error.

@@ -91,7 +91,7 @@ type EventKind uint8
 const (
 	EventStarted     EventKind = iota + 1 // a child has greeted
 	EventStartFailed                      // a child could not be started, or greeted wrongly
-	EventStruck                           // a child died of a job, ran out of time, or answered nonsense
+	EventStruck                           // a child died with a job, ran out of time, or answered nonsense
 	EventRetired                          // a child ended in good order
 	EventDegraded                         // a precaution could not be taken; work goes on
 )
@@ -112,11 +112,17 @@ type Stats struct {
 	Started, Struck, Made, Refused, Failures uint64
 }
 
-// Temporary errors of a Pool; they say nothing about the photo.
+// Temporary errors of a Pool; they prove nothing against the photo.
 var (
 	ErrBusy   = errors.New("media: too many jobs are waiting")
 	ErrClosed = errors.New("media: the pool is closed")
 	ErrNoHelp = errors.New("media: no child could be started")
+	// ErrKilled: somebody outside ended the child, like an operator or the kernel
+	// when the machine runs out of memory.
+	ErrKilled = errors.New("media: a child was killed from outside")
+	// ErrHung: the child neither answered nor used up its CPU time, because the
+	// machine is busy, or the photo makes the decoder wait for ever.
+	ErrHung = errors.New("media: a child did not answer in time")
 )
 
 // Pool drives the decoding children. It may be used by many goroutines.

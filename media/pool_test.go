@@ -7,7 +7,9 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"os/signal"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
@@ -45,7 +47,34 @@ var childModes = map[string]func() error{
 			runtime.KeepAlive(n)
 		}
 	}),
-	"die": bad(func() { _ = unix.Kill(os.Getpid(), unix.SIGKILL) }),
+	"die":  bad(func() { _ = unix.Kill(os.Getpid(), unix.SIGKILL) }),
+	"term": bad(func() { _ = unix.Kill(os.Getpid(), unix.SIGTERM); select {} }),
+	"abort": bad(func() { // by a signal, as a decoder in C does
+		debug.SetTraceback("crash")
+		panic("crash")
+	}),
+	"crash-once": bad(func() { // and is killed the next time; the file at Args[2] remembers
+		f, err := os.OpenFile(os.Args[2], os.O_CREATE|os.O_EXCL, 0o600)
+		if err == nil {
+			_ = f.Close()
+			panic("crash")
+		}
+		_ = unix.Kill(os.Getpid(), unix.SIGKILL)
+	}),
+	"spend": bad(func() { // uses up its CPU time before it is killed
+		signal.Ignore(unix.SIGXCPU)
+		for {
+			var u unix.Rusage
+			_ = unix.Getrusage(unix.RUSAGE_SELF, &u)
+			if time.Duration(u.Utime.Nano()+u.Stime.Nano()) > 2*time.Second+time.Second/10 {
+				_ = unix.Kill(os.Getpid(), unix.SIGKILL)
+			}
+		}
+	}),
+	"close": bad(func() { // its end of the pipe, and stays
+		_ = os.Stdout.Close()
+		select {}
+	}),
 	"die-once": bad(func() { // the file at Args[2] remembers that it has died
 		f, err := os.OpenFile(os.Args[2], os.O_CREATE|os.O_EXCL, 0o600)
 		if err == nil {
@@ -218,16 +247,17 @@ func TestConformance(t *testing.T) {
 	mediatest.Conformance(t, []string{os.Args[0], "media-worker"})
 }
 
-// A photo of which two children die is refused for good, whatever the way of
-// dying; the next photo's child is not the poorer for it.
+// A photo of which two children die by its own doing is refused for good,
+// whatever the way of dying; the next photo's child is not the poorer for it.
 func TestPoolBlamesThePhotoAfterTwoChildren(t *testing.T) {
 	for _, x := range []struct {
 		mode string
 		o    media.PoolOptions
 		says string // in the event: one of these words
 	}{
-		{"die", media.PoolOptions{}, "killed"},
-		{"hang", media.PoolOptions{JobTimeout: 200 * time.Millisecond}, "out of time"},
+		{"abort", media.PoolOptions{}, "signal: aborted"},
+		{"spend", media.PoolOptions{JobCPU: time.Second}, "killed"},
+		{"close", media.PoolOptions{}, "EOF"},
 		{"spin", media.PoolOptions{JobCPU: time.Second}, "out of CPU time"},
 		{"bomb", media.PoolOptions{MemoryBytes: 256 << 20}, "memory|address space"}, // the latter under the race detector
 		{"liar", media.PoolOptions{}, "protocol"},
@@ -257,6 +287,38 @@ func TestPoolBlamesThePhotoAfterTwoChildren(t *testing.T) {
 					}
 					waitGone(t, pid)
 				}
+			}
+		})
+	}
+}
+
+// What may have come from outside proves nothing against the photo, however
+// often it happens.
+func TestPoolExcusesThePhoto(t *testing.T) {
+	for _, x := range []struct {
+		mode     []string
+		o        media.PoolOptions
+		want     error
+		children int
+	}{
+		{[]string{"die"}, media.PoolOptions{}, media.ErrKilled, 2},
+		{[]string{"term"}, media.PoolOptions{}, media.ErrKilled, 2},
+		{[]string{"crash-once", t.TempDir() + "/crashed"}, media.PoolOptions{}, media.ErrKilled, 2},
+		{[]string{"hang"}, media.PoolOptions{JobTimeout: 200 * time.Millisecond}, media.ErrHung, 1},
+	} {
+		t.Run(x.mode[0], func(t *testing.T) {
+			t.Parallel()
+			p, ev := newPool(t, x.o, x.mode...)
+			for n := range 2 {
+				_, err := p.Make(t.Context(), photo())
+				var verdict media.Rejected
+				if !errors.Is(err, x.want) || errors.As(err, &verdict) {
+					t.Errorf("call %d: %v, want %v", n, err, x.want)
+				}
+			}
+			s := p.Stats()
+			if len(ev.of(media.EventStruck)) != 2*x.children || s.Refused != 0 || s.Failures != 2 {
+				t.Errorf("%+v, %d events", s, len(ev.of(media.EventStruck)))
 			}
 		})
 	}
