@@ -12,7 +12,8 @@
 //
 //	Master → ReadMaster → Make → ReserveVariants → Intend → WriteVariants → MarkReady → Push
 //
-// or MarkFailed after Make when the photo itself is to blame. Whatever is
+// or MarkFailed after Make when the photo itself is to blame, or hung in the
+// decoder Options.Hangs times since this Worker began. Whatever is
 // returned as an error is temporary: the caller tries again later.
 //
 // The package imports neither feed nor volume: it declares what it needs, and

@@ -104,6 +104,9 @@ type Options struct {
 	// Moves is how often a group is offered under another id before the job is
 	// put off; 0: 3.
 	Moves int
+	// Hangs is how often a photo may end in media.ErrHung before it is given up;
+	// 0: 5.
+	Hangs int
 }
 
 // Validate reports every field that makes no sense.
@@ -120,12 +123,18 @@ func (o Options) Validate() error {
 	if o.Moves < 0 {
 		errs = append(errs, fmt.Errorf("transcode: Moves %d is negative", o.Moves))
 	}
+	if o.Hangs < 0 {
+		errs = append(errs, fmt.Errorf("transcode: Hangs %d is negative", o.Hangs))
+	}
 	return errors.Join(errs...)
 }
 
-// Worker handles jobs. It has no state of its own and may be used by many
-// goroutines.
-type Worker struct{ o Options }
+// Worker handles jobs. It may be used by many goroutines. All that it remembers
+// between them is which photos hung.
+type Worker struct {
+	o    Options
+	hung suspects
+}
 
 // New returns a worker.
 func New(o Options) (*Worker, error) {
@@ -135,10 +144,13 @@ func New(o Options) (*Worker, error) {
 	if o.Moves == 0 {
 		o.Moves = 3
 	}
+	if o.Hangs == 0 {
+		o.Hangs = 5
+	}
 	if o.PushVariants == nil {
 		o.PushVariants = []media.Variant{media.Thumbnail}
 	}
-	return &Worker{o}, nil
+	return &Worker{o: o}, nil
 }
 
 // Handle makes one photo ready, or marks it as failed for good. nil means that
@@ -147,7 +159,10 @@ func New(o Options) (*Worker, error) {
 func (w *Worker) Handle(ctx context.Context, j Job) error {
 	err := w.handle(ctx, j.Photo)
 	if errors.Is(err, ErrGone) {
-		return nil
+		err = nil
+	}
+	if err == nil {
+		w.hung.clear(j.Photo)
 	}
 	if err != nil {
 		return fmt.Errorf("photo %v: %w", j.Photo, err)
@@ -166,6 +181,9 @@ func (w *Worker) handle(ctx context.Context, photo id.ID) error {
 	}
 	res, err := w.o.Maker.Make(ctx, data)
 	var verdict media.Rejected
+	if errors.Is(err, media.ErrHung) && w.hung.count(photo) >= w.o.Hangs {
+		err = media.Rejected{Type: media.RejectUndecodable, Title: "The image cannot be decoded."}
+	}
 	if errors.As(err, &verdict) {
 		if err := w.o.Photos.MarkFailed(ctx, photo, Failure(verdict)); err != nil {
 			return fmt.Errorf("marking as failed: %w", err)

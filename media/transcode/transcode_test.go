@@ -316,6 +316,64 @@ func TestHandleGivesUpOnABadPhoto(t *testing.T) {
 	}
 }
 
+// A decoder that hangs on a photo is not fed with it for ever; but only hanging
+// counts, and only without a success in between.
+func TestHandleGivesUpOnAPhotoThatAlwaysHangs(t *testing.T) {
+	w, photo := newWorld(t)
+	worker := w.worker(t)
+	for n, err := range []error{media.ErrHung, media.ErrHung, media.ErrKilled, media.ErrHung, media.ErrBusy, media.ErrHung, media.ErrKilled} {
+		w.verdict = fmt.Errorf("%w: 2m0s", err)
+		if got := worker.Handle(t.Context(), Job{photo}); !errors.Is(got, err) || w.photos[photo].status != "pending" {
+			t.Fatalf("attempt %d: %v, the photo is %s", n, got, w.photos[photo].status)
+		}
+	}
+	w.verdict = media.ErrHung
+	w.steps, w.failAt = 0, 4 // MarkFailed
+	if err := worker.Handle(t.Context(), Job{photo}); !errors.Is(err, errBroken) {
+		t.Fatal(err)
+	}
+	if err := worker.Handle(t.Context(), Job{photo}); err != nil {
+		t.Fatal(err)
+	}
+	if p := w.photos[photo]; p.status != "failed" || p.failure.Type != media.RejectUndecodable {
+		t.Errorf("%+v", p)
+	}
+	if len(worker.hung.counts) != 0 {
+		t.Errorf("%v is remembered of a photo that is done", worker.hung.counts)
+	}
+}
+
+func TestHandleForgivesHangsOfAPhotoThatSucceeds(t *testing.T) {
+	w, photo := newWorld(t)
+	worker := w.worker(t)
+	w.verdict = media.ErrHung
+	for range 4 {
+		if err := worker.Handle(t.Context(), Job{photo}); !errors.Is(err, media.ErrHung) {
+			t.Fatal(err)
+		}
+	}
+	w.verdict = nil
+	if err := worker.Handle(t.Context(), Job{photo}); err != nil {
+		t.Fatal(err)
+	}
+	w.check(t, photo)
+	if len(worker.hung.counts) != 0 {
+		t.Errorf("%v", worker.hung.counts)
+	}
+}
+
+func TestSuspectsAreBounded(t *testing.T) {
+	var s suspects
+	for photo := id.ID(1); photo <= 3*maxSuspects; photo++ {
+		if n := s.count(photo); n != 1 {
+			t.Fatalf("photo %v hung %d times", photo, n)
+		}
+	}
+	if n := len(s.counts); n != maxSuspects {
+		t.Errorf("%d photos are remembered", n)
+	}
+}
+
 func TestHandleWaitsWhenThePoolIsBusy(t *testing.T) {
 	w, photo := newWorld(t)
 	w.verdict = media.ErrBusy
@@ -377,8 +435,8 @@ func (d deleting) MarkReady(ctx context.Context, photo id.ID, r Rendition) error
 }
 
 func TestOptionsNameEveryFault(t *testing.T) {
-	err := Options{Moves: -1}.Validate()
-	for _, want := range []string{"Photos", "Blobs", "Maker", "Moves"} {
+	err := Options{Moves: -1, Hangs: -1}.Validate()
+	for _, want := range []string{"Photos", "Blobs", "Maker", "Moves", "Hangs"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("no word of %s: %v", want, err)
 		}
