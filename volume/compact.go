@@ -204,11 +204,11 @@ type compaction struct {
 
 	all      []entry // of the source, in order
 	kept     []entry
-	unproven bool // a needle was repaired whose header is lost
+	unproven bool   // a needle was repaired whose header is lost
+	record   []byte // read last
 	buf      []byte
 	at       int64 // where buf goes
 	end      int64 // at and what buf holds
-	read     int64
 	told     int64
 }
 
@@ -290,8 +290,11 @@ func (c *compaction) copyOne(ctx context.Context, e *entry) error {
 	if err := c.throttle.wait(ctx, e.size()); err != nil {
 		return err
 	}
-	b := make([]byte, e.size())
-	h, err := c.readOne(b, e)
+	if int64(cap(c.record)) < e.size() {
+		c.record = make([]byte, e.size())
+	}
+	b := c.record[:e.size()]
+	h, err := c.v.readRecord(c.src, b, e.off, e.key, e.alt)
 	if err != nil {
 		c.v.event(Event{Kind: EventCorruptRead, Offset: e.off, Length: e.size(), Key: e.key, Err: err})
 		return c.repair(ctx, e, &h, err)
@@ -300,26 +303,30 @@ func (c *compaction) copyOne(ctx context.Context, e *entry) error {
 	return c.write(ctx, e, &h, b[:h.metaLen()], b[h.metaLen():int64(h.metaLen())+h.Length])
 }
 
-// readOne fills b with the record of e. With an error, h is zero unless the
-// header is valid.
-func (c *compaction) readOne(b []byte, e *entry) (header, error) {
-	if n, err := c.src.ReadAt(b, e.off); n < len(b) {
-		return header{}, fmt.Errorf("%w: read %d bytes at %d: %w", ErrCorrupt, len(b), e.off, err)
+// readRecord fills b with the record at off of f, a descriptor of v's file, and
+// verifies all of it. With an error, the header is zero unless it is valid.
+func (v *Volume) readRecord(f vfs.File, b []byte, off int64, key id.ID, alt uint8) (header, error) {
+	if n, err := f.ReadAt(b, off); n < len(b) {
+		return header{}, fmt.Errorf("%w: read %d bytes at %d: %w", ErrCorrupt, len(b), off, err)
 	}
-	h, err := c.v.checkHeader(b, place{e.off, e.size()}, e.key, e.alt)
-	if err == nil && h.size() != e.size() {
-		err = fmt.Errorf("%w: record at %d is not as long as the index says", ErrCorrupt, e.off)
+	size := int64(len(b))
+	h, err := v.checkHeader(b, place{off, size}, key, alt)
+	if err == nil && h.size() != size {
+		err = fmt.Errorf("%w: record at %d is not as long as the index says", ErrCorrupt, off)
+	}
+	if errors.Is(err, errShort) {
+		err = fmt.Errorf("%w: record at %d is cut off", ErrCorrupt, off)
 	}
 	if err != nil {
-		return header{}, fmt.Errorf("%w: %w", ErrCorrupt, err)
+		return header{}, err
 	}
 	meta, data := b[:h.metaLen()], b[h.metaLen():int64(h.metaLen())+h.Length]
 	_, err = h.master(meta)
 	if err == nil {
-		err = h.verifyData(data, e.off)
+		err = h.verifyData(data, off)
 	}
 	if err == nil && h.Flags&flagBlocks != 0 {
-		err = h.verifyBlocks(meta, data, 0, e.off)
+		err = h.verifyBlocks(meta, data, 0, off)
 	}
 	return h, err
 }

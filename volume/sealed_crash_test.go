@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"hayloft/internal/id"
+	"hayloft/internal/testenv"
 	"hayloft/internal/vfs"
 )
 
@@ -249,7 +250,7 @@ func mutates(k vfs.OpKind) bool {
 // begun is then finished, and crashes once more at one call of that.
 func TestSealedLifeCrashes(t *testing.T) {
 	t.Parallel()
-	const tries = 8
+	tries := max(2, testenv.Rounds(8))
 	type cut struct {
 		mem  *vfs.Mem
 		m    *lifeModel
@@ -276,7 +277,7 @@ func TestSealedLifeCrashes(t *testing.T) {
 		}
 	}
 	points := 0
-	for _, seed := range seeds(2) {
+	for _, seed := range seeds(testenv.Rounds(2)) {
 		mem := newMem(t, seed)
 		m := &lifeModel{puts: map[pair]Needle{}, deleted: map[id.ID]bool{}, dying: map[id.ID]bool{}, tried: map[pair]bool{}, generation: 1, trying: 1}
 		var cuts []cut
