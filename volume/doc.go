@@ -18,11 +18,17 @@
 // Threads: every method of Volume may be called by many goroutines. One writer
 // goroutine per open Volume takes whatever is queued as one batch, writes it,
 // syncs once, makes it readable and then acknowledges all of it. Readers never
-// wait for it. Check and Scan run beside everything else.
+// wait for it and take no lock to look a needle up. A second goroutine writes
+// checkpoints of the index behind it. Check and Scan run beside everything
+// else.
+//
+// The index of an open volume is in RAM (index.go, decision 013). Its
+// checkpoint (decision 014) may be lost at any time: Open then walks the file.
 //
 // Ownership: Data given to Append is the engine's until Append returns, also
-// when the context ends meanwhile. Data handed out by Read is the caller's.
+// when the context ends meanwhile. Data handed out by Read is the caller's,
+// until it calls Release, which nobody has to.
 //
-// The codec (superblock.go, record.go, marker.go) does no I/O. recover.go
+// The codec (superblock.go, record.go, marker.go, checkpoint.go) does no I/O. recover.go
 // implements the recovery of docs/format.md, step by step.
 package volume

@@ -140,7 +140,7 @@ func (d *disk) reportUnknown(entries []volume.Entry) error {
 	known := make(map[string]bool)
 	for _, e := range entries {
 		known[e.Name] = true
-		for _, ext := range []string{".poisoned", ".ckpt"} {
+		for _, ext := range []string{".poisoned", ".ckpt", ".ckpt.tmp"} {
 			known[e.Name[:len(e.Name)-len(filepath.Ext(e.Name))]+ext] = true
 		}
 	}
