@@ -11,8 +11,9 @@ import (
 )
 
 // Leaser gives out leases for one holder: the directory, seen from one worker of
-// one incarnation. Its methods may be called again after any error. They are
-// called from the Keeper's goroutine, but for the last Surrender.
+// one incarnation. Its methods may be called again after any error but one that
+// wraps ErrStopped. They are called from the Keeper's goroutine, but for the last
+// Surrender, which is tried in any case.
 type Leaser interface {
 	// Acquire leases a slot. now is the holder's clock.
 	Acquire(ctx context.Context, now Millis) (Lease, error)
@@ -27,8 +28,11 @@ type KeeperOptions struct {
 	Leaser Leaser
 	Clock  clock.Clock   // nil: the machine's
 	Every  time.Duration // between renewals; 0: 20 s, a third of the directory's default lease
-	Retry  time.Duration // after a failed attempt; 0: 200 ms
-	// Failed, when set, is told of every failed attempt. It must not block.
+	// Retry is the time after the first failed attempt; 0: 200 ms. It doubles
+	// with each one that follows, up to MaxRetry; 0: 5 s, or Retry if longer.
+	Retry, MaxRetry time.Duration
+	// Failed, when set, is told when attempts begin to fail and when the text of
+	// the error changes, not of each attempt. It must not block.
 	Failed func(error)
 }
 
@@ -44,13 +48,18 @@ type Keeper struct {
 
 	mu     sync.Mutex    // guards all below
 	minter *Minter       // nil until the first lease
-	moved  chan struct{} // closed and replaced when minter or its window changed
-	last   error         // of the last attempt
+	moved  chan struct{} // closed and replaced when minter or its window changed, or none will come
+	last   error         // of the last attempt; once it is ErrStopped there is no other
 	closed bool
 }
 
-// ErrKeeperClosed is returned by Mint after Close.
-var ErrKeeperClosed = errors.New("id: keeper closed")
+var (
+	// ErrKeeperClosed is returned by Mint after Close.
+	ErrKeeperClosed = errors.New("id: keeper closed")
+	// ErrStopped is wrapped by a Leaser's error when it will never give out
+	// another lease. The Keeper then asks no more.
+	ErrStopped = errors.New("id: no more leases")
+)
 
 // NewKeeper returns a Keeper. Its goroutine ends with Close.
 func NewKeeper(o KeeperOptions) *Keeper {
@@ -63,6 +72,10 @@ func NewKeeper(o KeeperOptions) *Keeper {
 	if o.Retry <= 0 {
 		o.Retry = 200 * time.Millisecond
 	}
+	if o.MaxRetry <= 0 {
+		o.MaxRetry = 5 * time.Second
+	}
+	o.MaxRetry = max(o.MaxRetry, o.Retry)
 	if o.Failed == nil {
 		o.Failed = func(error) {}
 	}
@@ -73,8 +86,8 @@ func NewKeeper(o KeeperOptions) *Keeper {
 }
 
 // Mint returns an id greater than every earlier one of this Keeper. When the
-// window ran out or there is none yet it waits for the Leaser until ctx ends;
-// the error then wraps the Leaser's last one.
+// window ran out or there is none yet it waits for the Leaser until ctx ends, or
+// until the Leaser says ErrStopped; the error wraps the Leaser's last one.
 func (k *Keeper) Mint(ctx context.Context) (ID, error) {
 	var i ID
 	err := k.with(ctx, func(m *Minter) (err error) {
@@ -125,6 +138,9 @@ func (k *Keeper) with(ctx context.Context, f func(*Minter) error) error {
 				return err
 			}
 		}
+		if errors.Is(last, ErrStopped) {
+			return last
+		}
 		select {
 		case k.want <- struct{}{}:
 		default:
@@ -137,10 +153,13 @@ func (k *Keeper) with(ctx context.Context, f func(*Minter) error) error {
 	}
 }
 
-// run is the Keeper's goroutine. It does nothing until an id is wanted.
+// run is the Keeper's goroutine. It does nothing until an id is wanted, and
+// nothing more after ErrStopped.
 func (k *Keeper) run() {
 	defer close(k.done)
 	var timer <-chan time.Time
+	var told string // text of the failure that Failed knows; empty after a success
+	retry := k.o.Retry
 	for {
 		select {
 		case <-k.want:
@@ -150,18 +169,26 @@ func (k *Keeper) run() {
 		}
 		err := k.refresh()
 		if err == nil {
+			told, retry = "", k.o.Retry
 			timer = k.o.Clock.After(k.o.Every)
 			continue
 		}
 		if k.ctx.Err() != nil {
 			return
 		}
-		k.o.Failed(err)
+		if text := err.Error(); text != told {
+			told = text
+			k.o.Failed(err)
+		}
+		if errors.Is(err, ErrStopped) {
+			return
+		}
 		select { // waiters must not turn a failing Leaser into a busy loop
-		case <-k.o.Clock.After(k.o.Retry):
+		case <-k.o.Clock.After(retry):
 		case <-k.ctx.Done():
 			return
 		}
+		retry = min(2*retry, k.o.MaxRetry)
 		timer = k.o.Clock.After(0)
 	}
 }
@@ -177,6 +204,8 @@ func (k *Keeper) refresh() error {
 	k.last = err
 	if err == nil {
 		k.minter = m
+	}
+	if err == nil || errors.Is(err, ErrStopped) {
 		close(k.moved)
 		k.moved = make(chan struct{})
 	}

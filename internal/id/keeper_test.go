@@ -3,7 +3,9 @@ package id
 import (
 	"context"
 	"errors"
+	"fmt"
 	"runtime"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -170,6 +172,118 @@ func TestKeeperRetries(t *testing.T) {
 	f.set(func() { f.fail = away })
 	if err := k.Close(t.Context()); !errors.Is(err, away) {
 		t.Fatalf("close: %v", err)
+	}
+}
+
+// TestKeeperBacksOff proves that the pauses between failing attempts grow, that
+// a failure is told once until it changes or ends, and that a success ends both.
+func TestKeeperBacksOff(t *testing.T) {
+	f := newFakeLeaser()
+	away, other := errors.New("the directory is away"), errors.New("the directory says no")
+	f.fail = away
+	c := clock.NewFake(at(1_000_000))
+	f.now = 1_000_000
+	var told []string
+	k := NewKeeper(KeeperOptions{Leaser: f, Clock: c, Failed: func(err error) { f.set(func() { told = append(told, err.Error()) }) }})
+	minted := make(chan error, 1)
+	mint := func() { _, err := k.Mint(t.Context()); minted <- err }
+	go mint()
+	<-f.called
+	asleep := func() { waitFor(t, func() bool { return c.Waiters() > 0 }) }
+	pause := func(d time.Duration) {
+		t.Helper()
+		asleep()
+		c.Advance(d - time.Millisecond)
+		if c.Waiters() != 1 {
+			t.Fatalf("asked again before %v were over", d)
+		}
+		c.Advance(time.Millisecond)
+		<-f.called
+	}
+	for _, ms := range []int{200, 400, 800, 1600, 3200, 5000, 5000} {
+		pause(time.Duration(ms) * time.Millisecond)
+	}
+	asleep()
+	f.set(func() { f.fail = other })
+	pause(5 * time.Second)
+	pause(5 * time.Second)
+	asleep()
+	f.set(func() { f.fail = nil })
+	pause(5 * time.Second)
+	if err := <-minted; err != nil {
+		t.Fatal(err)
+	}
+	asleep() // until the renewal
+	f.set(func() { f.fail = other })
+	c.Advance(20 * time.Second)
+	<-f.called
+	pause(200 * time.Millisecond)
+	asleep()
+	f.set(func() {
+		if want := []string{away.Error(), other.Error(), other.Error()}; !slices.Equal(told, want) {
+			t.Errorf("told %q, want %q", told, want)
+		}
+		f.fail = nil
+	})
+	if err := k.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestKeeperStopped: a Leaser that is gone for good is asked no more, and nobody
+// waits for it; what the window still holds is given out.
+func TestKeeperStopped(t *testing.T) {
+	gone := fmt.Errorf("%w: the disk is gone", ErrStopped)
+	for _, leased := range []bool{false, true} {
+		t.Run(fmt.Sprintf("leased=%v", leased), func(t *testing.T) {
+			f := newFakeLeaser()
+			c := clock.NewFake(at(1_000_000))
+			f.now = 1_000_000
+			told := 0
+			k := NewKeeper(KeeperOptions{Leaser: f, Clock: c, Failed: func(error) { f.set(func() { told++ }) }})
+			calls := 1
+			if leased {
+				mustMint(t, k)
+				<-f.called
+				waitFor(t, func() bool { return c.Waiters() > 0 })
+				f.set(func() { f.fail = gone })
+				c.Advance(20 * time.Second)
+				<-f.called
+				<-k.done // asked no more
+				mustMint(t, k)
+				c.Set(at(9_000_000))
+				calls = 2
+			}
+			f.set(func() { f.fail = gone })
+			// The context of these never ends.
+			waiting := make(chan error, 8)
+			for range cap(waiting) {
+				go func() { _, err := k.Mint(context.Background()); waiting <- err }()
+			}
+			for range cap(waiting) {
+				select {
+				case err := <-waiting:
+					if !errors.Is(err, ErrStopped) || err.Error() != gone.Error() {
+						t.Errorf("%v", err)
+					}
+				case <-time.After(10 * time.Second):
+					t.Fatal("Mint waits for a Leaser that is gone")
+				}
+			}
+			<-k.done
+			f.set(func() {
+				if n := f.calls["acquire"] + f.calls["renew"]; n != calls || told != 1 {
+					t.Errorf("asked %d times, want %d; told %d times", n, calls, told)
+				}
+			})
+			err := k.Close(t.Context())
+			if leased != errors.Is(err, ErrStopped) {
+				t.Errorf("close: %v", err)
+			}
+			if _, err := k.Mint(t.Context()); !errors.Is(err, ErrKeeperClosed) {
+				t.Errorf("mint after close: %v", err)
+			}
+		})
 	}
 }
 
