@@ -148,11 +148,12 @@ func (r *readers) verify(ctx context.Context, sample int) (checked, wrong int, f
 // calls is how the engine asks its files.
 type calls struct {
 	needles int
-	reads   int64 // calls
-	align   int64 // the largest power of two, 512 to 4096, that divides every offset and length; 0: none does
-	device  int64 // bytes the device delivered; -1: not known
-	blocks  int64 // reads that the block device completed, for whomever; -1: not known
-	control int64 // the same over as many direct reads: one each, and what others add
+	reads   int64   // calls
+	align   int64   // the largest power of two, 512 to 4096, that divides every offset and length; 0: none does
+	device  int64   // bytes the device delivered; -1: not known
+	blocks  int64   // reads that the block device completed, for whomever; -1: not known
+	control int64   // the same over as many direct reads: one each, and what others add
+	extent  float64 // mean bytes of the extents, aligned as the engine aligns them
 	errors  int
 	first   error
 }
@@ -201,6 +202,10 @@ func countCalls(ctx context.Context, lib *library, count int, seed uint64) (c ca
 			c.align = a
 		}
 	}
+	if c.align != 0 {
+		r.align = c.align
+	}
+	c.extent, _ = r.meanExtent(r.align)
 	c.control, err = r.control(order)
 	return c, errors.Join(err, ctx.Err())
 }

@@ -48,8 +48,11 @@ func Run(ctx context.Context, o Options) (*bench.Report, error) {
 type run struct {
 	Options
 	report *bench.Report
-	align  int64  // of the engine's reads
-	best   method // the best durable raw method of the write ratios
+	align  int64 // of the engine's reads
+	// best is the best durable raw method for the engine's batches, and batches
+	// their sizes: of the last write ratio, 64 KiB.
+	best    method
+	batches []int
 }
 
 const (
@@ -143,6 +146,8 @@ func (b *run) calls(ctx context.Context, lib *library) error {
 	b.add(bench.Result{Name: "preads_per_read", Unit: "1", Value: float64(c.reads) / n, N: c.needles, Errors: c.errors})
 	if c.device >= 0 {
 		b.add(bench.Result{Name: "device_bytes_per_read_64k", Unit: "B", Value: float64(c.device) / n, N: c.needles})
+		// The block device's count has everybody's reads in it; this has not.
+		b.report.Ratios["device_bytes_over_extent"] = float64(c.device) / n / c.extent
 	}
 	if c.blocks >= 0 {
 		b.add(bench.Result{Name: "device_reads_per_read", Unit: "1", Value: float64(c.blocks) / n, N: c.needles},

@@ -61,7 +61,7 @@ func (b *run) writes(ctx context.Context, name string, size int) error {
 		b.add(a.results("1/s", record)...)
 	}
 	raw := best(arms[1:])
-	b.best = methods[slices.Index(arms, raw)-1]
+	b.best, b.batches = methods[slices.Index(arms, raw)-1], sizes
 	b.report.Ratios[name+"_throughput_w16"] = ratio(engine.rates, raw.rates)
 	b.report.Settings[name+" batches"] = describe(sizes, recordBytes(size))
 	b.report.Settings[name+" best raw method"] = b.best.name
@@ -101,7 +101,7 @@ func (b *run) allDisks(ctx context.Context) error {
 	b.Progress("writes on all disks at once")
 	return b.together(ctx, "write_64k_w16", float64(recordBytes(64*kib)), func(i int) []*arm {
 		w := writing{dir: b.Dirs[i], size: 64 * kib, group: 1, clients: 16, slice: sliceBytes}
-		return []*arm{w.engine("engine", vfs.OS{}), w.device("raw", b.best, []int{16 * int(recordBytes(w.size))})}
+		return []*arm{w.engine("engine", vfs.OS{}), w.device("raw", b.best, b.batches)}
 	})
 }
 
@@ -136,7 +136,7 @@ func (b *run) together(ctx context.Context, name string, perUnit float64, armsOf
 		side, n := disks[0][a].name, 0
 		for i := range disks {
 			disks[i][a].name = fmt.Sprintf("%s_%s_disk%d", name, side, i+1)
-			res := disks[i][a].results("1/s", perUnit)
+			res := disks[i][a].results("1/s", perUnit)[:2] // the processor time is that of all disks
 			n += res[0].N
 			b.add(res...)
 		}
