@@ -98,6 +98,12 @@ func (l *ledger) note(n line, dying, faults bool) error {
 		return nil
 	case sayCreating:
 		return nil
+	case saySealed:
+		l.result.Sealed++
+		return nil
+	case sayCompacted:
+		l.result.Compacted++
+		return nil
 	case sayCreated:
 		b.created = true
 		l.result.Volumes++

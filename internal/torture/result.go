@@ -17,13 +17,15 @@ type Result struct {
 	Rounds  int     `json:"rounds"`  // lives of the writer
 	Seconds float64 `json:"seconds"` // of the whole run
 
-	Volumes  int   `json:"volumes"`         // made and acknowledged
-	Retired  int   `json:"volumes_retired"` // verified a last time and removed, to bound the room
-	Puts     int64 `json:"acknowledged_puts"`
-	Needles  int64 `json:"acknowledged_needles"`
-	Bytes    int64 `json:"acknowledged_bytes"`
-	Deletes  int64 `json:"acknowledged_deletes"`
-	Verified int64 `json:"verifications"` // of the whole directory
+	Volumes   int   `json:"volumes"` // made and acknowledged
+	Sealed    int   `json:"volumes_sealed"`
+	Compacted int   `json:"volumes_compacted"`
+	Retired   int   `json:"volumes_retired"` // verified a last time and removed, to bound the room
+	Puts      int64 `json:"acknowledged_puts"`
+	Needles   int64 `json:"acknowledged_needles"`
+	Bytes     int64 `json:"acknowledged_bytes"`
+	Deletes   int64 `json:"acknowledged_deletes"`
+	Verified  int64 `json:"verifications"` // of the whole directory
 
 	Lost       int64 `json:"lost"`         // acknowledged needles that are not readable
 	Back       int64 `json:"deleted_back"` // needles that are back from the dead
@@ -78,6 +80,7 @@ func (r *Result) WriteTable(out io.Writer) error {
 		n    any
 	}{
 		{how, r.Rounds}, {"seconds", fmt.Sprintf("%.0f", r.Seconds)}, {"verifications", r.Verified}, {"volumes made", r.Volumes},
+		{"volumes sealed", r.Sealed}, {"volumes compacted", r.Compacted},
 		{"acknowledged puts", r.Puts}, {"acknowledged needles", r.Needles}, {"acknowledged MiB", r.Bytes >> 20},
 		{"acknowledged deletes", r.Deletes},
 		{"unacknowledged puts found whole", r.UnackedWhole}, {"… found in part, each needle whole", r.UnackedPart}, {"… absent", r.UnackedAbsent},

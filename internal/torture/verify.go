@@ -169,7 +169,7 @@ func sameMaster(a, b *volume.MasterInfo) bool {
 func (l *ledger) retire(dir string, keep int) error {
 	ids := slices.Sorted(maps.Keys(l.books))
 	for len(ids) > keep {
-		names, err := filepath.Glob(filepath.Join(dir, fmt.Sprintf("%08x-*", uint32(ids[0]))))
+		names, err := filepath.Glob(filepath.Join(dir, fmt.Sprintf("%08x*", uint32(ids[0]))))
 		if err != nil {
 			return err
 		}

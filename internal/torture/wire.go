@@ -19,20 +19,22 @@ import (
 type verb string
 
 const (
-	sayCreating verb = "creating" // before a volume is made
-	sayCreated  verb = "created"
-	sayPutting  verb = "putting" // before a group is put
-	sayStored   verb = "stored"
-	sayRefused  verb = "refused"  // for lack of room: the group was not written
-	sayFailed   verb = "failed"   // a call failed on the way; its outcome is open
-	sayDeleting verb = "deleting" // before a key is deleted
-	sayDeleted  verb = "deleted"
-	sayPoisoned verb = "poisoned"  // the volume says that it is read-only from now on
-	sayMarked   verb = "marked"    // its poison marker is there
-	sayUnmarked verb = "unmarked"  // its poison marker could not be written
-	sayWrong    verb = "wrong"     // the writer itself was answered what cannot be
-	sayReady    verb = "ready"     // every volume is open
-	maxLine          = 4096 - 1024 // below PIPE_BUF with room for verb and numbers
+	sayCreating  verb = "creating" // before a volume is made
+	sayCreated   verb = "created"
+	sayPutting   verb = "putting" // before a group is put
+	sayStored    verb = "stored"
+	sayRefused   verb = "refused"  // for lack of room: the group was not written
+	sayFailed    verb = "failed"   // a call failed on the way; its outcome is open
+	sayDeleting  verb = "deleting" // before a key is deleted
+	sayDeleted   verb = "deleted"
+	sayPoisoned  verb = "poisoned" // the volume says that it is read-only from now on
+	sayMarked    verb = "marked"   // its poison marker is there
+	sayUnmarked  verb = "unmarked" // its poison marker could not be written
+	saySealed    verb = "sealed"
+	sayCompacted verb = "compacted" // a new generation is there
+	sayWrong     verb = "wrong"     // the writer itself was answered what cannot be
+	sayReady     verb = "ready"     // every volume is open
+	maxLine           = 4096 - 1024 // below PIPE_BUF with room for verb and numbers
 )
 
 // reporter writes lines. It is used by many goroutines.

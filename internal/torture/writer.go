@@ -40,7 +40,7 @@ type WriterOptions struct {
 // volume can be written to.
 func Writer(ctx context.Context, o WriterOptions) error {
 	w := &life{o: o, report: reporter{out: o.Out}, vols: map[volume.ID]*volume.Volume{}, full: map[volume.ID]bool{}}
-	if err := w.open(); err != nil {
+	if err := w.open(ctx); err != nil {
 		return err
 	}
 	w.report.say(sayReady, 0, 0, "")
@@ -91,8 +91,8 @@ func (w *life) options(v volume.ID) volume.Options {
 	}
 }
 
-// open opens the newest volumes.
-func (w *life) open() error {
+// open opens the newest volumes, and brings them on.
+func (w *life) open(ctx context.Context) error {
 	all, err := volume.List(w.o.FS, w.o.Dir)
 	if err != nil {
 		return err
@@ -100,15 +100,64 @@ func (w *life) open() error {
 	for _, e := range all {
 		w.last = max(w.last, e.Volume)
 	}
-	for _, e := range all[max(0, len(all)-openAtOnce):] {
-		v, err := volume.Open(w.o.Dir, e.Volume, w.options(e.Volume))
-		if err != nil {
-			w.report.say(sayFailed, e.Volume, 0, err.Error())
-			continue
+	for i := max(1, w.last-openAtOnce+1); i <= w.last; i++ {
+		v, err := volume.Open(w.o.Dir, i, w.options(i))
+		switch {
+		case errors.Is(err, volume.ErrNoVolume): // its making was cut short
+		case err != nil:
+			w.report.say(sayFailed, i, 0, err.Error())
+		default:
+			w.vols[i] = w.age(ctx, v)
 		}
-		w.vols[e.Volume] = v
 	}
 	return nil
+}
+
+// age does with an opened volume what comes after its puts: one whose sealing
+// was cut short is sealed, and a sealed one is sometimes compacted.
+func (w *life) age(ctx context.Context, v *volume.Volume) *volume.Volume {
+	vid := v.Identity().Volume
+	if _, sealed := v.Sealed(); !sealed && v.Fenced() && v.Stats().Poisoned == nil {
+		w.seal(ctx, v)
+	}
+	if _, sealed := v.Sealed(); !sealed || (uint64(vid)+uint64(w.o.Round)+w.o.Seed)%2 == 0 {
+		return v
+	}
+	next, err := w.compact(ctx, v)
+	if err != nil {
+		w.report.say(sayFailed, vid, 0, err.Error())
+		return v
+	}
+	// The old generation may be removed once nobody has it open.
+	err = v.Close()
+	if err == nil {
+		err = volume.RemoveSuperseded(ctx, w.o.Dir, vid, w.options(vid), nil)
+	}
+	if err != nil {
+		w.report.say(sayFailed, vid, 0, err.Error())
+	}
+	return next
+}
+
+func (w *life) compact(ctx context.Context, v *volume.Volume) (*volume.Volume, error) {
+	deletes, err := v.Deletes(ctx, 0, func(volume.Delete) error { return nil })
+	if err != nil {
+		return nil, err
+	}
+	next, err := v.Compact(ctx, volume.CompactOptions{Generation: v.Identity().Generation + 1, Deletes: deletes})
+	if err == nil {
+		w.report.say(sayCompacted, v.Identity().Volume, 0, "")
+	}
+	return next, err
+}
+
+// seal seals a volume. Reads and deletes go on meanwhile.
+func (w *life) seal(ctx context.Context, v *volume.Volume) {
+	if _, err := v.Seal(ctx, volume.SealInfo{Slot: 64, To: id.MaxMillis}); err != nil {
+		w.report.say(sayFailed, v.Identity().Volume, 0, err.Error())
+		return
+	}
+	w.report.say(saySealed, v.Identity().Volume, 0, "")
 }
 
 // pick returns a volume that takes puts, and makes one where there are too few.
@@ -117,7 +166,7 @@ func (w *life) pick(rng *rand.Rand) (*volume.Volume, error) {
 	defer w.mu.Unlock()
 	var fit []*volume.Volume
 	for i := volume.ID(1); i <= w.last; i++ {
-		if v := w.vols[i]; v != nil && !w.full[i] && v.Stats().Poisoned == nil {
+		if v := w.vols[i]; v != nil && !w.full[i] && !v.Fenced() && v.Stats().Poisoned == nil {
 			fit = append(fit, v)
 		}
 	}
@@ -183,20 +232,30 @@ func (k *worker) outcome(good verb, r Ref, err error) bool {
 		k.fails = 0
 		k.report.say(good, r.Volume, r.Key, "")
 		return true
-	case good == sayStored && (errors.Is(err, volume.ErrFull) || errors.Is(err, volume.ErrNoSpace)):
+	case good == sayStored && (errors.Is(err, volume.ErrFull) || errors.Is(err, volume.ErrSealed) || errors.Is(err, volume.ErrNoSpace)):
 		k.report.say(sayRefused, r.Volume, r.Key, err.Error())
 	default:
 		k.report.say(sayFailed, r.Volume, r.Key, err.Error())
 		k.marked(r.Volume)
 	}
-	if errors.Is(err, volume.ErrFull) {
-		k.mu.Lock()
-		k.full[r.Volume] = true
-		k.mu.Unlock()
+	if errors.Is(err, volume.ErrFull) || errors.Is(err, volume.ErrSealed) {
+		k.filled(r.Volume)
 		return false
 	}
 	k.fails++
 	return false
+}
+
+// filled takes a volume out of the choice for puts and seals one in two.
+func (k *worker) filled(v volume.ID) {
+	k.mu.Lock()
+	first := !k.full[v]
+	k.full[v] = true
+	vol := k.vols[v]
+	k.mu.Unlock()
+	if first && !vol.Fenced() && k.rng.IntN(2) == 0 {
+		k.seal(context.Background(), vol)
+	}
 }
 
 // marked reports that the poison marker is there: from then on the volume must
