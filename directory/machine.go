@@ -2,6 +2,7 @@ package directory
 
 import (
 	"errors"
+	"fmt"
 	"sync"
 	"sync/atomic"
 
@@ -60,7 +61,7 @@ func (m *machine) Apply(b *pebble.Batch, cmd []byte) (any, error) {
 			err = b.Set(r.key, r.value, nil)
 		}
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("%w: %w", raftgroup.ErrBroken, err)
 		}
 	}
 	m.next = &next

@@ -210,10 +210,10 @@ func TestContextEnds(t *testing.T) {
 
 func yield() { time.Sleep(0) }
 
-// TestUnsupportedStops: a command of a later version stops the group before it,
-// and is applied by a machine that knows it.
+// TestUnsupportedStops: a command of a later version, or one the machine cannot
+// apply here, stops the group before it, and is applied by a machine that can.
 func TestUnsupportedStops(t *testing.T) {
-	for name, cmd := range map[string]string{"unsupported": "x", "refused after it wrote": "w"} {
+	for name, cmd := range map[string]string{"unsupported": "x", "refused after it wrote": "w", "broken": "b"} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
 			g := mustOpen(t, options(dir, newLedger()))
@@ -242,11 +242,11 @@ func TestUnsupportedStops(t *testing.T) {
 	}
 }
 
-// upgraded is a machine that knows the commands ledger does not.
+// upgraded is a machine that applies the commands ledger does not.
 type upgraded struct{ *ledger }
 
 func (u upgraded) Apply(b *pebble.Batch, cmd []byte) (any, error) {
-	if cmd[0] == 'x' || cmd[0] == 'w' {
+	if cmd[0] == 'x' || cmd[0] == 'w' || cmd[0] == 'b' {
 		return nil, nil
 	}
 	return u.ledger.Apply(b, cmd)

@@ -117,7 +117,7 @@ func (g *Group) applyEntry(b *pebble.Batch, l *raft.Log) ([]result, error) {
 	for i, cmd := range cmds {
 		before := b.Count()
 		v, err := g.opts.Machine.Apply(b, cmd)
-		if errors.Is(err, ErrUnsupported) {
+		if errors.Is(err, ErrUnsupported) || errors.Is(err, ErrBroken) {
 			return nil, err
 		}
 		if err != nil && b.Count() != before {

@@ -6,9 +6,15 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 )
 
-// ErrUnsupported is returned by a Machine for a command whose version it does
-// not know. It stops the group: a replica must never skip what others applied.
-var ErrUnsupported = errors.New("raftgroup: unsupported command version")
+// A Machine's error that wraps one of these is no refusal: it stops the group,
+// because a replica must never skip what others applied.
+var (
+	// ErrUnsupported is returned for a command whose version it does not know.
+	ErrUnsupported = errors.New("raftgroup: unsupported command version")
+	// ErrBroken is returned when the Machine cannot go on: it could not read the
+	// state, or what it read is damaged or contradicts the command.
+	ErrBroken = errors.New("raftgroup: the state machine cannot go on")
+)
 
 // Machine is a replicated state machine over one Pebble instance. The group
 // owns the instance, the batch and the applied index.
@@ -20,7 +26,8 @@ type Machine interface {
 	// 0x00 belong to the group.
 	//
 	// A returned error is the command's deterministic refusal, handed to the
-	// proposer; b must not have been written to (it stops the group). result is
+	// proposer; b must not have been written to (it stops the group). An error of
+	// this replica alone, such as a failed read, must wrap ErrBroken. result is
 	// handed to the proposer on this node and dropped elsewhere.
 	//
 	// When the group stops, what Apply did since the last Applied is not

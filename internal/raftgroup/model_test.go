@@ -34,6 +34,7 @@ func TestMain(m *testing.M) {
 //	'a' key n   adds n to a counter and answers its new value
 //	'r' key     is refused
 //	'x'         is of an unknown version
+//	'b'         cannot be applied, by a fault of the replica
 //	'w' key     is refused after it wrote, which is a fault of the machine
 //	'p'         panics
 //
@@ -61,6 +62,8 @@ func (l *ledger) Apply(b *pebble.Batch, cmd []byte) (any, error) {
 		return nil, fmt.Errorf("%w: %s", errRefused, cmd[1:])
 	case 'x':
 		return nil, fmt.Errorf("%w: x", ErrUnsupported)
+	case 'b':
+		return nil, fmt.Errorf("%w: %w", ErrBroken, errDisk)
 	case 'w':
 		return nil, errors.Join(b.Set([]byte("k"), []byte("v"), nil), errRefused)
 	case 'p':
