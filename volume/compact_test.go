@@ -266,3 +266,45 @@ func TestCompactFaults(t *testing.T) {
 		}
 	}
 }
+
+// TestSealedLifeOnDisk goes the whole way on the machine's file system.
+func TestSealedLifeOnDisk(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	v, err := Create(dir, testIdent, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []Needle
+	for i, size := range []int{0, 100, 5000, blocksAbove + 1, onePread + 1, 3 << 20} {
+		group := []Needle{testNeedle(id.ID(90-i), 0, size), testNeedle(id.ID(90-i), 1, size/3)}
+		mustAppend(t, v, group...)
+		all = append(all, group...)
+	}
+	mustAppend(t, v, testNeedle(5, 1, 700))
+	mustSeal(t, v)
+	if err := v.Delete(bg, 5); err != nil {
+		t.Fatal(err)
+	}
+	next := mustCompact(t, v, CompactOptions{Generation: 2, Deletes: 1})
+	closeVolume(t, v)
+	if err := RemoveSuperseded(bg, dir, 7, Options{}, nil); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		for _, n := range all {
+			mustRead(t, next, n)
+		}
+		wantErr(t, readErr(next, testNeedle(5, 1, 700)), ErrNotFound)
+		noFindings(t, next)
+		r, err := next.ReadRange(bg, 85, 0, testNeedle(85, 0, 1).Cookie, 70000, 10)
+		if err != nil || !bytes.Equal(r.Data, testNeedle(85, 0, 3<<20).Data[70000:70010]) {
+			t.Fatal(err)
+		}
+		closeVolume(t, next)
+		if next, err = Open(dir, 7, Options{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	closeVolume(t, next)
+}
