@@ -90,9 +90,13 @@ func mapped() int64 {
 	if real, err := filepath.EvalSymlinks(self); err == nil {
 		self = real
 	}
-	heap := heapAddress()
+	return sumMapped(string(text), self, heapAddress())
+}
+
+// sumMapped adds up the resident memory in the text of smaps.
+func sumMapped(text, self string, heap uint64) int64 {
 	total, count := int64(0), false
-	for line := range strings.Lines(string(text)) {
+	for line := range strings.Lines(text) {
 		f := strings.Fields(line)
 		if from, _, found := strings.Cut(f[0], "-"); found {
 			at, err := strconv.ParseUint(from, 16, 64)
