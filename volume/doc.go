@@ -25,6 +25,12 @@
 // The index of an open volume is in RAM (index.go, decision 013). Its
 // checkpoint (decision 014) may be lost at any time: Open then walks the file.
 //
+// Life: a volume is open until Seal, which fences it, reads it back from the
+// device and fixes the digest of its needles. A sealed file never changes
+// again: Delete goes to the delete log beside it, and Compact writes the next
+// generation as a file of its own, which opens as a Volume of its own. Nothing
+// in this package removes a volume file except RemoveSuperseded, on request.
+//
 // Ownership: Data given to Append is the engine's until Append returns, also
 // when the context ends meanwhile. Data handed out by Read is the caller's,
 // until it calls Release, which nobody has to.
