@@ -74,6 +74,17 @@ func Open(ctx context.Context, o Options) (*Directory, error) {
 // Close stops this member.
 func (d *Directory) Close() error { return d.group.Close() }
 
+// Ready tells at once whether this member works: nil when it leads, as far as it
+// knows, and shows everything that was answered before it did. Otherwise it is
+// ErrUnavailable with the reason, which wraps raftgroup.ErrStopped when only a
+// restart can help. It is cheap enough for every probe.
+func (d *Directory) Ready() error {
+	if err := d.group.Leading(); err != nil {
+		return unavailable(err)
+	}
+	return nil
+}
+
 // Stats describes the group.
 func (d *Directory) Stats() raftgroup.Stats { return d.group.Stats() }
 

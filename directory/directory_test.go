@@ -15,6 +15,7 @@ import (
 
 	"hayloft/internal/clock"
 	"hayloft/internal/id"
+	"hayloft/internal/raftgroup"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -169,6 +170,56 @@ func TestClosedIsUnavailable(t *testing.T) {
 	}
 	if _, err := d.EnsureKey(t.Context(), strings.Repeat("x", 256)); !errors.Is(err, ErrInvalid) {
 		t.Errorf("%v", err)
+	}
+}
+
+// TestStopped: a group that stopped for good is told as such: at once by Ready,
+// and to a keeper, whose Mint then does not wait.
+func TestStopped(t *testing.T) {
+	d := mustOpen(t, t.TempDir(), nil)
+	node := must(d.RegisterNode(t.Context(), NodeSpec{Name: "a"}))(t)
+	if err := d.Ready(); err != nil {
+		t.Fatalf("ready: %v", err)
+	}
+	l := d.Leaser(AcquireRequest{Node: node.ID, Incarnation: 1, Kind: IDs})
+	lease := must(l.Acquire(t.Context(), 1))(t)
+	lost := lease
+	lost.Holder++
+	if _, err := l.Renew(t.Context(), lost, 1); !errors.Is(err, id.ErrLeaseLost) || errors.Is(err, id.ErrStopped) {
+		t.Errorf("renew while it works: %v", err)
+	}
+	if _, err := d.group.Propose(t.Context(), []byte{99, 99}); !errors.Is(err, raftgroup.ErrUnsupported) {
+		t.Fatalf("%v", err)
+	}
+	for range 1_000 {
+		if err := d.Ready(); !errors.Is(err, ErrUnavailable) || !errors.Is(err, raftgroup.ErrStopped) || !errors.Is(err, raftgroup.ErrUnsupported) {
+			t.Fatalf("ready after the stop: %v", err)
+		}
+	}
+	told := make(chan error, 100)
+	k := id.NewKeeper(id.KeeperOptions{Leaser: d.Leaser(AcquireRequest{Node: node.ID, Incarnation: 2, Kind: IDs}), Failed: func(err error) { told <- err }})
+	minted := make(chan error, 1)
+	go func() { _, err := k.Mint(context.Background()); minted <- err }()
+	select {
+	case err := <-minted:
+		if !errors.Is(err, id.ErrStopped) || !errors.Is(err, ErrUnavailable) || !errors.Is(err, raftgroup.ErrStopped) {
+			t.Errorf("mint: %v", err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Fatal("Mint waits for a directory that has stopped")
+	}
+	if err := k.Close(t.Context()); err != nil || len(told) != 1 {
+		t.Errorf("close: %v; told %d times", err, len(told))
+	}
+	if _, err := l.Renew(t.Context(), lease, 2); !errors.Is(err, id.ErrStopped) {
+		t.Errorf("renew: %v", err)
+	}
+	if err := l.Surrender(t.Context(), lease, 2); !errors.Is(err, id.ErrStopped) {
+		t.Errorf("surrender: %v", err)
+	}
+	mustClose(t, d)
+	if err := d.Ready(); !errors.Is(err, raftgroup.ErrStopped) {
+		t.Errorf("ready after close: %v", err)
 	}
 }
 

@@ -198,6 +198,7 @@ func TestKeeperBacksOff(t *testing.T) {
 			t.Fatalf("asked again before %v were over", d)
 		}
 		c.Advance(time.Millisecond)
+		waitFor(t, func() bool { return len(f.called) > 0 })
 		<-f.called
 	}
 	for _, ms := range []int{200, 400, 800, 1600, 3200, 5000, 5000} {

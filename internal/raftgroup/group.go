@@ -252,6 +252,20 @@ func (g *Group) Ready(ctx context.Context) error {
 	}
 }
 
+// Leading tells at once, without asking anybody, whether the group works here:
+// nil when this node leads, as far as it knows, and has applied everything that
+// was committed before; ErrStopped with the reason when it stopped for good;
+// ErrNotLeader otherwise.
+func (g *Group) Leading() error {
+	if err := g.stoppedErr(); err != nil {
+		return err
+	}
+	if g.ready.Load() == 0 {
+		return ErrNotLeader
+	}
+	return nil
+}
+
 // Fresh returns nil when this node is certain to lead: a View or Snapshot taken
 // after Fresh was called shows every command that was acknowledged, on any node,
 // before the call. Otherwise it is ErrNotLeader, ErrStopped or ctx's error.
