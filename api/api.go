@@ -17,7 +17,8 @@ type API struct {
 	routes  *routeTable
 	limits  *limiters
 	hasher  *hasher
-	spool   *spool
+	spool   *spool   // of uploads
+	masters *spool   // of masters on their way to their owners
 	keys    *flights // idempotency keys whose first request is running
 	ingests *mutexes // one ingest per photo at a time
 	conns   *connTable
@@ -44,7 +45,8 @@ func New(o Options) (*API, error) {
 		return nil, err
 	}
 	a.hasher = hasher
-	a.spool = newSpool(o.Limits.SpoolBytes, o.Limits.SpoolWait)
+	a.spool = newSpool(o.Limits.SpoolBytes, o.Limits.SpoolWait, o.Limits.BytesPerSecond)
+	a.masters = newSpool(o.Limits.MasterBytes, o.Limits.SpoolWait, o.Limits.BytesPerSecond)
 	a.keys = newFlights()
 	a.ingests = newMutexes()
 	a.conns = newConnTable(o.Limits.Connections, o.Limits.PerAddress, a.trusted)

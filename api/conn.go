@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -19,6 +20,9 @@ const (
 	writeChunk  = 256 * kib             // large enough that most answers are one write
 	lingerTime  = 3 * time.Second
 )
+
+// longAgo is a deadline that ends what waits.
+var longAgo = time.Unix(1, 0)
 
 // connTable counts the open connections.
 type connTable struct {
@@ -135,8 +139,9 @@ type conn struct {
 	rate       int64 // bytes per second
 	drainBytes int64
 
-	begun  atomic.Bool // the peer has sent something
-	linger atomic.Bool // request bytes were left unread
+	sends  atomic.Pointer[booking] // the room that what is being written holds, if any
+	begun  atomic.Bool             // the peer has sent something
+	linger atomic.Bool             // request bytes were left unread
 	once   sync.Once
 }
 
@@ -157,8 +162,15 @@ func (c *conn) Write(p []byte) (n int, err error) {
 		if err := c.Conn.SetWriteDeadline(start.Add(c.grace + atRate(int64(end), c.rate))); err != nil {
 			return n, err
 		}
+		room := c.sends.Load()
+		if room != nil && room.ended.Load() { // after the deadline was moved: see spool.end
+			return n, os.ErrDeadlineExceeded
+		}
 		m, err := c.Conn.Write(p[n:end])
 		n += m
+		if room != nil {
+			room.done.Add(int64(m))
+		}
 		if err != nil {
 			return n, err
 		}

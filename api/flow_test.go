@@ -397,7 +397,11 @@ func TestStoredBytesAreTheUpload(t *testing.T) {
 	if h.header.Get("Content-Length") != itoa(len(data)) {
 		t.Errorf("HEAD: Content-Length %s", h.header.Get("Content-Length"))
 	}
-	eventually(t, "the spool has its room back", func() bool { n, _ := w.api.spool.held(); return n == 0 })
+	eventually(t, "all room is given back", func() bool {
+		n, _ := w.api.spool.held()
+		m, _ := w.api.masters.held()
+		return n+m == 0
+	})
 }
 
 func TestInstance(t *testing.T) {

@@ -57,12 +57,12 @@ func (r *request) postForm(boundary string) error {
 // takeForm reads and stores a form of n bytes. When it returns the bytes and
 // their room in the spool are given back: waiting for variants needs neither.
 func (r *request) takeForm(boundary string, n int64) (id.ID, error) {
-	give, err := r.a.spool.take(r.ctx, r.viewer, n)
+	room, err := r.a.spool.begin(r.viewer, n, r.cutRead())
 	if err != nil {
 		return 0, err
 	}
-	defer give()
-	data, f, err := r.readForm(boundary, n)
+	defer room.close()
+	data, f, err := r.readForm(room, boundary, n)
 	if err != nil {
 		return 0, err
 	}
@@ -125,15 +125,20 @@ func (m *metered) Read(b []byte) (int, error) {
 }
 
 // readForm takes a form of n bytes apart.
-func (r *request) readForm(boundary string, n int64) ([]byte, *fields, error) {
-	stream := r.rc.RequestBodyStream()
-	if stream == nil {
-		return nil, nil, pIncomplete.because("")
+func (r *request) readForm(room *booking, boundary string, n int64) ([]byte, *fields, error) {
+	body, err := r.paced(room)
+	if err != nil {
+		return nil, nil, err
 	}
-	in := &metered{r: &pacedReader{r: r, stream: stream, start: time.Now()}}
+	if err := room.grow(r.ctx, min(n, formSlack)); err != nil { // fields and photo's frame
+		return nil, nil, err
+	}
+	room.pace(true)
+	in := &metered{r: body}
 	mr := multipart.NewReader(in, boundary)
 	f := &fields{members: make(map[string]any)}
 	var photo []byte
+	left := formSlack
 	for parts := 0; ; parts++ {
 		if parts > maxParts {
 			return nil, nil, pMalformed.because("the form has more than %d parts", maxParts)
@@ -151,11 +156,14 @@ func (r *request) readForm(boundary string, n int64) ([]byte, *fields, error) {
 				return nil, nil, pMalformed.because("the form has more than one part named photo")
 			}
 			in.left = n
-			photo, err = readPart(p, r.a.opt.Limits.PhotoBytes, n)
+			photo, err = body.readPhoto(p, r.a.opt.Limits.PhotoBytes, n)
 		} else {
 			in.left = maxField + partHeader
 			var b []byte
-			if b, err = readPart(p, maxField, 0); err == nil {
+			if b, err = readField(p); err == nil {
+				if left -= len(b); left < 0 {
+					return nil, nil, pMalformed.because("the fields of the form are over %d bytes", formSlack)
+				}
 				err = f.add(p.FormName(), b)
 			}
 		}
@@ -166,6 +174,7 @@ func (r *request) readForm(boundary string, n int64) ([]byte, *fields, error) {
 	if err := r.endForm(in); err != nil {
 		return nil, nil, err
 	}
+	room.pace(false)
 	if photo == nil {
 		return nil, nil, pMalformed.because("the form has no part named photo")
 	}
@@ -181,7 +190,7 @@ func (r *request) endForm(in *metered) error {
 	case errors.Is(err, errAllowance):
 		return pMalformed.because("bytes after the end of the form")
 	case err != nil:
-		return &problem{kind: pIncomplete, cause: err}
+		return incomplete(err)
 	case in.r.(*pacedReader).done != int64(r.rc.Request.Header.ContentLength()):
 		return pIncomplete.because("")
 	}
@@ -189,27 +198,37 @@ func (r *request) endForm(in *metered) error {
 	return nil
 }
 
-// readPart reads a part of at most limit bytes into memory that is made for
-// hint bytes.
-func readPart(p *multipart.Part, limit, hint int64) ([]byte, error) {
-	buf := make([]byte, 0, min(hint, limit)+512)
+// readPhoto reads the part photo, of at most limit bytes, from a form of n.
+func (p *pacedReader) readPhoto(part *multipart.Part, limit, n int64) ([]byte, error) {
+	most := min(limit, n) + 1 // so that one byte too many, or the end, is seen
+	var buf []byte
 	for {
 		if len(buf) == cap(buf) {
-			buf = append(buf, 0)[:len(buf)]
+			var err error
+			if buf, err = p.widen(buf, most); err != nil {
+				return nil, err
+			}
 		}
-		m, err := p.Read(buf[len(buf):cap(buf)])
+		m, err := part.Read(buf[len(buf):cap(buf)])
 		buf = buf[:len(buf)+m]
 		switch {
-		case int64(len(buf)) > limit && hint > 0:
-			return nil, pFileTooLarge.because("the photo is over %d bytes", limit)
 		case int64(len(buf)) > limit:
-			return nil, pMalformed.because("a field is over %d bytes", limit)
+			return nil, pFileTooLarge.because("the photo is over %d bytes", limit)
 		case errors.Is(err, io.EOF):
 			return buf, nil
 		case err != nil:
 			return nil, err
 		}
 	}
+}
+
+// readField reads any other part.
+func readField(part *multipart.Part) ([]byte, error) {
+	b, err := io.ReadAll(io.LimitReader(part, maxField+1))
+	if len(b) > maxField {
+		return nil, pMalformed.because("a field is over %d bytes", maxField)
+	}
+	return b, err
 }
 
 // formFault is what a failure to read a form is shown as.

@@ -80,10 +80,7 @@ func TestInterruptedPutMayBeRepeated(t *testing.T) {
 func (s *spool) held() (n int64, owners int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, held := range s.owners {
-		n += held
-	}
-	return n, len(s.owners)
+	return s.total - s.free, len(s.owners)
 }
 
 // Senders slower than the least rate are cut off, whatever they hold.
@@ -235,27 +232,6 @@ func TestLimiterIsBounded(t *testing.T) {
 		if s := &l.shards[i]; len(s.by) > limiterPerShar || s.used.Len() != len(s.by) {
 			t.Errorf("shard %d holds %d buckets, %d in order", i, len(s.by), s.used.Len())
 		}
-	}
-}
-
-func TestSpoolShares(t *testing.T) {
-	s := newSpool(100, time.Millisecond)
-	ctx := t.Context()
-	give, err := s.take(ctx, 1, 90) // a single one always fits
-	must(t, err)
-	if _, err := s.take(ctx, 1, 1); asProblem(err).kind != pUploadsBusy {
-		t.Errorf("over its share: %v", err)
-	}
-	if _, err := s.take(ctx, 2, 20); asProblem(err).kind != pBusy {
-		t.Errorf("over the budget: %v", err)
-	}
-	give()
-	give()
-	give, err = s.take(ctx, 2, 100)
-	must(t, err)
-	give()
-	if n, owners := s.held(); n != 0 || owners != 0 {
-		t.Errorf("%d bytes held for %d owners", n, owners)
 	}
 }
 

@@ -3,9 +3,6 @@ package api
 import (
 	"context"
 	"sync"
-	"time"
-
-	"golang.org/x/sync/semaphore"
 
 	"hayloft/internal/id"
 )
@@ -72,66 +69,4 @@ func (f *flights) end(key string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	delete(f.set, key)
-}
-
-const (
-	spoolQueue     = 256 // uploads that may wait for room
-	spoolPerOwner  = 4   // one account may hold a quarter of the spool
-	spoolRetryTime = 5 * time.Second
-)
-
-// spool is the budget of upload and master bytes in memory at once.
-type spool struct {
-	total int64
-	wait  time.Duration
-	room  *semaphore.Weighted
-
-	mu      sync.Mutex // guards all below
-	owners  map[id.ID]int64
-	waiting int
-}
-
-func newSpool(total int64, wait time.Duration) *spool {
-	return &spool{total: total, wait: wait, room: semaphore.NewWeighted(total), owners: make(map[id.ID]int64)}
-}
-
-// take reserves n bytes for owner; give returns them. A single photo always
-// fits; more than its share an account gets only 429, and when the spool stays
-// full it is 503.
-func (s *spool) take(ctx context.Context, owner id.ID, n int64) (give func(), err error) {
-	s.mu.Lock()
-	if held := s.owners[owner]; held > 0 && held+n > s.total/spoolPerOwner {
-		s.mu.Unlock()
-		return nil, &problem{kind: pUploadsBusy, retryAfter: spoolRetryTime}
-	}
-	if s.waiting >= spoolQueue {
-		s.mu.Unlock()
-		return nil, &problem{kind: pBusy, detail: "too many uploads at once", retryAfter: spoolRetryTime}
-	}
-	s.owners[owner] += n
-	s.waiting++
-	s.mu.Unlock()
-
-	if !s.room.TryAcquire(n) {
-		ctx, cancel := context.WithTimeout(ctx, s.wait)
-		defer cancel()
-		err = s.room.Acquire(ctx, n)
-	}
-
-	s.mu.Lock()
-	s.waiting--
-	s.mu.Unlock()
-	disown := func() {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		if s.owners[owner] -= n; s.owners[owner] == 0 {
-			delete(s.owners, owner)
-		}
-	}
-	if err != nil {
-		disown()
-		return nil, &problem{kind: pBusy, detail: "too many uploads at once", retryAfter: spoolRetryTime}
-	}
-	var once sync.Once
-	return func() { once.Do(func() { s.room.Release(n); disown() }) }, nil
 }

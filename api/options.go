@@ -62,8 +62,9 @@ type Limits struct {
 	BodyBytes      int64         // 64 KiB: largest JSON body, at most 4 MiB
 	HeaderBytes    int           // 16 KiB: request line and header fields
 	SpoolBytes     int64         // 256 MiB: uploads in memory at once
-	SpoolWait      time.Duration // 5 s: wait for room in the spool
-	BytesPerSecond int64         // 64 KiB: slowest average of an upload or download
+	MasterBytes    int64         // 128 MiB: masters in memory at once, on their way to their owners
+	SpoolWait      time.Duration // 5 s: wait for room among the uploads or the masters
+	BytesPerSecond int64         // 64 KiB: slowest average of an upload or download; 16 times that while others wait for room
 	HeaderTimeout  time.Duration // 10 s: header, and grace before the average counts
 	IdleTimeout    time.Duration // 60 s: idle keep-alive connection
 	CallTimeout    time.Duration // 30 s: one call, without its upload
@@ -115,6 +116,7 @@ func (l Limits) withDefaults() Limits {
 	orElse(&l.BodyBytes, 64*kib)
 	orElse(&l.HeaderBytes, 16*kib)
 	orElse(&l.SpoolBytes, 256*mib)
+	orElse(&l.MasterBytes, 128*mib)
 	orElse(&l.SpoolWait, 5*time.Second)
 	orElse(&l.BytesPerSecond, 64*kib)
 	orElse(&l.HeaderTimeout, 10*time.Second)
@@ -156,6 +158,7 @@ func (l Limits) validate() (errs []error) {
 	bad(l.BodyBytes >= kib && l.BodyBytes <= maxBodyBytes, "limit BodyBytes is %d, not %d to %d", l.BodyBytes, kib, maxBodyBytes)
 	bad(l.HeaderBytes >= 4*kib && l.HeaderBytes <= mib, "limit HeaderBytes is %d, not %d to %d", l.HeaderBytes, 4*kib, mib)
 	bad(l.SpoolBytes >= l.PhotoBytes+formSlack, "limit SpoolBytes is %d, less than one photo with its form (%d)", l.SpoolBytes, l.PhotoBytes+formSlack)
+	bad(l.MasterBytes > 0, "limit MasterBytes is %d", l.MasterBytes)
 	bad(l.BytesPerSecond > 0, "limit BytesPerSecond is %d", l.BytesPerSecond)
 	bad(l.Connections > 0 && l.PerAddress > 0, "limits Connections and PerAddress are %d and %d", l.Connections, l.PerAddress)
 	bad(l.Hashers > 0 && l.HashQueue > 0, "limits Hashers and HashQueue are %d and %d", l.Hashers, l.HashQueue)

@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"mime"
+	"net"
 	"strconv"
 	"strings"
 	"time"
@@ -184,8 +185,12 @@ func (r *request) getMaster() error {
 	if v.Author != r.viewer || m.Blob == 0 {
 		return pNotFound.because("")
 	}
-	give, err := r.a.spool.take(r.ctx, r.viewer, m.Size)
+	room, err := r.a.masters.begin(r.viewer, m.Size, r.cutWrite())
 	if err != nil {
+		return err
+	}
+	if err := room.grow(r.ctx, m.Size); err != nil {
+		room.close()
 		return err
 	}
 	data, err := r.a.opt.Blobs.ReadMaster(r.ctx, m.Blob, m.Cookie)
@@ -193,28 +198,43 @@ func (r *request) getMaster() error {
 		err = fmt.Errorf("api: master of photo %v is not what was stored", photo)
 	}
 	if err != nil {
-		give()
+		room.close()
 		return err
 	}
+	if c, ok := r.rc.Conn().(*conn); ok {
+		c.sends.Store(room)
+	}
+	room.pace(true)
 	h := &r.rc.Response.Header
 	h.SetContentType(m.ContentType)
 	h.Set("Content-Disposition", `attachment; filename="`+photo.String()+"."+media.Ext(m.ContentType)+`"`)
 	h.Set("Repr-Digest", "sha-256=:"+base64.StdEncoding.EncodeToString(m.Digest[:])+":")
 	h.Set("ETag", `"`+hex.EncodeToString(m.Digest[:])+`"`)
-	r.rc.Response.SetBodyStream(&heldBytes{bytes.NewReader(data), give}, len(data))
+	r.rc.Response.SetBodyStream(&heldBytes{bytes.NewReader(data), room, r.rc.Conn()}, len(data))
 	return nil
 }
 
-// heldBytes gives the spool its room back when the answer is written.
+// heldBytes gives the room back when the answer is written.
 type heldBytes struct {
 	*bytes.Reader
-	give func()
+	room *booking
+	nc   net.Conn
 }
 
 // Close implements io.Closer.
 func (b *heldBytes) Close() error {
-	b.give()
+	if c, ok := b.nc.(*conn); ok {
+		c.sends.CompareAndSwap(b.room, nil)
+	}
+	b.room.close()
 	return nil
+}
+
+// cutWrite returns what ends an answer that waits for its peer, and the
+// connection with it.
+func (r *request) cutWrite() func() {
+	nc := r.rc.Conn()
+	return func() { _ = nc.SetWriteDeadline(longAgo) } // as in cutRead
 }
 
 // patchPhoto is PATCH /photos/{id}.

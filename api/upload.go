@@ -235,13 +235,13 @@ func (r *request) putUpload() error {
 	if n != g.size {
 		return pLengthOther.because("Content-Length is %d, the upload URL was asked for %d bytes", n, g.size)
 	}
-	give, err := r.a.spool.take(r.ctx, g.owner, n)
+	room, err := r.a.spool.begin(g.owner, n, r.cutRead())
 	if err != nil {
 		return err
 	}
-	defer give()
-	data := make([]byte, n)
-	if err := r.readUpload(data); err != nil {
+	defer room.close()
+	data, err := r.readUpload(room, n)
+	if err != nil {
 		return err
 	}
 	r.extend()
@@ -277,31 +277,76 @@ func (r *request) unstored(ctx context.Context, g grant) (feed.Upload, error) {
 	return up, nil
 }
 
-// readUpload fills buf from the body, at no less than the least average rate.
-func (r *request) readUpload(buf []byte) error {
-	stream := r.rc.RequestBodyStream()
-	if stream == nil {
-		return pIncomplete.because("")
+// readUpload reads a body of n bytes.
+func (r *request) readUpload(room *booking, n int64) ([]byte, error) {
+	body, err := r.paced(room)
+	if err != nil {
+		return nil, err
 	}
-	body := &pacedReader{r: r, stream: stream, start: time.Now()}
-	for n := 0; n < len(buf); {
-		m, err := body.Read(buf[n:])
-		n += m
-		if err != nil && n < len(buf) {
-			return &problem{kind: pIncomplete, cause: err}
+	var buf []byte
+	for int64(len(buf)) < n {
+		if len(buf) == cap(buf) {
+			if buf, err = body.widen(buf, n); err != nil {
+				return nil, err
+			}
+		}
+		m, err := body.Read(buf[len(buf):cap(buf)])
+		buf = buf[:len(buf)+m]
+		if err != nil && int64(len(buf)) < n {
+			return nil, incomplete(err)
 		}
 	}
+	room.pace(false)
 	r.bodyDone = true
-	return nil
+	return buf, nil
+}
+
+// incomplete is what a body that could not be read to its end is shown as.
+func incomplete(err error) error {
+	if p, ok := errors.AsType[*problem](err); ok {
+		return p
+	}
+	return &problem{kind: pIncomplete, cause: err}
 }
 
 // pacedReader reads a request's body and moves the connection's deadline along
-// as bytes come, so that a slow sender cannot hold the spool for nothing.
+// as bytes come, so that a slow sender cannot hold its room for nothing.
 type pacedReader struct {
 	r      *request
+	room   *booking
 	stream interface{ Read([]byte) (int, error) }
 	start  time.Time // by the machine's clock, like all deadlines of connections
 	done   int64
+}
+
+// paced returns the reader of the request's body, whose bytes go to room.
+func (r *request) paced(room *booking) (*pacedReader, error) {
+	stream := r.rc.RequestBodyStream()
+	if stream == nil {
+		return nil, pIncomplete.because("")
+	}
+	return &pacedReader{r: r, room: room, stream: stream, start: time.Now()}, nil
+}
+
+// cutRead returns what wakes a read of the body that waits for its peer.
+func (r *request) cutRead() func() {
+	nc := r.rc.Conn()
+	return func() { _ = nc.SetReadDeadline(longAgo) } // a connection that is gone wakes by itself
+}
+
+// widen returns buf with more capacity, at most limit, once there is room for
+// it. The time that this takes does not count against the peer.
+func (p *pacedReader) widen(buf []byte, limit int64) ([]byte, error) {
+	began := time.Now()
+	next := min(max(2*int64(cap(buf)), spoolStep), limit)
+	// The call's own time does not count while a body comes: an upload may take
+	// longer.
+	if err := p.room.grow(p.r.a.base, next-int64(cap(buf))); err != nil {
+		return nil, err
+	}
+	p.room.pace(true)
+	p.start = p.start.Add(time.Since(began))
+	return append(make([]byte, 0, next), buf...), nil
 }
 
 func (p *pacedReader) Read(b []byte) (int, error) {
@@ -310,8 +355,15 @@ func (p *pacedReader) Read(b []byte) (int, error) {
 			return 0, err
 		}
 	}
+	if p.room.ended.Load() {
+		return 0, errCrowded("the room was needed for faster transfers")
+	}
 	n, err := p.stream.Read(b[:min(len(b), readChunk)])
 	p.done += int64(n)
+	p.room.done.Add(int64(n))
 	p.r.bodyRead += int64(n)
+	if err != nil && p.room.ended.Load() {
+		err = errCrowded("the room was needed for faster transfers")
+	}
 	return n, err
 }
