@@ -133,6 +133,9 @@ func TestThreeVoters(t *testing.T) {
 		if _, err := f.Propose(t.Context(), addCmd("a", 1)); !errors.Is(err, ErrNotLeader) {
 			t.Fatalf("a follower took a command: %v", err)
 		}
+		if err := f.Leading(); !errors.Is(err, ErrNotLeader) {
+			t.Errorf("%v", err)
+		}
 		if err := f.Fresh(t.Context()); !errors.Is(err, ErrNotLeader) {
 			t.Fatalf("a follower is fresh: %v", err)
 		}
@@ -176,6 +179,9 @@ func TestThreeVoters(t *testing.T) {
 	m.stop(lead)
 	second, g := m.leader()
 	mustAdd(t, g, "c", 1, 2)
+	if err := g.Leading(); err != nil {
+		t.Error(err)
+	}
 	if err := g.Fresh(t.Context()); err != nil {
 		t.Errorf("the new leader is not fresh: %v", err)
 	}
