@@ -191,7 +191,7 @@ func (r *run) listen(out io.Reader, e *end) error {
 	switch {
 	case r.o.Faults:
 		lines = 600 // it should have met its fault before
-	case r.rng.IntN(4) != 0:
+	case r.result.Rounds == 1 || r.rng.IntN(4) != 0:
 		lines, delay = 1+r.rng.IntN(800), time.Duration(r.rng.IntN(20))*time.Millisecond
 	}
 	if lines < 0 {

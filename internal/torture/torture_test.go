@@ -144,7 +144,7 @@ func TestKillFindsLoss(t *testing.T) {
 
 // TestWriterThatEnds wants a writer that ends by itself to be a fault.
 func TestWriterThatEnds(t *testing.T) {
-	if r := torture(t, "ends", 1, nil); r.Unexpected == 0 {
+	if r := torture(t, "ends", 20, nil); r.Unexpected != 1 {
 		t.Fatalf("%+v", r)
 	}
 }
