@@ -40,7 +40,7 @@ func (t *tx) doChore(seq uint64, row *choreRow, budget *int) (done bool, err err
 		return t.clearPhoto(row.Subject, budget)
 	case choreReplies:
 		return t.clearReplies(row.Subject, budget)
-	case chorePrivacy:
+	case chorePrivacy, choreAudience:
 		if done, err = t.purgePosts(row, budget); err == nil && !done {
 			t.setRow(key1(tabChore, seq), row)
 		}
@@ -131,10 +131,15 @@ func (t *tx) clearReplies(comment id.ID, budget *int) (bool, error) {
 	return done, err
 }
 
-// purgePosts writes purge entries for all posts of an account, newest first.
+// purgePosts writes purge entries for the posts of an account, newest first:
+// for all, or for those whose URLs are signed.
 func (t *tx) purgePosts(row *choreRow, budget *int) (bool, error) {
+	author, err := t.account(row.Subject)
+	if err != nil || author == nil {
+		return false, firstErr(err, corrupt("a chore for posts of %v, who does not exist", row.Subject))
+	}
 	done := true
-	err := t.list(tabPosts, row.Subject, row.After, func(pos id.ID, v []byte) error {
+	err = t.list(tabPosts, row.Subject, row.After, func(pos id.ID, v []byte) error {
 		if *budget == 0 {
 			done = false
 			return errStop
@@ -149,6 +154,9 @@ func (t *tx) purgePosts(row *choreRow, budget *int) (bool, error) {
 		}
 		*budget--
 		row.After = pos
+		if row.Kind == choreAudience && !signed(author, p) {
+			return nil
+		}
 		return t.purgePhotoBlobs(p)
 	})
 	return done, err

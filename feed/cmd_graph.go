@@ -113,12 +113,14 @@ func (r *cmdFollow) apply(t *tx) (outcome, error) {
 type cmdUnfollow struct {
 	Reader, Author id.ID
 	Threshold      uint64
+	Removed        bool // by the author
 }
 
 func (r *cmdUnfollow) fields(c *codec) {
 	c.id(1, &r.Reader)
 	c.id(2, &r.Author)
 	num(c, 3, &r.Threshold)
+	c.bool(4, &r.Removed)
 }
 
 func (r *cmdUnfollow) apply(t *tx) (outcome, error) {
@@ -129,7 +131,24 @@ func (r *cmdUnfollow) apply(t *tx) (outcome, error) {
 	if _, err := t.dropRequest(r.Reader, r.Author); err != nil {
 		return outcome{}, err
 	}
+	if r.Removed {
+		follows, err := t.has(key2(tabFollow, r.Reader, r.Author))
+		if err != nil || !follows {
+			return outcome{}, err
+		}
+		if err := t.shrink(author); err != nil {
+			return outcome{}, err
+		}
+	}
 	return outcome{}, t.dropFollow(reader, author, r.Threshold)
+}
+
+// shrink has every media URL signed for author's photos so far die: the epoch
+// goes up, and caches forget the verdicts that name the old one.
+func (t *tx) shrink(author *accountRow) error {
+	author.Epoch++
+	t.putAccount(author)
+	return t.chore(choreRow{Kind: choreAudience, Subject: author.ID})
 }
 
 type cmdAcceptRequest struct {
@@ -201,7 +220,8 @@ func (r *cmdBlock) apply(t *tx) (outcome, error) {
 		}
 	}
 	t.putEdge(tabBlock, tabBlocks, r.User, r.Other, r.Edge)
-	return outcome{}, nil
+	// Even if they did not follow: they may have until a moment ago.
+	return outcome{}, t.shrink(user)
 }
 
 // userPair is the body of commands on one relation that only ends it.

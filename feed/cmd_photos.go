@@ -70,6 +70,9 @@ func (r *cmdUpdatePhoto) apply(t *tx) (outcome, error) {
 		d.Location = r.Location.V
 	}
 	if r.Visibility != nil && r.Visibility.V != d.Visibility {
+		if r.Visibility.V > d.Visibility { // narrower: URLs that were given out must die
+			p.Epoch++
+		}
 		d.Visibility = r.Visibility.V
 		if err := t.purgePhotoBlobs(p); err != nil {
 			return outcome{}, err

@@ -217,20 +217,20 @@ func (h *history) comparePhoto(viewer, photo id.ID) {
 
 // compareAccess asks for every blob that ever was.
 func (h *history) compareAccess() {
-	want := map[id.ID]Access{}
+	want := map[id.ID]Verdict{}
 	for _, p := range h.m.photos {
 		if p.status != Ready {
 			continue
 		}
-		v := AccessPublic
+		v := Verdict{Access: AccessPublic}
 		if p.vis != Public || h.m.private[p.owner] {
-			v = AccessSigned
+			v = Verdict{AccessSigned, h.m.epochs[p.owner] + p.epoch}
 		}
 		want[p.master], want[p.rendition] = v, v
 	}
 	for blob := range h.m.blobs {
 		got, err := h.feed.Access(context.Background(), blob)
-		if err != nil || got.Access != want[blob] {
+		if err != nil || got != want[blob] {
 			h.t.Errorf("access to %v: %v %v, want %v", blob, got, err, want[blob])
 		}
 	}

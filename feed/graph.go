@@ -17,10 +17,16 @@ func (f *Feed) Follow(ctx context.Context, reader, author id.ID) error {
 	return err
 }
 
-// Unfollow undoes Follow, a pending request too. RemoveFollower is the same
-// with the roles exchanged.
+// Unfollow undoes Follow, a pending request too.
 func (f *Feed) Unfollow(ctx context.Context, reader, author id.ID) error {
-	_, err := f.propose(ctx, &cmdUnfollow{reader, author, f.policy.CelebrityThreshold})
+	_, err := f.propose(ctx, &cmdUnfollow{Reader: reader, Author: author, Threshold: f.policy.CelebrityThreshold})
+	return err
+}
+
+// RemoveFollower is Unfollow by the author: media URLs that the reader was given
+// die too.
+func (f *Feed) RemoveFollower(ctx context.Context, author, reader id.ID) error {
+	_, err := f.propose(ctx, &cmdUnfollow{reader, author, f.policy.CelebrityThreshold, true})
 	return err
 }
 
@@ -40,7 +46,8 @@ func (f *Feed) DeclineFollow(ctx context.Context, author, reader id.ID) error {
 	return err
 }
 
-// Block hides two users from each other and ends what follows either way.
+// Block hides two users from each other and ends what follows either way, and
+// the media URLs that other was given of user's photos.
 func (f *Feed) Block(ctx context.Context, user, other id.ID) error {
 	edge, err := f.newID(ctx)
 	if err != nil {

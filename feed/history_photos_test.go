@@ -202,6 +202,9 @@ func (h *history) update() {
 		return
 	}
 	h.expect(what, err)
+	if vis > p.vis {
+		p.epoch++
+	}
 	p.vis = vis
 }
 

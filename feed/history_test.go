@@ -206,7 +206,14 @@ func (h *history) unfollow() {
 	if r == a {
 		return
 	}
-	h.expect(fmt.Sprintf("%v unfollows %v", r, a), h.feed.Unfollow(context.Background(), r, a))
+	if h.rng.IntN(3) == 0 {
+		h.expect(fmt.Sprintf("%v removes %v", a, r), h.feed.RemoveFollower(context.Background(), a, r))
+		if h.m.follows[[2]id.ID{r, a}] {
+			h.m.epochs[a]++
+		}
+	} else {
+		h.expect(fmt.Sprintf("%v unfollows %v", r, a), h.feed.Unfollow(context.Background(), r, a))
+	}
 	delete(h.m.requests, [2]id.ID{r, a})
 	h.m.setFollow(r, a, false)
 }
@@ -239,6 +246,9 @@ func (h *history) block() {
 		return
 	}
 	h.expect(fmt.Sprintf("%v blocks %v", a, b), h.feed.Block(context.Background(), a, b))
+	if !h.m.blocks[[2]id.ID{a, b}] {
+		h.m.epochs[a]++
+	}
 	h.m.blocks[[2]id.ID{a, b}] = true
 	for _, e := range [][2]id.ID{{a, b}, {b, a}} {
 		delete(h.m.requests, e)
@@ -272,6 +282,9 @@ func (h *history) setPrivate() {
 	private := h.rng.IntN(2) == 0
 	_, err := h.feed.SetPrivate(context.Background(), u, private)
 	h.expect(fmt.Sprintf("%v private: %v", u, private), err)
+	if h.m.private[u] != private {
+		h.m.epochs[u]++
+	}
 	h.m.private[u] = private
 }
 

@@ -29,6 +29,7 @@ type model struct {
 	grace, intentLife, slack, storedLife time.Duration
 	threshold                            int
 	celebrity                            map[id.ID]bool
+	epochs                               map[id.ID]uint32 // of users
 }
 
 type intent struct {
@@ -42,6 +43,7 @@ type modelPhoto struct {
 	vis               Visibility
 	rank              int // by when it became ready; 0: never
 	pull              bool
+	epoch             uint32    // narrowings
 	due               time.Time // reserved, stored, deleted
 	master, rendition id.ID
 	likes             map[id.ID]bool
@@ -54,8 +56,8 @@ func newModel(p Policy) *model {
 		private: map[id.ID]bool{}, follows: map[[2]id.ID]bool{}, requests: map[[2]id.ID]bool{},
 		blocks: map[[2]id.ID]bool{}, mutes: map[[2]id.ID]bool{}, photos: map[id.ID]*modelPhoto{},
 		comments: map[id.ID]*modelComment{}, intents: map[id.ID]intent{}, blobs: map[id.ID]bool{},
-		celebrity: map[id.ID]bool{},
-		grace:     p.DeleteGrace, intentLife: p.IntentLife, slack: p.UploadSlack, storedLife: p.StoredLife,
+		celebrity: map[id.ID]bool{}, epochs: map[id.ID]uint32{},
+		grace: p.DeleteGrace, intentLife: p.IntentLife, slack: p.UploadSlack, storedLife: p.StoredLife,
 		threshold: int(p.CelebrityThreshold),
 	}
 }

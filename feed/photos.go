@@ -14,7 +14,7 @@ func (v *view) photoView(viewer id.ID, p *photoRow) (PhotoView, error) {
 		return PhotoView{}, firstErr(err, corrupt("photo %v has no author", p.ID))
 	}
 	out := PhotoView{
-		Photo: p.Photo, AuthorHandle: author.Handle, AuthorName: author.Name, AuthorEpoch: author.Epoch,
+		Photo: p.Photo, AuthorHandle: author.Handle, AuthorName: author.Name, AuthorEpoch: mediaEpoch(author, p),
 		Signed: signed(author, p),
 	}
 	if viewer != 0 {

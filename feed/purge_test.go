@@ -3,6 +3,7 @@ package feed
 import (
 	"context"
 	"errors"
+	"slices"
 	"testing"
 	"time"
 
@@ -55,7 +56,7 @@ func TestPurgeLogHasEveryChangeOfVerdict(t *testing.T) {
 	_, err = h.feed.UpdatePhoto(ctx, anna, photo, PhotoChange{Visibility: &followers})
 	h.must(err)
 	both("audience")
-	verdict(Verdict{Access: AccessSigned})
+	verdict(Verdict{AccessSigned, 1})
 	h.must(h.feed.DeletePhoto(ctx, anna, photo, false))
 	both("delete")
 	verdict(Verdict{})
@@ -67,7 +68,7 @@ func TestPurgeLogHasEveryChangeOfVerdict(t *testing.T) {
 	_, err = h.feed.sweepNow(ctx)
 	h.must(err)
 	both("privacy")
-	verdict(Verdict{AccessSigned, 1})
+	verdict(Verdict{AccessSigned, 2})
 	if u.Epoch != 1 || !u.IsPrivate {
 		t.Errorf("user %+v", u)
 	}
@@ -77,6 +78,83 @@ func TestPurgeLogHasEveryChangeOfVerdict(t *testing.T) {
 	if head, err := h.feed.PurgeHead(ctx); err != nil || head != seq {
 		t.Errorf("a title is no business of caches: head %d", head)
 	}
+}
+
+// Whoever loses sight of a photo loses the URLs that were signed for it: the
+// epoch in them is no longer the verdict's, and caches are told. Photos whose
+// audience stays keep theirs.
+func TestSmallerAudienceEndsSignedURLs(t *testing.T) {
+	h := newHouse(t, nil)
+	h.feed.sweepRows = 2
+	ctx := context.Background()
+	anna, bert := h.user("anna"), h.user("bert")
+	h.must(h.feed.Follow(ctx, bert, anna))
+	open, close1, close2 := h.post(anna, Details{}), h.post(anna, Details{Visibility: Followers}), h.post(anna, Details{Visibility: OnlyMe})
+	epochs, seq := map[id.ID]uint32{}, uint64(0)
+	// step wants exactly the URLs of some photos to have died.
+	step := func(what string, died ...id.ID) {
+		t.Helper()
+		h.must(second2(h.feed.sweepNow(ctx)))
+		want := map[id.ID]bool{}
+		for _, photo := range []id.ID{open, close1, close2} {
+			p, err := h.feed.Photo(ctx, anna, photo)
+			h.must(err)
+			for _, blob := range []id.ID{p.Master.Blob, p.Rendition.Blob} {
+				v, err := h.feed.Access(ctx, blob)
+				if err != nil || v.Access == AccessSigned && v.Epoch != p.AuthorEpoch {
+					t.Errorf("%s: verdict %v, %v; URLs are signed over %d", what, v, err, p.AuthorEpoch)
+				}
+				want[blob] = slices.Contains(died, photo)
+			}
+			if p.AuthorEpoch <= epochs[photo] && slices.Contains(died, photo) {
+				t.Errorf("%s: URLs of %v live on", what, photo)
+			}
+			if p.AuthorEpoch != epochs[photo] && !slices.Contains(died, photo) && p.Signed {
+				t.Errorf("%s: URLs of %v died", what, photo)
+			}
+			epochs[photo] = p.AuthorEpoch
+		}
+		purged := map[id.ID]bool{}
+		list, err := h.feed.purgesNow(ctx, seq, 100)
+		h.must(err)
+		for _, p := range list {
+			purged[p.Blob], seq = true, p.Seq
+		}
+		for blob, is := range want {
+			if purged[blob] != is {
+				t.Errorf("%s: blob %v purged: %v", what, blob, purged[blob])
+			}
+		}
+		h.check()
+	}
+	show := func(photo id.ID, v Visibility) {
+		_, err := h.feed.UpdatePhoto(ctx, anna, photo, PhotoChange{Visibility: &v})
+		h.must(err)
+	}
+	step("at first")
+	show(close1, OnlyMe)
+	step("narrowed", close1)
+	show(close1, Followers)
+	if p, err := h.feed.Photo(ctx, anna, close1); err != nil || p.AuthorEpoch != epochs[close1] {
+		t.Errorf("widened: %+v, %v", p, err)
+	}
+	seq += 2 // caches are told of that too
+	h.must(h.feed.RemoveFollower(ctx, anna, bert))
+	step("follower removed", close1, close2)
+	h.must(h.feed.RemoveFollower(ctx, anna, bert))
+	step("nobody removed")
+	h.must(h.feed.Follow(ctx, bert, anna))
+	h.must(h.feed.Unfollow(ctx, bert, anna))
+	step("unfollowed of their own will")
+	h.must(h.feed.Block(ctx, anna, bert))
+	step("blocked", close1, close2)
+	h.must(h.feed.Block(ctx, anna, bert))
+	step("blocked again")
+	show(open, Followers)
+	step("no longer public", open)
+	_, err := h.feed.SetPrivate(ctx, anna, true)
+	h.must(err)
+	step("private", open, close1, close2)
 }
 
 // A flip is carried out in steps for an account with many posts.

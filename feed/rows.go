@@ -59,6 +59,7 @@ type photoRow struct {
 	Before  Status      // before the delete
 	Mark    id.ID       // its key in the owner's list of deleted photos
 	Purging bool        // past the grace: gone for everybody
+	Epoch   uint32      // how often its audience was narrowed
 }
 
 func (r *photoRow) fields(c *codec) {
@@ -82,6 +83,7 @@ func (r *photoRow) fields(c *codec) {
 	num(c, 18, &r.Before)
 	c.id(19, &r.Mark)
 	c.bool(20, &r.Purging)
+	num(c, 21, &r.Epoch)
 }
 
 func (r *Details) fields(c *codec) {
@@ -229,15 +231,16 @@ func (r *purgeRow) fields(c *codec) {
 type choreKind uint8
 
 const (
-	chorePhoto   choreKind = iota + 1 // likes and comments of a purged photo, then its row
-	choreReplies                      // replies of a deleted comment
-	chorePrivacy                      // purge entries after a privacy flip
+	chorePhoto    choreKind = iota + 1 // likes and comments of a purged photo, then its row
+	choreReplies                       // replies of a deleted comment
+	chorePrivacy                       // purge entries for all posts, after a privacy flip
+	choreAudience                      // purge entries for posts whose URLs are signed, after an epoch was raised
 )
 
 type choreRow struct {
 	Kind    choreKind
 	Subject id.ID
-	After   id.ID // chorePrivacy: position reached
+	After   id.ID // chorePrivacy, choreAudience: position reached
 }
 
 func (r *choreRow) fields(c *codec) {

@@ -61,7 +61,7 @@ type User struct {
 	Followers uint64
 	Following uint64
 	CreatedAt time.Time
-	Epoch     uint32 // of private media URLs; raised by a privacy flip
+	Epoch     uint32 // of private media URLs; raised when the account's audience changes or shrinks
 }
 
 // Relation is how a viewer stands to a user.
@@ -181,7 +181,9 @@ type PhotoView struct {
 	Photo
 	AuthorHandle string
 	AuthorName   string
-	AuthorEpoch  uint32
+	// AuthorEpoch is what media URLs of this photo are signed over: the author's
+	// epoch, and what narrowing the photo's own audience has added.
+	AuthorEpoch uint32
 	// Signed says that media URLs must be signed: the photo is not public.
 	Signed bool
 	Liked  bool
@@ -207,13 +209,13 @@ type Access uint8
 const (
 	AccessGone   Access = iota // unknown, deleted, or not attached to a photo
 	AccessPublic               //
-	AccessSigned               // only with a signature over the owner's Epoch
+	AccessSigned               // only with a signature over the Verdict's Epoch
 )
 
 // Verdict is the answer to "may this blob be served?".
 type Verdict struct {
 	Access Access
-	Epoch  uint32 // of the owner, with AccessSigned
+	Epoch  uint32 // with AccessSigned: PhotoView.AuthorEpoch
 }
 
 // Purge is one entry of the durable, numbered purge log: what caches must

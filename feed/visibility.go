@@ -104,10 +104,14 @@ func verdict(s state, p *photoRow) (Verdict, error) {
 		return Verdict{}, err
 	}
 	if signed(author, p) {
-		return Verdict{AccessSigned, author.Epoch}, nil
+		return Verdict{AccessSigned, mediaEpoch(author, p)}, nil
 	}
 	return Verdict{Access: AccessPublic}, nil
 }
+
+// mediaEpoch is what media URLs of p are signed over. Both parts only rise, so
+// the sum tells every state of the photo's audience from every earlier one.
+func mediaEpoch(author *accountRow, p *photoRow) uint32 { return author.Epoch + p.Epoch }
 
 // signed says whether media URLs of p need a signature.
 func signed(author *accountRow, p *photoRow) bool {
