@@ -122,7 +122,7 @@ func TestSessions(t *testing.T) {
 	if list, _ := h.feed.Sessions(ctx, anna); len(list) != 1 {
 		t.Errorf("an expired session is listed: %v", list)
 	}
-	_, err = h.feed.sweepNow(ctx)
+	_, err = h.sweepNow()
 	h.must(err)
 	h.wants(h.feed.DeleteSession(ctx, anna, s.ID), ErrNotFound)
 	h.must(h.feed.DeleteSessions(ctx, anna))
@@ -183,7 +183,7 @@ func TestIdempotency(t *testing.T) {
 	}
 	h.check()
 	h.clock.Advance(24 * time.Hour)
-	_, err = h.feed.sweepNow(ctx)
+	_, err = h.sweepNow()
 	h.must(err)
 	if n, _ := (&checker{store: store{h.group.db}}).count([]byte{tabIdempotency}); n != 0 {
 		t.Errorf("%d records left", n)
@@ -264,7 +264,7 @@ func TestIdempotentUpload(t *testing.T) {
 		t.Errorf("second photo: %+v, %v", up, err)
 	}
 	h.clock.Advance(3 * time.Hour)
-	_, err = h.feed.sweepNow(ctx)
+	_, err = h.sweepNow()
 	h.must(err)
 	_, err = h.feed.Upload(ctx, photos[1])
 	h.wants(err, ErrNotFound)

@@ -8,10 +8,14 @@ import (
 
 // cmdSweep handles what has ended by itself, and chores.
 type cmdSweep struct {
-	Limit int // rows
+	Limit   int       // rows
+	Through time.Time // what ends up to then, ends
 }
 
-func (r *cmdSweep) fields(c *codec) { num(c, 1, &r.Limit) }
+func (r *cmdSweep) fields(c *codec) {
+	num(c, 1, &r.Limit)
+	c.time(2, &r.Through)
+}
 
 func (r *cmdSweep) apply(t *tx) (outcome, error) {
 	left := r.Limit
@@ -20,7 +24,8 @@ func (r *cmdSweep) apply(t *tx) (outcome, error) {
 		subject []byte
 	}
 	var list []due
-	end := be([]byte{tabDue}, millis(t.now)+1)
+	t.setMeta(metaSwept, millis(r.Through))
+	end := be([]byte{tabDue}, millis(r.Through)+1)
 	err := t.scan([]byte{tabDue}, end, func(k, _ []byte) error {
 		if left == 0 {
 			return errStop

@@ -261,7 +261,7 @@ func (h *history) removeAll() {
 		h.must(h.feed.DeletePhoto(context.Background(), h.m.photos[photo].owner, photo, h.rng.IntN(2) == 0))
 	}
 	h.clock.Advance(7 * 24 * time.Hour)
-	h.must(second2(h.feed.sweepNow(context.Background())))
+	h.must(second2(h.sweepNow()))
 	h.house.check()
 	for _, table := range []byte{
 		tabPhoto, tabBlob, tabPosts, tabDeleted, tabLike, tabLikes, tabComment, tabThread, tabReplies, tabChore, tabDue,

@@ -134,6 +134,7 @@ type Feed struct {
 	notify   func(Notice)
 	timeline *timeline.Store
 	leases   leases
+	guard    guard
 
 	// Tests replace these.
 	snapshot  func() (pebble.Reader, error) // Group.Snapshot
@@ -173,6 +174,7 @@ func (f *Feed) Run(ctx context.Context) error {
 	g.Go(func() error { return f.timeline.Run(ctx) })
 	g.Go(func() error { return f.sweep(ctx) })
 	g.Go(func() error { return f.trim(ctx) })
+	g.Go(func() error { return f.keepTime(ctx) })
 	return g.Wait()
 }
 

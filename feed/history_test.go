@@ -393,7 +393,7 @@ func (h *history) advance() {
 }
 
 func (h *history) sweepAll() {
-	_, err := h.feed.sweepNow(context.Background())
+	_, err := h.sweepNow()
 	h.expect("sweep", err)
 	h.m.sweep(h.clock.Now())
 }

@@ -52,7 +52,8 @@ const (
 	metaFirstEvent = 0x06
 	metaFirstPurge = 0x07
 	metaChore      = 0x08
-	metaEnd        = 0x09
+	metaSwept      = 0x09
+	metaEnd        = 0x0a
 )
 
 const formatVersion = 1

@@ -173,6 +173,7 @@ func (t *tx) run(idem *idempotency, cmd command) (outcome, error) {
 		return outcome{}, err
 	} else if v == 0 {
 		t.setMeta(metaFormat, formatVersion)
+		t.setMeta(metaSwept, millis(t.now)) // nothing can have ended before
 	}
 	return out, nil
 }

@@ -21,7 +21,7 @@ func (f *Feed) sweep(ctx context.Context) error {
 			return err
 		}
 		changed := w.on(&w.sweep)
-		wait, err := f.sweepNow(ctx)
+		wait, err := f.sweepOnce(ctx)
 		if err != nil {
 			if ctx.Err() != nil {
 				return ctx.Err()
@@ -46,23 +46,31 @@ func (f *Feed) lead(ctx context.Context) error {
 	return nil
 }
 
-// sweepNow works until nothing is due and no chore is left, and returns how
-// long nothing will be.
-func (f *Feed) sweepNow(ctx context.Context) (time.Duration, error) {
+// sweepOnce sweeps up to the time that can be believed.
+func (f *Feed) sweepOnce(ctx context.Context) (time.Duration, error) {
+	through, err := f.sweepTime(ctx)
+	if err != nil {
+		return 0, err
+	}
+	return f.sweepThrough(ctx, through)
+}
+
+// sweepThrough works until nothing is due at a time and no chore is left, and
+// returns how long nothing will be.
+func (f *Feed) sweepThrough(ctx context.Context, through time.Time) (time.Duration, error) {
 	for {
-		wait, err := f.untilDue(ctx)
+		wait, err := f.untilDue(ctx, through)
 		if err != nil || wait > 0 {
 			return wait, err
 		}
-		if _, err := f.propose(ctx, &cmdSweep{Limit: f.sweepRows}); err != nil {
+		if _, err := f.propose(ctx, &cmdSweep{Limit: f.sweepRows, Through: through}); err != nil {
 			return 0, err
 		}
 	}
 }
 
 // untilDue is how long there is nothing to sweep; 0 when there is now.
-func (f *Feed) untilDue(ctx context.Context) (wait time.Duration, err error) {
-	now := f.now()
+func (f *Feed) untilDue(ctx context.Context, now time.Time) (wait time.Duration, err error) {
 	wait = sweepLook
 	err = f.read(ctx, func(v *view) error {
 		err := v.scan([]byte{tabChore}, []byte{tabChore + 1}, func(_, _ []byte) error {
@@ -103,10 +111,14 @@ func (f *Feed) trim(ctx context.Context) error {
 
 func (f *Feed) trimNow(ctx context.Context) error {
 	through := f.timeline.DurableCursor()
-	before := f.now().Add(-f.policy.PurgeLogLife)
+	now, err := f.sweepTime(ctx)
+	if err != nil {
+		return err
+	}
+	before := now.Add(-f.policy.PurgeLogLife)
 	var first uint64
 	oldPurge := false
-	err := f.read(ctx, func(v *view) (err error) {
+	err = f.read(ctx, func(v *view) (err error) {
 		if first, err = v.meta(metaFirstEvent); err != nil {
 			return err
 		}

@@ -70,7 +70,7 @@ func TestUploadsThatEnd(t *testing.T) {
 	anna := h.user("anna")
 	sweep := func() {
 		t.Helper()
-		_, err := h.feed.sweepNow(ctx)
+		_, err := h.sweepNow()
 		h.must(err)
 		h.check()
 	}
@@ -120,7 +120,7 @@ func TestLateReady(t *testing.T) {
 	_, err := h.feed.Master(ctx, photo)
 	h.wants(err, ErrNotFound)
 	h.clock.Advance(2 * time.Hour)
-	_, err = h.feed.sweepNow(ctx)
+	_, err = h.sweepNow()
 	h.must(err)
 	if q := h.queued(); len(q) != 1 || q[0].Kind != EffectReclaim || q[0].Blob != blob {
 		t.Errorf("owed: %+v", q)
