@@ -139,7 +139,9 @@ func (r *cmdStored) apply(t *tx) (outcome, error) {
 		return outcome{}, err
 	}
 	p.Master = r.Master
-	p.Upload = nil
+	if p.Upload != nil { // a repeated begin upload still asks until when its URL was good
+		p.Upload = &UploadSpec{ExpiresAt: p.Upload.ExpiresAt}
+	}
 	p.Status = Stored
 	t.setPhotoDue(p, r.Due)
 	if r.Details != nil {

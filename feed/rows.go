@@ -53,7 +53,7 @@ func (r *sessionRow) fields(c *codec) {
 
 type photoRow struct {
 	Photo
-	Upload  *UploadSpec // while Reserved
+	Upload  *UploadSpec // while Reserved; then its expiry alone
 	Due     time.Time   // its key in the due index; zero: none
 	Effect  uint64      // seq of its transcode effect, while Pending
 	Before  Status      // before the delete

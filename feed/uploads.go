@@ -28,7 +28,7 @@ func (f *Feed) BeginUpload(ctx context.Context, owner id.ID, spec UploadSpec) (i
 }
 
 // Upload returns what is known of an upload. Once the bytes are stored the
-// Spec says what was stored.
+// Spec says what was stored, with the announced expiry.
 func (f *Feed) Upload(ctx context.Context, photo id.ID) (Upload, error) {
 	var out Upload
 	err := f.read(ctx, func(v *view) error {
@@ -39,10 +39,12 @@ func (f *Feed) Upload(ctx context.Context, photo id.ID) (Upload, error) {
 		out = Upload{Photo: p.ID, Owner: p.Author, Status: p.Status}
 		if p.Upload != nil {
 			out.Spec = *p.Upload
+		}
+		if p.Status == Reserved {
 			return nil
 		}
 		digest := p.Master.Digest
-		out.Spec = UploadSpec{Size: p.Master.Size, ContentType: p.Master.ContentType, Digest: &digest}
+		out.Spec = UploadSpec{Size: p.Master.Size, ContentType: p.Master.ContentType, Digest: &digest, ExpiresAt: out.Spec.ExpiresAt}
 		return nil
 	})
 	return out, err

@@ -166,3 +166,14 @@ func TestRunSweepsByItself(t *testing.T) {
 	h.halt()
 	h.check()
 }
+
+// A begin upload that is repeated after the PUT still finds the expiry it told.
+func TestStoredUploadKeepsItsExpiry(t *testing.T) {
+	h := newHouse(t, nil)
+	expires := h.clock.Now().Add(15 * time.Minute)
+	photo := h.upload(h.user("anna"), Details{})
+	u, err := h.feed.Upload(context.Background(), photo)
+	if err != nil || u.Status != Pending || !u.Spec.ExpiresAt.Equal(expires) || u.Spec.Size != 1000 || u.Spec.Digest == nil {
+		t.Errorf("got %+v, %v", u, err)
+	}
+}
