@@ -39,6 +39,18 @@ type Entry struct {
 	Bytes      int64  // file size
 }
 
+// Companions are the names of the files that may lie beside the volume's own:
+// its marker, checkpoint, sealed index and delete log, and their unfinished
+// forms. Every other file is somebody else's.
+func (e Entry) Companions() []string {
+	out := []string{deletesName(e.Volume), deletesName(e.Volume) + tmpExt}
+	for _, ext := range []string{markerExt, checkpointExt, indexExt} {
+		name := baseName(e.Volume, e.Generation) + ext
+		out = append(out, name, name+tmpExt)
+	}
+	return out
+}
+
 // parseName is the inverse of FileName.
 func parseName(name string) (v ID, generation uint32, ok bool) {
 	if len(name) != 17+len(volumeExt) || name[8] != '-' || name[17:] != volumeExt {

@@ -140,8 +140,8 @@ func (d *disk) reportUnknown(entries []volume.Entry) error {
 	known := make(map[string]bool)
 	for _, e := range entries {
 		known[e.Name] = true
-		for _, ext := range []string{".poisoned", ".ckpt", ".ckpt.tmp"} {
-			known[e.Name[:len(e.Name)-len(filepath.Ext(e.Name))]+ext] = true
+		for _, name := range e.Companions() {
+			known[name] = true
 		}
 	}
 	names, err := d.s.o.FS.ReadDir(d.volumesDir())
