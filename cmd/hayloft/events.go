@@ -154,12 +154,22 @@ func (n *node) blobEvent(e server.Event) {
 	}
 }
 
-// engineEvent logs what a volume reports: damage loudly, recovery quietly.
+// engineLevels are the weights of what a volume reports; all else is damage, and
+// loud.
+var engineLevels = map[volume.EventKind]slog.Level{
+	volume.EventRecovered: slog.LevelInfo, volume.EventVoid: slog.LevelInfo, volume.EventScanning: slog.LevelInfo,
+	volume.EventFenced: slog.LevelInfo, volume.EventSealed: slog.LevelInfo, volume.EventRemoved: slog.LevelInfo,
+	volume.EventCompacting: slog.LevelInfo, volume.EventCompacted: slog.LevelInfo, volume.EventRepaired: slog.LevelInfo,
+	volume.EventIndexRebuilt: slog.LevelWarn, volume.EventCheckpointFailed: slog.LevelWarn, volume.EventPageCache: slog.LevelWarn,
+	volume.EventSealedIndexLost: slog.LevelWarn, volume.EventSealedIndexFailed: slog.LevelWarn,
+}
+
+// engineEvent logs what a volume reports.
 func engineEvent(log *slog.Logger, e volume.Event) {
-	level := slog.LevelError
-	if e.Kind == volume.EventRecovered || e.Kind == volume.EventVoid {
-		level = slog.LevelInfo
+	level, known := engineLevels[e.Kind]
+	if !known {
+		level = slog.LevelError
 	}
 	log.Log(context.Background(), level, "volume: "+e.Kind.String(),
-		"offset", e.Offset, "length", e.Length, "key", e.Key, "err", e.Err)
+		"offset", e.Offset, "length", e.Length, "key", e.Key, "took", e.Elapsed, "err", e.Err)
 }

@@ -264,7 +264,7 @@ func (n *node) ready() error {
 	if err := n.broken.Load(); err != nil {
 		return *err
 	}
-	return n.feed.Ready()
+	return errors.Join(n.feed.Ready(), n.directory.Ready())
 }
 
 // stop closes every part that is open, highest first. It may be called once.
