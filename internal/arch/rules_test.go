@@ -56,7 +56,7 @@ var placement = map[string][]string{
 	"github.com/cockroachdb/pebble":        {"directory", "feed", "feed/timeline", "internal/raftgroup"},
 	"github.com/valyala/fasthttp":          {"api", "cache", "volume/server", "bench"},
 	"C":                                    {"cmd/hayloft-media"},
-	"unsafe":                               {"cmd/hayloft-media", "cache", "volume"}, // slabs outside the heap; the index's size
+	"unsafe":                               {"cmd/hayloft-media", "cache", "volume", "internal/vfs"}, // slabs outside the heap; the index's size; alignment of direct reads
 	"net":                                  {"cmd/hayloft", "api", "cache", "client", "bench", "volume/server"},
 	"net/http":                             {"cmd/hayloft", "client", "bench"}, // the admin listener; few requests, many features
 	"net/url":                              {"cmd/hayloft", "client", "bench", "api", "api/web", "cache", "internal/sign"},
@@ -122,13 +122,14 @@ var machineTime = map[string]string{
 	"api/conn.go":      "deadlines of sockets are machine time",
 	"api/form.go":      "pace of a body that a socket delivers",
 	"api/upload.go":    "pace of a body that a socket delivers",
+	"api/spool.go":     "pace of bodies that sockets deliver",
 }
 
 // sleepers are tests that may call time.Sleep: they wait for what shows itself
 // in no other way.
 var sleepers = map[string]string{
 	"api/limits_test.go":                "the server's own goroutines, seen from outside",
-	"cache/purge_test.go":               "Sleep(0): yields",
+	"api/spool_test.go":                 "in a synctest bubble, whose clock is not the machine's",
 	"internal/raftgroup/faults_test.go": "Sleep(0): yields",
 	"feed/timeline/bench_test.go":       "Pebble's compactions come to rest without a word",
 }
