@@ -72,7 +72,7 @@ func (f *Feed) Credentials(ctx context.Context, handle string) (user id.ID, pass
 	return user, passwordHash, err
 }
 
-// CreateSession makes another login.
+// CreateSession makes another login. An account that has 200 loses its oldest.
 func (f *Feed) CreateSession(ctx context.Context, user id.ID, s NewSession) (Session, error) {
 	if err := f.checkSession(s); err != nil {
 		return Session{}, err

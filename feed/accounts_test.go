@@ -279,3 +279,30 @@ func TestIdempotentUpload(t *testing.T) {
 	}
 	h.check()
 }
+
+// An account has a bounded number of sessions; the oldest make room.
+func TestSessionsAreBounded(t *testing.T) {
+	h := newHouse(t, nil)
+	ctx := context.Background()
+	anna, bert := h.user("anna"), h.user("bert")
+	for i := range maxSessions + 5 {
+		_, err := h.feed.CreateSession(ctx, anna, NewSession{
+			TokenHash: [32]byte{1, byte(i), byte(i >> 8)}, ExpiresAt: h.clock.Now().Add(time.Hour),
+		})
+		h.must(err)
+	}
+	list, err := h.feed.Sessions(ctx, anna)
+	if err != nil || len(list) != maxSessions {
+		t.Fatalf("%d sessions, %v", len(list), err)
+	}
+	_, err = h.feed.SessionByToken(ctx, tokenHash("anna"))
+	h.wants(err, ErrNotFound)
+	_, err = h.feed.SessionByToken(ctx, [32]byte{1, 4})
+	h.wants(err, ErrNotFound)
+	_, err = h.feed.SessionByToken(ctx, [32]byte{1, 5})
+	h.must(err)
+	if list, err := h.feed.Sessions(ctx, bert); err != nil || len(list) != 1 {
+		t.Errorf("of another: %v, %v", list, err)
+	}
+	h.check()
+}

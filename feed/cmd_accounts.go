@@ -92,12 +92,33 @@ func (r *cmdCreateSession) apply(t *tx) (outcome, error) {
 	if err != nil || used {
 		return outcome{}, firstErr(err, ErrConflict)
 	}
+	if err := t.makeRoom(r.User); err != nil {
+		return outcome{}, err
+	}
 	t.setRow(sessionKey(r.TokenHash), &sessionRow{Session{
 		ID: r.Session, User: r.User, CreatedAt: t.now, ExpiresAt: r.ExpiresAt, Cookie: r.Cookie,
 	}})
 	t.set(keyDesc(tabUserSession, r.User, r.Session), r.TokenHash[:])
 	t.setDue(dueSession, r.TokenHash[:], time.Time{}, r.ExpiresAt)
 	return outcome{ID: r.Session}, nil
+}
+
+// maxSessions is how many logins an account has at most. Part of the format.
+const maxSessions = 200
+
+// makeRoom drops a user's oldest sessions so that one more may be added.
+func (t *tx) makeRoom(user id.ID) error {
+	kept := 0
+	return t.list(tabUserSession, user, 0, func(_ id.ID, v []byte) error {
+		if kept++; kept < maxSessions {
+			return nil
+		}
+		hash, err := hashOf(v)
+		if err != nil {
+			return err
+		}
+		return t.dropSession(hash)
+	})
 }
 
 // dropSession removes the session with a token hash; a missing one is nothing.
