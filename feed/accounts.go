@@ -193,7 +193,11 @@ func (f *Feed) UserByHandle(ctx context.Context, viewer id.ID, handle string) (U
 // the viewer.
 func (v *view) userView(viewer id.ID, a *accountRow) (UserView, error) {
 	out := UserView{User: a.User}
-	if viewer == 0 || viewer == a.ID {
+	if viewer == a.ID && viewer != 0 {
+		return out, nil
+	}
+	out.Photos = a.photosFor(false, false)
+	if viewer == 0 {
 		return out, nil
 	}
 	if hidden, err := v.has(key2(tabBlock, a.ID, viewer)); err != nil || hidden {
@@ -216,6 +220,7 @@ func (v *view) userView(viewer id.ID, a *accountRow) (UserView, error) {
 		}
 		*q.to = has
 	}
+	out.Photos = a.photosFor(r.Follows, r.Blocked)
 	return out, nil
 }
 
@@ -243,3 +248,15 @@ func (f *Feed) changeProfile(ctx context.Context, cmd *cmdUpdateProfile) (User, 
 
 // due is d from now on.
 func (f *Feed) due(d time.Duration) time.Time { return f.now().Add(d) }
+
+// photosFor is how many of the photos another user may see.
+func (r *accountRow) photosFor(follows, blocked bool) uint64 {
+	switch {
+	case blocked || r.IsPrivate && !follows:
+		return 0
+	case follows:
+		return r.Photos - r.ForOnlyMe
+	default:
+		return r.Photos - r.ForOnlyMe - r.ForFollowers
+	}
+}

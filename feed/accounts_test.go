@@ -306,3 +306,20 @@ func TestSessionsAreBounded(t *testing.T) {
 	}
 	h.check()
 }
+
+// The number of photos tells nobody of photos they may not see.
+func TestPhotoCountIsTheViewers(t *testing.T) {
+	h := newHouse(t, nil)
+	ctx := context.Background()
+	anna, bert, carl := h.user("anna"), h.user("bert"), h.user("carl")
+	h.must(h.feed.Follow(ctx, bert, anna))
+	for _, v := range []Visibility{Public, Followers, Followers, OnlyMe, OnlyMe, OnlyMe, OnlyMe} {
+		h.post(anna, Details{Visibility: v})
+	}
+	for viewer, want := range map[id.ID]uint64{0: 1, carl: 1, bert: 3, anna: 7} {
+		if u, err := h.feed.UserByID(ctx, viewer, anna); err != nil || u.Photos != want {
+			t.Errorf("%v is told of %d photos, %v; want %d", viewer, u.Photos, err, want)
+		}
+	}
+	h.check()
+}

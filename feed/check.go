@@ -204,7 +204,21 @@ func (c *checker) account1(v []byte) error {
 			return err
 		}
 	}
-	return nil
+	var sum accountRow
+	err = c.list(tabPosts, a.ID, 0, func(_ id.ID, v []byte) error {
+		photo, _, err := parsePostValue(v)
+		if err != nil {
+			return err
+		}
+		p, err := c.photo(photo)
+		if p != nil {
+			sum.count(p.Details.Visibility, 1)
+		}
+		return err
+	})
+	c.want(err != nil || sum.ForFollowers == a.ForFollowers && sum.ForOnlyMe == a.ForOnlyMe, "photos for followers %d, for oneself %d; the list has %d and %d",
+		a.ForFollowers, a.ForOnlyMe, sum.ForFollowers, sum.ForOnlyMe)
+	return err
 }
 
 func (c *checker) session1(k, v []byte) error {

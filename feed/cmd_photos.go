@@ -73,6 +73,15 @@ func (r *cmdUpdatePhoto) apply(t *tx) (outcome, error) {
 		if r.Visibility.V > d.Visibility { // narrower: URLs that were given out must die
 			p.Epoch++
 		}
+		if p.Status == Ready {
+			author, err := t.mustAccount(p.Author)
+			if err != nil {
+				return outcome{}, err
+			}
+			author.count(d.Visibility, oneLess)
+			author.count(r.Visibility.V, 1)
+			t.putAccount(author)
+		}
 		d.Visibility = r.Visibility.V
 		if err := t.purgePhotoBlobs(p); err != nil {
 			return outcome{}, err
@@ -160,7 +169,7 @@ func (t *tx) withdraw(p *photoRow) error {
 	if author.Photos == 0 {
 		return corrupt("photo counter of %v is below its list", author.ID)
 	}
-	author.Photos--
+	author.count(p.Details.Visibility, oneLess)
 	t.putAccount(author)
 	t.del(keyDesc(tabPosts, p.Author, p.Pos))
 	return t.purgePhotoBlobs(p)

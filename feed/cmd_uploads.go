@@ -256,7 +256,7 @@ func (t *tx) publish(p *photoRow) error {
 	if err != nil {
 		return err
 	}
-	author.Photos++
+	author.count(p.Details.Visibility, 1)
 	t.putAccount(author)
 	t.set(keyDesc(tabPosts, p.Author, p.Pos), postValue(p.ID, p.Pull))
 	return t.event(eventRow{

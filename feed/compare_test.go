@@ -122,7 +122,7 @@ func (h *history) compareUser(viewer, user id.ID) {
 		}
 	}
 	if u.Viewer != want || u.IsPrivate != m.private[user] || u.Followers != uint64(m.followers(user)) ||
-		u.Following != uint64(following) || u.Photos != uint64(len(m.photosOf(user, user))) || u.Celebrity != m.celebrity[user] {
+		u.Following != uint64(following) || u.Photos != uint64(len(m.photosOf(viewer, user))) || u.Celebrity != m.celebrity[user] {
 		h.t.Errorf("user %v for %v: got %+v, want %+v, %d followers, %d following, %d photos, celebrity %v", user, viewer, u, want,
 			m.followers(user), following, len(m.photosOf(user, user)), m.celebrity[user])
 	}

@@ -11,7 +11,9 @@ import (
 type accountRow struct {
 	User
 	PasswordHash string
-	PullPosts    bool // once a post was published in pull mode; never falls back
+	ForFollowers uint64 // of Photos, those shown to followers
+	ForOnlyMe    uint64 // of Photos, those shown to nobody else
+	PullPosts    bool   // once a post was published in pull mode; never falls back
 }
 
 func (r *accountRow) fields(c *codec) {
@@ -28,7 +30,22 @@ func (r *accountRow) fields(c *codec) {
 	num(c, 11, &r.Epoch)
 	c.str(12, &r.PasswordHash)
 	c.bool(13, &r.PullPosts)
+	num(c, 14, &r.ForFollowers)
+	num(c, 15, &r.ForOnlyMe)
 }
+
+// count adds (or takes) one published photo of a visibility.
+func (r *accountRow) count(v Visibility, by uint64) {
+	r.Photos += by
+	switch v {
+	case Followers:
+		r.ForFollowers += by
+	case OnlyMe:
+		r.ForOnlyMe += by
+	}
+}
+
+const oneLess = ^uint64(0) // by, for count
 
 // weigh moves the celebrity flag with hysteresis: up at the threshold, down
 // only below 80 % of it, so that an author at the edge does not flap.

@@ -56,8 +56,8 @@ type User struct {
 	Name      string
 	Bio       string
 	IsPrivate bool
-	Celebrity bool // above the threshold: new posts are delivered by pull
-	Photos    uint64
+	Celebrity bool   // above the threshold: new posts are delivered by pull
+	Photos    uint64 // that the viewer may see
 	Followers uint64
 	Following uint64
 	CreatedAt time.Time
