@@ -71,7 +71,7 @@ func (n *node) feedNotice(e feed.Notice) {
 	case feed.EffectRetried:
 		n.log.Warn("effect failed and will be tried again", "effect", e.Effect.Seq, "photo", e.Effect.Photo, "attempts", e.Effect.Attempts, "err", e.Err)
 	case feed.EffectParked:
-		n.log.Error("effect failed too often and is parked", "effect", e.Effect.Seq, "photo", e.Effect.Photo, "attempts", e.Effect.Attempts, "err", e.Err)
+		n.log.Error("effect is poisonous and parked", "effect", e.Effect.Seq, "photo", e.Effect.Photo, "attempts", e.Effect.Attempts, "err", e.Err)
 	case feed.SweepFailed:
 		n.log.Warn("sweeper: a command was not accepted and will be tried again", "err", e.Err)
 	}

@@ -98,8 +98,8 @@ func (n *node) register(r *prometheus.Registry) error {
 		b := n.owed()
 		return float64(b.Queued[feed.EffectTranscode] + b.Queued[feed.EffectReclaim])
 	})
-	c.add(level, "effects_parked", "External effects that failed too often.", func() float64 { return float64(n.owed().Parked) })
-	c.add(level, "effects_oldest_seconds", "Age of the oldest effect that is due.", func() float64 { return n.owed().Oldest.Seconds() })
+	c.add(level, "effects_parked", "External effects that are poisonous and wait for an operator.", func() float64 { return float64(n.owed().Parked) })
+	c.add(level, "effects_oldest_seconds", "Age of the oldest external effect that is owed.", func() float64 { return n.owed().Oldest.Seconds() })
 	c.add(level, "timeline_lag", "Events that the timelines have not processed.", func() float64 { return float64(n.owed().Events) })
 	ts := n.feed.TimelineStats
 	c.add(count, "timeline_deliveries_total", "Entries written by fan-out.", func() float64 { return float64(ts().Deliveries) })
