@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"log/slog"
+	"strings"
 
 	"hayloft/api"
 	"hayloft/cache"
@@ -108,7 +109,7 @@ func (n *node) cacheEvent(e cache.Event) {
 
 func (n *node) apiEvent(e api.Event) {
 	n.metrics.request(e)
-	log := n.log.With("method", e.Method, "route", e.Route, "address", e.Address)
+	log := n.log.With("route", strings.TrimSpace(e.Method+" "+e.Route), "address", e.Address)
 	switch e.Kind {
 	case api.EventRequest:
 		log.Debug("request", "status", e.Status, "took", e.Took)
