@@ -15,8 +15,8 @@ import (
 	"time"
 
 	"hayloft/client"
-	"hayloft/internal/torture"
 	"hayloft/testdata/photos"
+	"hayloft/volume/torture"
 )
 
 // soak reports whether the long forms are wanted.

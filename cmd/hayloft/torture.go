@@ -10,8 +10,8 @@ import (
 	"strings"
 	"time"
 
-	"hayloft/internal/torture"
 	"hayloft/internal/vfs"
+	"hayloft/volume/torture"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"

@@ -20,14 +20,14 @@ var mayImport = map[string][]string{
 	"internal":      {"internal"},
 	"internal/id":   {"internal/clock"},
 	// It kills the engine from outside.
-	"internal/torture": {"volume", "internal/id", "internal/vfs"},
+	"volume/torture": {"volume", "internal/id", "internal/vfs"},
 	// The nouns at the bottom import nothing of ours.
 	"internal/clock": {},
 	"internal/vfs":   {},
 	"internal/sign":  {},
 	"internal/units": {},
 	"testdata":       {},
-	"e2e":            {"client", "bench", "internal", "media"}, // outside the house: through its doors
+	"e2e":            {"client", "bench", "internal", "media", "volume/torture"}, // outside the house: through its doors
 }
 
 // notImported are rooms inside those of mayImport that it must not open.
@@ -61,7 +61,7 @@ var placement = map[string][]string{
 	"net/http":                             {"cmd/hayloft", "client", "bench"}, // the admin listener; few requests, many features
 	"net/url":                              {"cmd/hayloft", "client", "bench", "api", "api/web", "cache", "internal/sign"},
 	"net/netip":                            {"cmd/hayloft", "api", "client", "bench"},
-	"os/exec":                              {"cmd/hayloft", "media", "internal/torture"}, // decoding children; what is killed
+	"os/exec":                              {"cmd/hayloft", "media", "volume/torture"}, // decoding children; what is killed
 	"log":                                  {"cmd/hayloft", "cmd/hayloft-media"},
 	"log/slog":                             {"cmd/hayloft", "cmd/hayloft-media"}, // engines emit events
 	"github.com/prometheus":                {"cmd/hayloft"},
@@ -114,15 +114,15 @@ var timeFuncs = []string{"Now", "Since", "Until", "Sleep", "After", "AfterFunc",
 
 // machineTime lists who may call them besides tests: a directory or a file.
 var machineTime = map[string]string{
-	"internal/clock":   "it is the clock",
-	"cmd":              "the process around the engines",
-	"bench":            "measures the machine",
-	"internal/torture": "kills processes of the machine",
-	"client":           "runs in other people's programs, which have no clock of ours",
-	"api/conn.go":      "deadlines of sockets are machine time",
-	"api/form.go":      "pace of a body that a socket delivers",
-	"api/upload.go":    "pace of a body that a socket delivers",
-	"api/spool.go":     "pace of bodies that sockets deliver",
+	"internal/clock": "it is the clock",
+	"cmd":            "the process around the engines",
+	"bench":          "measures the machine",
+	"volume/torture": "kills processes of the machine",
+	"client":         "runs in other people's programs, which have no clock of ours",
+	"api/conn.go":    "deadlines of sockets are machine time",
+	"api/form.go":    "pace of a body that a socket delivers",
+	"api/upload.go":  "pace of a body that a socket delivers",
+	"api/spool.go":   "pace of bodies that sockets deliver",
 }
 
 // sleepers are tests that may call time.Sleep: they wait for what shows itself
@@ -146,7 +146,7 @@ var machineFiles = map[string]string{
 	"internal/raftgroup": "raft, bbolt and Pebble take directories of the machine",
 	"cmd":                "settings, tokens, locks and what the command line reads and writes",
 	"bench":              "reports, and the disk it measures",
-	"internal/torture":   "disks that are cut off",
+	"volume/torture":     "disks that are cut off",
 	"media/child.go":     "/proc of the decoding children",
 }
 
