@@ -1,0 +1,58 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"testing"
+
+	"hayloft/internal/clock"
+
+	"github.com/spf13/pflag"
+)
+
+// openNode opens the parts of a node that hold state, over a new directory.
+func openNode(t *testing.T) *node {
+	t.Helper()
+	s := &settings{}
+	s.define(pflag.NewFlagSet("server", pflag.ContinueOnError))
+	s.data = []string{t.TempDir()}
+	n := &node{s: s, log: slog.New(slog.DiscardHandler), clock: clock.Real{}, metrics: newMetrics()}
+	n.work, n.stopWork = context.WithCancel(context.Background())
+	t.Cleanup(func() {
+		if err := n.stop(); err != nil {
+			t.Logf("stop: %v", err) // a test may have closed a part before
+		}
+	})
+	for _, open := range []func(context.Context) error{n.openData, n.openGroups, n.openBlobs, n.openFeed} {
+		if err := open(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := n.ready(); err != nil {
+		t.Fatalf("a node that has just started is not ready: %v", err)
+	}
+	return n
+}
+
+// A node whose directory has stopped must say so: everything that mints an id
+// is refused there, though pages are still served.
+func TestNotReadyWithoutDirectory(t *testing.T) {
+	n := openNode(t)
+	if err := n.directory.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if n.ready() == nil {
+		t.Error("ready, and the directory has stopped")
+	}
+	n.directory = nil // closed
+}
+
+func TestNotReadyAfterBackgroundWorkEnded(t *testing.T) {
+	n := openNode(t)
+	why := errors.New("the disk of the timelines failed")
+	n.broken.Store(&why)
+	if err := n.ready(); !errors.Is(err, why) {
+		t.Errorf("ready() = %v, want the reason", err)
+	}
+}
