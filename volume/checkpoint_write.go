@@ -124,7 +124,9 @@ func (v *Volume) lastCheckpoint() {
 
 // checkpoint writes s and reports what came of it.
 func (v *Volume) checkpoint(s snapshot) {
+	begin := v.now()
 	size, err := v.writeCheckpoint(s)
+	v.took(&v.steps.checkpoint, begin)
 	if err != nil {
 		v.event(Event{Kind: EventCheckpointFailed, Offset: s.covers, Err: classify(err)})
 		return

@@ -40,6 +40,9 @@ type Options struct {
 	// PageCache has needles read through the page cache. The zero value reads
 	// past it where the file system can.
 	PageCache bool
+	// Steps is where the volume counts how long its steps take, together with
+	// the other volumes that are given the same. nil gives it one of its own.
+	Steps *Steps
 	// Events receives what an operator should know. It is called from any
 	// goroutine, must return soon and must not call the volume.
 	Events func(Event)
@@ -78,6 +81,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.CheckpointBytes == 0 {
 		o.CheckpointBytes = defaultCheckpointBytes
+	}
+	if o.Steps == nil {
+		o.Steps = new(Steps)
 	}
 	if o.Events == nil {
 		o.Events = func(Event) {}
@@ -135,6 +141,7 @@ type Volume struct {
 	poison   atomic.Pointer[error] // why nothing is appended any more
 	damage   damage                // set by Open, then read-only
 	counters counters
+	steps    *Steps  // of the options
 	sealing  sealing // what fencing and sealing add
 }
 
@@ -195,7 +202,7 @@ func openFile(dir string, e Entry, o Options) (*Volume, error) { return openShar
 // openSharing is openFile for a sealed volume whose delete log is open already. It
 // is the new volume's, when there is no error.
 func openSharing(dir string, e Entry, o Options, log *deleteLog) (vol *Volume, err error) {
-	vol = &Volume{o: o, dir: dir, name: filepath.Join(dir, e.Name), stopped: make(chan struct{})}
+	vol = &Volume{o: o, dir: dir, name: filepath.Join(dir, e.Name), steps: o.Steps, stopped: make(chan struct{})}
 	vol.sealing.log = log
 	if vol.file, err = o.FS.OpenWrite(vol.name); err != nil {
 		return nil, fmt.Errorf("open volume %d: %w", e.Volume, err)

@@ -9,6 +9,10 @@ import (
 type Clock interface {
 	// Now is the wall-clock time in UTC.
 	Now() time.Time
+	// Elapsed is the time since a moment of the past that stays the same while
+	// the process lives. It never steps, so that the difference of two is how
+	// long something took.
+	Elapsed() time.Duration
 	// After delivers once on the channel when d has passed. A d that is not
 	// positive delivers at once.
 	After(d time.Duration) <-chan time.Time
@@ -19,6 +23,11 @@ type Real struct{}
 
 // Now implements Clock.
 func (Real) Now() time.Time { return time.Now().UTC() }
+
+var start = time.Now()
+
+// Elapsed implements Clock.
+func (Real) Elapsed() time.Duration { return time.Since(start) }
 
 // After implements Clock.
 func (Real) After(d time.Duration) <-chan time.Time { return time.After(d) }
@@ -44,6 +53,13 @@ func (f *Fake) Now() time.Time {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.now
+}
+
+// Elapsed implements Clock: the sum of what Advance was given.
+func (f *Fake) Elapsed() time.Duration {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.elapsed
 }
 
 // After implements Clock. It counts what Advance adds; a Set wakes nobody, as

@@ -24,7 +24,13 @@ func TestFake(t *testing.T) {
 		t.Fatalf("%d waiters at %v", f.Waiters(), f.Now())
 	}
 	f.Set(begin.Add(-time.Hour))
+	if f.Elapsed() != 0 {
+		t.Fatalf("%v elapsed: a step is not time that passes", f.Elapsed())
+	}
 	f.Advance(time.Second)
+	if f.Elapsed() != time.Second {
+		t.Fatalf("%v elapsed", f.Elapsed())
+	}
 	if got := <-first; !got.Equal(begin.Add(-time.Hour + time.Second)) {
 		t.Fatalf("the first woke at %v", got)
 	}
