@@ -5,9 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
-	"io"
 	"slices"
 
+	"hayloft/internal/id"
 	"hayloft/internal/vfs"
 )
 
@@ -153,10 +153,10 @@ func (b *block) encode(out []byte, head uint64) {
 	copy(out[16:], b.data[:head&0xff])
 }
 
-// decode fills an empty block and checks its entries, which lie in front of
-// covers and behind at, the end of the entry before. It returns the place of
-// the last one.
-func (b *block) decode(in []byte, at, covers int64) (place, error) {
+// decode fills an empty block, number n of the list, checks its entries, which
+// lie in front of covers and behind at, the end of the entry before, and feeds
+// their keys. It returns the place of the last one.
+func (b *block) decode(in []byte, at, covers int64, n uint64, feed *feeder) (place, error) {
 	head := binary.LittleEndian.Uint64(in)
 	b.key = idOf(in[8:])
 	copy(b.data[:], in[16:blockSize])
@@ -166,11 +166,14 @@ func (b *block) decode(in []byte, at, covers int64) (place, error) {
 		return place{}, fmt.Errorf("%w: checkpoint block", ErrCorrupt)
 	}
 	c := b.cursor()
-	for c.next() {
+	for key := id.ID(0); c.next(); key = c.key {
 		if c.off < at || c.size < headerSize || c.size > maxRecord || c.off+c.size > covers || c.key == 0 {
 			return place{}, fmt.Errorf("%w: checkpoint entry", ErrCorrupt)
 		}
 		at = c.off + c.size
+		if c.key != key {
+			feed.add(hash(c.key), n)
+		}
 	}
 	if c.pos != int(used) {
 		return place{}, fmt.Errorf("%w: checkpoint block", ErrCorrupt)
@@ -179,88 +182,6 @@ func (b *block) decode(in []byte, at, covers int64) (place, error) {
 }
 
 func notZero(b byte) bool { return b != 0 }
-
-// readCheckpoint reads and verifies a whole checkpoint.
-func readCheckpoint(f vfs.File, ident Identity, s *seal) (*checkpoint, []*chunk, error) {
-	size, err := f.Size()
-	if err != nil {
-		return nil, nil, err
-	}
-	head := make([]byte, min(size, checkpointHead))
-	if _, err := f.ReadAt(head, 0); err != nil && err != io.EOF {
-		return nil, nil, err
-	}
-	c, err := decodeCheckpointHead(head, ident, s)
-	if err != nil {
-		return nil, nil, err
-	}
-	if c.size() != size {
-		return nil, nil, fmt.Errorf("%w: checkpoint of %d bytes must have %d", ErrCorrupt, size, c.size())
-	}
-	r := sectionReader{f: f, s: s, covers: c.covers, off: checkpointHead, left: size - checkpointHead}
-	chunks := make([]*chunk, 0, (c.blocks+chunkBlocks-1)/chunkBlocks)
-	last := place{off: dataStart}
-	for left := c.blocks; left > 0; {
-		n := min(left, chunkBlocks)
-		b, err := r.next(int(n) * blockSize)
-		if err != nil {
-			return nil, nil, err
-		}
-		ch := new(chunk)
-		for i := range n {
-			if last, err = ch[i].decode(b[i*blockSize:], last.off+last.size, c.covers); err != nil {
-				return nil, nil, err
-			}
-		}
-		chunks = append(chunks, ch)
-		left -= n
-	}
-	if c.blocks > 0 && last.off != c.last.off {
-		return nil, nil, fmt.Errorf("%w: checkpoint's last record", ErrCorrupt)
-	}
-	c.last.size = last.size
-	b, err := r.next(rotSize * len(c.damage.rot))
-	if err != nil {
-		return nil, nil, err
-	}
-	return c, chunks, decodeRots(c.damage.rot, b)
-}
-
-// sectionReader reads sections in large steps.
-type sectionReader struct {
-	f      vfs.File
-	s      *seal
-	covers int64
-	off    int64 // of the file, behind what is in buf
-	left   int64 // bytes of the file from off on
-	number int64 // of the next section
-	space  []byte
-	buf    []byte // read and not yet handed out
-}
-
-// next returns the n bytes of the next section, valid until the next call.
-func (r *sectionReader) next(n int) ([]byte, error) {
-	if missing := int64(n + 4 - len(r.buf)); missing > r.left {
-		return nil, fmt.Errorf("%w: checkpoint is cut off", ErrCorrupt)
-	} else if missing > 0 {
-		want := int(min(max(missing, 32*(sectionBytes+4)), r.left))
-		if need := len(r.buf) + want; len(r.space) < need {
-			r.space = append(make([]byte, 0, need), r.buf...)[:need]
-		}
-		kept := copy(r.space, r.buf)
-		got, err := r.f.ReadAt(r.space[kept:kept+want], r.off)
-		if got < want {
-			return nil, fmt.Errorf("%w: read the checkpoint at %d: %w", ErrCorrupt, r.off, err)
-		}
-		r.buf, r.off, r.left = r.space[:kept+got], r.off+int64(got), r.left-int64(got)
-	}
-	b := r.buf[:n]
-	if binary.LittleEndian.Uint32(r.buf[n:]) != r.s.sectionCRC(r.covers, r.number, b) {
-		return nil, fmt.Errorf("%w: checksum of checkpoint section %d", ErrCorrupt, r.number)
-	}
-	r.buf, r.number = r.buf[n+4:], r.number+1
-	return b, nil
-}
 
 // matches tells whether c was made of this very file: the last record it
 // lists is where it says, bit for bit.

@@ -489,10 +489,10 @@ func FuzzCheckpoint(f *testing.F) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			c, chunks, err := readCheckpoint(file, ident, &s)
+			c, list, err := readCheckpoint(file, ident, &s)
 			if err == nil {
 				var ix index
-				ix.adopt(chunks, c.blocks, c.slots)
+				ix.adopt(list.chunks, c.blocks, list.tables)
 				at := int64(dataStart)
 				for e := range ix.all() {
 					if e.off < at || e.off+e.size > c.covers || e.size < headerSize {
@@ -546,12 +546,13 @@ func TestRandomBlocks(t *testing.T) {
 			ix.add(located{id.ID(1 + rng.Uint64N(1<<rng.IntN(64))), uint8(rng.UintN(256)), p})
 		}
 		at := place{off: dataStart}
+		feed := newTableBuilder(ix.blocks.Load(), ix.slots(), 1).feeder()
 		for n := range ix.blocks.Load() {
 			b, got := ix.block(n), new(block)
 			var buf [blockSize]byte
 			b.encode(buf[:], b.head.Load())
 			var err error
-			if at, err = got.decode(buf[:], at.off+at.size, off); err != nil {
+			if at, err = got.decode(buf[:], at.off+at.size, off, n, feed); err != nil {
 				t.Fatalf("%v\n%s", err, repeatWith(t, seed))
 			}
 			for c, d := b.cursor(), got.cursor(); ; {

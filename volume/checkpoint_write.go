@@ -220,14 +220,14 @@ var errNoCheckpoint = errors.New("there is no checkpoint")
 // restore fills index and counters from the checkpoint, if it can be used: the
 // records below end are what there is.
 func (v *Volume) restore(end int64) base {
-	c, chunks, err := v.loadCheckpoint()
+	c, list, err := v.loadCheckpoint()
 	b := base{checkpoint: checkpoint{covers: dataStart}, refused: err}
 	switch {
 	case err != nil:
 		return b
 	case c.covers > end:
 		gone := 0
-		for _, ch := range chunks {
+		for _, ch := range list.chunks {
 			for i := range ch {
 				for cur := ch[i].cursor(); cur.next(); {
 					if cur.off+cur.size > end {
@@ -244,7 +244,7 @@ func (v *Volume) restore(end int64) base {
 	if b.refused = c.matches(v.file, &v.seal); b.refused != nil {
 		return b
 	}
-	v.idx.adopt(chunks, c.blocks, c.slots)
+	v.idx.adopt(list.chunks, c.blocks, list.tables)
 	v.counters.needles.Store(c.needles)
 	v.counters.tombstones.Store(c.tombstones)
 	v.counters.liveBytes.Store(c.liveBytes)
@@ -254,11 +254,11 @@ func (v *Volume) restore(end int64) base {
 	return b
 }
 
-func (v *Volume) loadCheckpoint() (*checkpoint, []*chunk, error) {
+func (v *Volume) loadCheckpoint() (*checkpoint, loaded, error) {
 	f, err := v.o.FS.Open(v.checkpointPath())
 	if err != nil {
-		return nil, nil, fmt.Errorf("%w: %w", errNoCheckpoint, err)
+		return nil, loaded{}, fmt.Errorf("%w: %w", errNoCheckpoint, err)
 	}
-	c, chunks, err := readCheckpoint(f, v.sb.Identity, &v.seal)
-	return c, chunks, errors.Join(err, f.Close())
+	c, list, err := readCheckpoint(f, v.sb.Identity, &v.seal)
+	return c, list, errors.Join(err, f.Close())
 }

@@ -3,8 +3,6 @@ package volume
 import (
 	"iter"
 	"math/bits"
-	"runtime"
-	"sync"
 	"sync/atomic"
 	"unsafe"
 
@@ -99,11 +97,12 @@ func (t *table) slot(h, block uint64) uint32 {
 }
 
 // insert makes block reachable for keys with hash h, and reports whether that
-// took a slot: another key may have led to the same value. adopt calls it from
-// several goroutines.
-func (t *table) insert(h, block uint64) bool {
-	want := t.slot(h, block)
-	i := t.home(h)
+// took a slot: another key may have led to the same value.
+func (t *table) insert(h, block uint64) bool { return t.occupy(t.home(h), t.slot(h, block)) }
+
+// occupy is insert for those who know home and slot already. Loading calls it
+// from several goroutines.
+func (t *table) occupy(i int, want uint32) bool {
 	for ; ; i = t.next(i) {
 		v := t.slots[i].Load()
 		if v == 0 && t.slots[i].CompareAndSwap(0, want) {
@@ -316,10 +315,9 @@ func (ix *index) slots() (n uint64) {
 	return n
 }
 
-// adopt makes the table for a list that was loaded, n blocks of it in chunks,
-// on all processors; slots is what slots returned when the list was written.
-// The index must be empty and have no readers yet.
-func (ix *index) adopt(chunks []*chunk, n, slots uint64) {
+// adopt takes over a list that was loaded, n blocks of it in chunks, and the
+// tables that b made for it. The index must be empty and have no readers yet.
+func (ix *index) adopt(chunks []*chunk, n uint64, b *tableBuilder) {
 	ix.chunks.Store(&chunks)
 	ix.blocks.Store(n)
 	if n == 0 {
@@ -327,55 +325,24 @@ func (ix *index) adopt(chunks []*chunk, n, slots uint64) {
 	}
 	for ix.tail = ix.block(n - 1).cursor(); ix.tail.next(); {
 	}
-	if !ix.build(n, slots) {
-		// The keys are not spread as expected: let the segments grow.
+	if b.done() {
 		for i := range ix.segments {
-			ix.segments[i] = segment{}
+			ix.segments[i].table.Store(b.tables[i])
+			ix.segments[i].used = int(b.used[i].Load())
 		}
-		ix.eachKey(0, n, func(h, block uint64) bool { ix.insert(h, block); return true })
+		return
 	}
-}
-
-// build makes tables of the expected size. It reports false when one of them
-// would be too full.
-func (ix *index) build(n, slots uint64) bool {
-	// Hashing spreads 1,000 keys within a tenth and more of them better; one
-	// eighth is left to grow.
-	size := min(slots/indexSegments*loadDen/loadNum*9/8+slots/indexSegments/16+64, 1<<31)
-	var used [indexSegments]atomic.Int64
-	for i := range ix.segments {
-		ix.segments[i].table.Store(newTable(int(size), n))
-	}
-	var full atomic.Bool
-	var wg sync.WaitGroup
-	workers := uint64(min(runtime.GOMAXPROCS(0), 8))
-	for w := range workers {
-		wg.Add(1)
-		go func() {
-			defer wg.Done()
-			ix.eachKey(n*w/workers, n*(w+1)/workers, func(h, block uint64) bool {
-				s := segmentOf(h)
-				if ix.segments[s].table.Load().insert(h, block) && uint64(used[s].Add(1))*loadDen > size*loadNum {
-					full.Store(true)
-				}
-				return !full.Load()
-			})
-		}()
-	}
-	wg.Wait()
-	for i := range ix.segments {
-		ix.segments[i].used = int(used[i].Load())
-	}
-	return !full.Load()
+	// The keys are not spread as expected: let the segments grow.
+	ix.eachKey(0, n, func(h, block uint64) { ix.insert(h, block) })
 }
 
 // eachKey calls fn for every key of every block in [from, to).
-func (ix *index) eachKey(from, to uint64, fn func(h, block uint64) bool) {
+func (ix *index) eachKey(from, to uint64, fn func(h, block uint64)) {
 	for n := from; n < to; n++ {
 		last := id.ID(0)
 		for c := ix.block(n).cursor(); c.next(); last = c.key {
-			if c.key != last && !fn(hash(c.key), n) {
-				return
+			if c.key != last {
+				fn(hash(c.key), n)
 			}
 		}
 	}
