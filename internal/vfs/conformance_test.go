@@ -24,7 +24,7 @@ func TestConformance(t *testing.T) {
 	}
 	cases := map[string]func(*testing.T, FS, string){
 		"files": conformFiles, "names": conformNames, "locks": conformLocks, "small files": conformSmall,
-		"direct": conformDirect,
+		"direct": conformDirect, "direct writes": conformDirectWrite,
 	}
 	for system, open := range systems {
 		for name, run := range cases {
@@ -238,4 +238,48 @@ func conformDirect(t *testing.T, fsys FS, dir string) {
 	_, err = d.ReadAt(alignedBytes(2*unit, unit)[8:8+unit], int64(unit)+8)
 	want(t, err, unix.EINVAL)
 	must(t, errors.Join(d.Close(), f.Close()))
+}
+
+func conformDirectWrite(t *testing.T, fsys FS, dir string) {
+	name := filepath.Join(dir, "a")
+	_, _, err := fsys.OpenDirectWrite(name)
+	want(t, err, fs.ErrNotExist)
+	f, err := fsys.Create(name)
+	must(t, err)
+	must(t, f.Allocate(0, 1<<17))
+	d, unit, err := fsys.OpenDirectWrite(name) // beside the lock
+	if errors.Is(err, ErrNoDirect) {
+		must(t, f.Close())
+		return // the temporary directory is on such a file system
+	}
+	must(t, err)
+	writeAt(t, f, "kept", 0)
+	must(t, f.Sync())
+	b := alignedBytes(3*unit, unit)
+	copy(b, "past the cache")
+	copy(b[2*unit:], "second")
+	n, err := d.WriteVAt([][]byte{b[:unit], b[unit:]}, int64(unit))
+	must(t, err)
+	got := contents(t, f) // through the cache, before any sync
+	if n != 3*unit || string(got[:4]) != "kept" || string(got[unit:unit+14]) != "past the cache" || string(got[3*unit:3*unit+6]) != "second" ||
+		len(got) != 1<<17 {
+		t.Fatalf("wrote %d bytes, the file has %q", n, got[:4*unit])
+	}
+	must(t, f.Sync())
+	writeAt(t, f, "later", int64(4*unit)) // and through the cache again
+	must(t, d.Sync())
+	if n, err := d.ReadAt(b[:unit], int64(4*unit)); n != unit || err != nil || string(b[:5]) != "later" {
+		t.Fatalf("read %d bytes: %v", n, err)
+	}
+	for _, bad := range []struct {
+		b   []byte
+		off int64
+	}{{b[:unit], 8}, {b[:8], 0}} {
+		_, err = d.WriteVAt([][]byte{bad.b}, bad.off)
+		want(t, err, unix.EINVAL)
+	}
+	must(t, d.Close())
+	_, err = fsys.OpenWrite(name) // the lock is that of the other file
+	want(t, err, ErrLocked)
+	must(t, f.Close())
 }

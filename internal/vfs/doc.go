@@ -5,7 +5,9 @@
 // Mem keeps apart what a program has written and what a device would hold
 // after a power cut: unsynced writes may be lost, torn at any byte or arrive
 // out of order, and a name made in a directory is lost until SyncDir. Fault
-// wraps either one and makes any single call fail, fall short or wait.
+// wraps either one and makes any single call fail, fall short or wait. Both also
+// write past the page cache: that is faster for large writes, and as unsynced as
+// any other write until Sync.
 //
 // What we assume of a disk, and test against Mem:
 //

@@ -40,7 +40,8 @@ type Op struct {
 type Outcome struct {
 	// Err, when not nil, makes the call fail with it.
 	Err error
-	// Short is how many bytes of a failing write still reach the file.
+	// Short is how many bytes of a failing write still reach the file. Past the
+	// page cache of the machine they are none unless Short is aligned.
 	Short int64
 }
 
@@ -85,6 +86,16 @@ func (f *Fault) OpenDirect(name string) (File, int, error) {
 	unit := 0
 	file, err := f.open(OpOpen, name, func(name string) (file File, err error) {
 		file, unit, err = f.FS.OpenDirect(name)
+		return file, err
+	})
+	return file, unit, err
+}
+
+// OpenDirectWrite implements FS. Its hook sees an OpOpen.
+func (f *Fault) OpenDirectWrite(name string) (File, int, error) {
+	unit := 0
+	file, err := f.open(OpOpen, name, func(name string) (file File, err error) {
+		file, unit, err = f.FS.OpenDirectWrite(name)
 		return file, err
 	})
 	return file, unit, err
@@ -171,6 +182,10 @@ func (f *faultFile) WriteVAt(bufs [][]byte, off int64) (int, error) {
 	var flat []byte
 	for _, b := range bufs {
 		flat = append(flat, b...)
+	}
+	if m, ok := f.File.(*memFile); ok && m.direct {
+		m.writeTorn(flat[:min(o.Short, total)], off)
+		return int(min(o.Short, total)), o.Err
 	}
 	n, err := f.File.WriteVAt([][]byte{flat[:min(o.Short, total)]}, off)
 	if err != nil {

@@ -108,12 +108,24 @@ func (m *Mem) Open(name string) (File, error) { return m.openNamed(name, false) 
 
 // OpenDirect implements FS. The unit is a sector.
 func (m *Mem) OpenDirect(name string) (File, int, error) {
+	return m.openDirect(name, false)
+}
+
+// OpenDirectWrite implements FS. What is written this way and not synced is
+// lost, torn and reordered like any other write: the device has a cache too.
+func (m *Mem) OpenDirectWrite(name string) (File, int, error) { return m.openDirect(name, true) }
+
+func (m *Mem) openDirect(name string, write bool) (File, int, error) {
 	f, err := m.openNamed(name, false)
 	if err != nil {
 		return nil, 0, err
 	}
-	f.(*memFile).direct = true
-	return f, sector, nil
+	d := f.(*memFile)
+	if d.n.dir && write {
+		return nil, 0, pathError("open", name, unix.EISDIR)
+	}
+	d.direct, d.write = true, write
+	return d, sector, nil
 }
 
 // OpenWrite implements FS.
@@ -140,7 +152,7 @@ func (m *Mem) openLocked(name string, n *node, write bool) (File, error) {
 		}
 		n.locked = true
 	}
-	return &memFile{m: m, n: n, name: name, write: write}, nil
+	return &memFile{m: m, n: n, name: name, write: write, locks: write}, nil
 }
 
 // Remove implements FS.

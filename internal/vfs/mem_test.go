@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io/fs"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -246,5 +247,64 @@ func TestFlip(t *testing.T) {
 	}
 	if m.Flip("/a", 3, 1) == nil {
 		t.Fatal("a byte behind the end was flipped")
+	}
+}
+
+// TestDirectWritesAreUnsynced: past the page cache is not on stable storage.
+// The fates of such a write are those of any other one, and the Sync of either
+// file ends them.
+func TestDirectWritesAreUnsynced(t *testing.T) {
+	m := NewMem(1)
+	f := create(t, m, "/a")
+	writeAt(t, f, strings.Repeat("-", 4*sector), 0)
+	must(t, errors.Join(f.Sync(), m.SyncDir("/")))
+	d, unit, err := m.OpenDirectWrite("/a")
+	must(t, err)
+	b := alignedBytes(2*unit, unit)
+	for i := range b {
+		b[i] = '+'
+	}
+	_, err = d.WriteVAt([][]byte{b}, int64(unit))
+	must(t, err)
+	lost, whole, torn := 0, 0, 0
+	for seed := range uint64(200) {
+		got, err := ReadFile(m.Crash(seed), "/a", 1<<20)
+		must(t, err)
+		switch n := strings.Count(string(got), "+"); n {
+		case 0:
+			lost++
+		case 2 * unit:
+			whole++
+		default:
+			torn++
+		}
+		if strings.Trim(string(got[:unit])+string(got[3*unit:]), "-") != "" {
+			t.Fatalf("seed %d: bytes beside the write changed", seed)
+		}
+	}
+	if lost == 0 || whole == 0 || torn == 0 {
+		t.Fatalf("%d lost, %d whole, %d torn", lost, whole, torn)
+	}
+	must(t, f.Sync())
+	for seed := range uint64(20) {
+		got, err := ReadFile(m.Crash(seed), "/a", 1<<20)
+		must(t, err)
+		if strings.Count(string(got), "+") != 2*unit {
+			t.Fatalf("seed %d: the sync of the other file did not cover the write", seed)
+		}
+	}
+	fault := &Fault{FS: m, Before: func(op Op) Outcome {
+		if op.Kind == OpWrite {
+			return Outcome{Err: unix.EIO, Short: 5}
+		}
+		return Outcome{}
+	}}
+	d, _, err = fault.OpenDirectWrite("/a")
+	must(t, err)
+	b[0] = '*'
+	n, err := d.WriteVAt([][]byte{b[:unit]}, 0)
+	want(t, err, unix.EIO)
+	if got := contents(t, f); n != 5 || string(got[:6]) != "*++++-" {
+		t.Fatalf("%d bytes of a failing write: %q", n, got[:6])
 	}
 }

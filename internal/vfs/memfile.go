@@ -66,7 +66,8 @@ type memFile struct {
 	n      *node
 	name   string
 	write  bool
-	direct bool // reads must be aligned
+	locks  bool // Close gives the lock back
+	direct bool // reads and writes must be aligned
 	closed bool // guarded by m.mu
 }
 
@@ -120,15 +121,29 @@ func (f *memFile) WriteVAt(bufs [][]byte, off int64) (int, error) {
 	}
 	var flat []byte
 	for _, b := range bufs {
+		if f.direct && !aligned(b, off+int64(len(flat))) {
+			return 0, pathError("write", f.name, unix.EINVAL)
+		}
 		flat = append(flat, b...)
 	}
-	if len(flat) == 0 {
-		return 0, nil
-	}
-	op := dataOp{data: flat, off: off}
-	f.n.cur = op.perform(f.n.cur)
-	f.n.pending = append(f.n.pending, op)
+	f.n.write(flat, off)
 	return len(flat), nil
+}
+
+func (n *node) write(b []byte, off int64) {
+	if len(b) == 0 {
+		return
+	}
+	op := dataOp{data: b, off: off}
+	n.cur = op.perform(n.cur)
+	n.pending = append(n.pending, op)
+}
+
+// writeTorn is what a direct write that fails leaves: it may end anywhere.
+func (f *memFile) writeTorn(b []byte, off int64) {
+	f.m.mu.Lock()
+	defer f.m.mu.Unlock()
+	f.n.write(b, off)
 }
 
 func (f *memFile) Sync() error {
@@ -219,7 +234,7 @@ func (f *memFile) Close() error {
 		return pathError("close", f.name, fs.ErrClosed)
 	}
 	f.closed = true
-	if f.write {
+	if f.locks {
 		f.n.locked = false
 	}
 	return nil

@@ -39,8 +39,13 @@ func (OS) Open(name string) (File, error) {
 }
 
 // OpenDirect implements FS.
-func (OS) OpenDirect(name string) (File, int, error) {
-	f, err := os.OpenFile(name, os.O_RDONLY|unix.O_DIRECT, 0)
+func (OS) OpenDirect(name string) (File, int, error) { return openDirect(name, os.O_RDONLY) }
+
+// OpenDirectWrite implements FS.
+func (OS) OpenDirectWrite(name string) (File, int, error) { return openDirect(name, os.O_RDWR) }
+
+func openDirect(name string, flag int) (File, int, error) {
+	f, err := os.OpenFile(name, flag|unix.O_DIRECT, 0)
 	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EOPNOTSUPP) {
 		return nil, 0, &os.PathError{Op: "open", Path: name, Err: ErrNoDirect}
 	}
@@ -54,7 +59,7 @@ func (OS) OpenDirect(name string) (File, int, error) {
 	return osFile{f}, unit, nil
 }
 
-// directUnit asks what direct reads of f must be aligned to.
+// directUnit asks what direct reads and writes of f must be aligned to.
 func directUnit(f osFile) (int, error) {
 	var st unix.Statx_t
 	err := f.control("statx", func(fd int) error {

@@ -10,9 +10,9 @@ import (
 // writing elsewhere, in this process or another one.
 var ErrLocked = errors.New("file is open for writing elsewhere")
 
-// ErrNoDirect is returned by OpenDirect when the file system reads through the
-// page cache only.
-var ErrNoDirect = errors.New("the file system cannot read past the page cache")
+// ErrNoDirect is returned by OpenDirect and OpenDirectWrite when the file system
+// reads and writes through the page cache only.
+var ErrNoDirect = errors.New("the file system cannot read or write past the page cache")
 
 // Info is what Stat tells of a name.
 type Info struct {
@@ -33,6 +33,11 @@ type FS interface {
 	// a power of two; the file's last bytes may be short of one. Where there is
 	// no such way it fails with ErrNoDirect.
 	OpenDirect(name string) (f File, unit int, err error)
+	// OpenDirectWrite is OpenDirect for reading and writing. It takes no lock:
+	// the caller holds the file by OpenWrite. What is written has to be aligned
+	// as what is read, and is unsynced until the Sync of either of the two
+	// files, which covers what was written through both.
+	OpenDirectWrite(name string) (f File, unit int, err error)
 	// OpenWrite opens an existing file for reading and writing and locks it.
 	OpenWrite(name string) (File, error)
 	// Remove removes a file or an empty directory.

@@ -78,6 +78,12 @@ func (f *lyingFS) wrap(g vfs.File, err error) (vfs.File, error) {
 
 func (f *lyingFS) OpenWrite(name string) (vfs.File, error) { return f.wrap(f.FS.OpenWrite(name)) }
 
+func (f *lyingFS) OpenDirectWrite(name string) (vfs.File, int, error) {
+	g, unit, err := f.FS.OpenDirectWrite(name)
+	g, err = f.wrap(g, err)
+	return g, unit, err
+}
+
 type lyingFile struct {
 	vfs.File
 	forgets bool

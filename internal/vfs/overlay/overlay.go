@@ -108,6 +108,9 @@ func (f *FS) OpenDirect(name string) (vfs.File, int, error) {
 	return nil, 0, &fs.PathError{Op: "open", Path: name, Err: vfs.ErrNoDirect}
 }
 
+// OpenDirectWrite implements vfs.FS.
+func (f *FS) OpenDirectWrite(name string) (vfs.File, int, error) { return f.OpenDirect(name) }
+
 // OpenWrite implements vfs.FS.
 func (f *FS) OpenWrite(name string) (vfs.File, error) {
 	if f.Share {
