@@ -43,8 +43,9 @@ type step struct {
 	err   error
 }
 
-// readCheckpoint reads and verifies a whole checkpoint.
-func readCheckpoint(f vfs.File, ident Identity, s *seal) (*checkpoint, loaded, error) {
+// readCheckpoint reads and verifies a whole checkpoint. Its tables get room for
+// what may follow it in a volume file that ends at end.
+func readCheckpoint(f vfs.File, ident Identity, s *seal, end int64) (*checkpoint, loaded, error) {
 	size, err := f.Size()
 	if err != nil {
 		return nil, loaded{}, err
@@ -64,7 +65,7 @@ func readCheckpoint(f vfs.File, ident Identity, s *seal) (*checkpoint, loaded, e
 	steps := (sections + loadSections - 1) / loadSections
 	workers := max(1, min(runtime.GOMAXPROCS(0), 8, int(steps)))
 	l := &loading{f: f, s: s, c: c, steps: make([]step, steps)}
-	l.out = loaded{chunks: make([]*chunk, sections), tables: newTableBuilder(c.blocks, c.slots, workers)}
+	l.out = loaded{chunks: make([]*chunk, sections), tables: newTableBuilder(c.blocks, c.slots+c.following(end), workers)}
 	var wg sync.WaitGroup
 	for range workers - 1 {
 		wg.Go(l.work)
@@ -82,6 +83,15 @@ func readCheckpoint(f vfs.File, ident Identity, s *seal) (*checkpoint, loaded, e
 		return nil, loaded{}, err
 	}
 	return c, l.out, decodeRots(c.damage.rot, b)
+}
+
+// following is how many slots the records behind a checkpoint are likely to
+// take: at most as many as there are.
+func (c *checkpoint) following(end int64) uint64 {
+	if end <= c.covers {
+		return 0
+	}
+	return uint64(float64(c.slots) * min(1, float64(end-c.covers)/float64(c.covers)))
 }
 
 // work is one worker.

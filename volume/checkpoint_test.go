@@ -489,7 +489,7 @@ func FuzzCheckpoint(f *testing.F) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			c, list, err := readCheckpoint(file, ident, &s)
+			c, list, err := readCheckpoint(file, ident, &s, 1<<20)
 			if err == nil {
 				var ix index
 				ix.adopt(list.chunks, c.blocks, list.tables)

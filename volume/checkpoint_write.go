@@ -220,7 +220,7 @@ var errNoCheckpoint = errors.New("there is no checkpoint")
 // restore fills index and counters from the checkpoint, if it can be used: the
 // records below end are what there is.
 func (v *Volume) restore(end int64) base {
-	c, list, err := v.loadCheckpoint()
+	c, list, err := v.loadCheckpoint(end)
 	b := base{checkpoint: checkpoint{covers: dataStart}, refused: err}
 	switch {
 	case err != nil:
@@ -254,11 +254,11 @@ func (v *Volume) restore(end int64) base {
 	return b
 }
 
-func (v *Volume) loadCheckpoint() (*checkpoint, loaded, error) {
+func (v *Volume) loadCheckpoint(end int64) (*checkpoint, loaded, error) {
 	f, err := v.o.FS.Open(v.checkpointPath())
 	if err != nil {
 		return nil, loaded{}, fmt.Errorf("%w: %w", errNoCheckpoint, err)
 	}
-	c, list, err := readCheckpoint(f, v.sb.Identity, &v.seal)
+	c, list, err := readCheckpoint(f, v.sb.Identity, &v.seal, end)
 	return c, list, errors.Join(err, f.Close())
 }

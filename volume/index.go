@@ -33,6 +33,10 @@ type index struct {
 	blocks   atomic.Uint64 // blocks in use
 
 	tail cursor // the last entry; the writer's
+
+	// foreseen is how many slots a segment is expected to take soon: a table
+	// that must grow is made for that many at once. The writer's.
+	foreseen int
 }
 
 const (
@@ -237,13 +241,38 @@ func (ix *index) insert(h, block uint64) {
 		t = newTable(0, block)
 		s.table.Store(t)
 	case (s.used+1)*loadDen > len(t.slots)*loadNum:
-		t = ix.rebuild(s, segmentOf(h), len(t.slots)+len(t.slots)/4)
+		t = ix.rebuild(s, segmentOf(h), max(len(t.slots)+len(t.slots)/4, ix.foreseen))
 	case block+1 >= 1<<t.bits:
 		t = ix.rebuild(s, segmentOf(h), len(t.slots))
 	}
 	if t.insert(h, block) {
 		s.used++
 	}
+}
+
+// foresee tells how many slots the table will take when a walk is over. Tables
+// made for so many at once need not grow by and by, which costs more than all
+// the rest of a walk. settle ends it.
+func (ix *index) foresee(slots uint64) { ix.foreseen = int(roomFor(slots)) }
+
+// settle makes tables smaller that were made for more than came.
+func (ix *index) settle() {
+	ix.foreseen = 0
+	for i := range ix.segments {
+		s := &ix.segments[i]
+		fit := int(roomFor(uint64(s.used) * indexSegments))
+		if t := s.table.Load(); t != nil && len(t.slots) > fit+fit/4 {
+			ix.rebuild(s, uint64(i), fit)
+		}
+	}
+}
+
+// roomFor is how large the table of a segment should be for so many slots in
+// all.
+func roomFor(slots uint64) uint64 {
+	// Hashing spreads 1,000 keys within a tenth and more of them better; one
+	// eighth is left to grow.
+	return min(slots/indexSegments*loadDen/loadNum*9/8+slots/indexSegments/16+64, 1<<31)
 }
 
 func newTable(slots int, block uint64) *table {

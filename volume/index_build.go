@@ -23,11 +23,8 @@ const minPutBy, maxPutBy = 32, 2048
 // newTableBuilder expects a list of n blocks that takes so many slots.
 func newTableBuilder(n, slots uint64, feeders int) *tableBuilder {
 	b := &tableBuilder{put: int(min(max(slots/indexSegments/8/uint64(feeders), minPutBy), maxPutBy))}
-	// Hashing spreads 1,000 keys within a tenth and more of them better; one
-	// eighth is left to grow.
-	size := min(slots/indexSegments*loadDen/loadNum*9/8+slots/indexSegments/16+64, 1<<31)
 	for i := range b.tables {
-		b.tables[i] = newTable(int(size), n)
+		b.tables[i] = newTable(int(roomFor(slots)), n)
 	}
 	return b
 }

@@ -48,8 +48,10 @@ type recovery struct {
 	garbage int64 // end of what is not zero behind the last whole record
 	stop    error // why nothing may be appended
 	began   time.Time
-	told    int64 // up to where progress was reported
-	broken  bool  // stop is a failed write or sync: it holds for later processes too
+	told    int64  // up to where progress was reported
+	guessed int64  // up to where was walked when the size of the index was foreseen
+	slots   uint64 // of the checkpoint
+	broken  bool   // stop is a failed write or sync: it holds for later processes too
 }
 
 var errMarker = errors.New("an earlier process left the poison marker")
@@ -85,6 +87,7 @@ func (v *Volume) recover(limit int64, poisoned bool) error {
 	for _, f := range r.tail {
 		r.index(f)
 	}
+	v.idx.settle()
 	if r.stop != nil {
 		v.setPoison(r.stop)
 	}
@@ -105,6 +108,7 @@ func (r *recovery) start(limit int64) {
 	r.base = base{checkpoint: checkpoint{covers: dataStart}}
 	if strings.HasSuffix(r.v.name, volumeExt) {
 		r.base = r.v.restore(end)
+		r.slots = r.v.idx.slots()
 	}
 	r.reset(r.base.covers)
 }
@@ -363,10 +367,24 @@ func onlyMarks(tail []found) bool {
 const progressBytes = 1 << 30
 
 func (r *recovery) progress(pos int64) {
+	if pos-max(r.guessed, r.base.covers) >= guessBytes {
+		r.guessed = pos
+		r.foresee(pos)
+	}
 	if pos-max(r.told, r.base.covers) >= progressBytes {
 		r.told = pos
 		r.v.event(Event{Kind: EventScanning, Offset: pos, Length: r.size, Elapsed: r.v.o.Clock.Now().Sub(r.began)})
 	}
+}
+
+// guessBytes is how often a walk looks ahead.
+const guessBytes = 16 << 20
+
+// foresee takes it that the rest of the file is like what was walked of it.
+func (r *recovery) foresee(pos int64) {
+	all := r.v.idx.slots()
+	walked := float64(all - min(all, r.slots))
+	r.v.idx.foresee(all + uint64(walked*float64(r.size-pos)/float64(pos-r.base.covers)))
 }
 
 // report tells what was found.

@@ -11,7 +11,10 @@ import (
 
 const (
 	windowLarge = 1 << 20  // read ahead while records are smaller than a window
-	windowSmall = 16 << 10 // after a jump over data: only the header is wanted
+	windowSmall = 16 << 10 // after a long jump over data: only the header is wanted
+	// A device delivers this much in the time that a read of its own takes to
+	// begin: a shorter jump reads what it skips.
+	jumpBytes   = 256 << 10
 	pageSize    = 4096
 	maxBadPages = 4096 // 16 MiB: then the device, not a spot on it, is broken
 )
@@ -20,8 +23,8 @@ const (
 type extent struct{ off, end int64 }
 
 // walker finds records by the reader's algorithm of docs/format.md. It reads
-// in large steps while it needs everything and in small ones where it jumps
-// over data. Parts the device cannot read count as zeros and are listed in bad.
+// in large steps, and in small ones where it jumps over much data. Parts the
+// device cannot read count as zeros and are listed in bad.
 type walker struct {
 	file vfs.File
 	seal *seal
@@ -44,7 +47,7 @@ func (w *walker) window(off int64, n int) ([]byte, error) {
 		return w.buf[off-w.off:][:n], nil
 	}
 	size := windowSmall
-	if off <= w.off+int64(len(w.buf)) {
+	if off <= w.off+int64(len(w.buf))+jumpBytes {
 		size = windowLarge
 	}
 	if err := w.fill(off, int(min(int64(max(size, n)), w.end-off))); err != nil {
