@@ -128,13 +128,13 @@ func TestRecordCodec(t *testing.T) {
 			t.Fatal(err)
 		}
 		if h.Flags&flagBlocks != 0 {
-			if err := got.verifyBlocks(meta, n.Data, 0, off); err != nil {
+			if err := got.verifyAll(meta, n.Data, off); err != nil {
 				t.Fatal(err)
 			}
-			if err := got.verifyBlocks(meta, n.Data[BlockSize:], 1, off); err != nil {
+			if _, err := got.verifyBlocks(meta, n.Data[BlockSize:], 1, 0, off); err != nil {
 				t.Fatal(err)
 			}
-			if err := got.verifyBlocks(meta, n.Data[:BlockSize], 1, off); !errors.Is(err, ErrCorrupt) {
+			if _, err := got.verifyBlocks(meta, n.Data[:BlockSize], 1, 0, off); !errors.Is(err, ErrCorrupt) {
 				t.Fatalf("block 0 as block 1: %v", err)
 			}
 		}
@@ -317,7 +317,7 @@ func FuzzHeader(f *testing.F) {
 						t.Fatalf("master: %+v, %v", o, err)
 					}
 				}
-				_ = h.verifyBlocks(b, b, 0, off)
+				_, _ = h.verifyBlocks(b, b, 0, 0, off)
 			}
 			if len(b) < headerSize {
 				return

@@ -323,10 +323,7 @@ func (v *Volume) readRecord(f vfs.File, b []byte, off int64, key id.ID, alt uint
 	meta, data := b[:h.metaLen()], b[h.metaLen():int64(h.metaLen())+h.Length]
 	_, err = h.master(meta)
 	if err == nil {
-		err = h.verifyData(data, off)
-	}
-	if err == nil && h.Flags&flagBlocks != 0 {
-		err = h.verifyBlocks(meta, data, 0, off)
+		err = h.verifyAll(meta, data, off)
 	}
 	return h, err
 }

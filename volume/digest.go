@@ -134,7 +134,7 @@ func (in *inventory) add(w *walker, h *header, meta []byte, pos int64, deep bool
 			return buf, dataErr
 		}
 		if dataErr == nil && h.Flags&flagBlocks != 0 {
-			dataErr = h.verifyBlocks(kept, buf, 0, pos)
+			_, dataErr = h.verifyBlocks(kept, buf, 0, 0, pos)
 		}
 		err = errors.Join(err, dataErr)
 	}

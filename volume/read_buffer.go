@@ -18,10 +18,35 @@ import (
 // aligned, so a record is read with what stands around it up to the next unit,
 // into a buffer that becomes the caller's.
 
-// buffer is aligned memory of one of the sizes of bufferPools.
+// buffer is aligned memory of one of the sizes of bufferPools, or of any size
+// above them, which the collector takes back.
 type buffer struct {
 	space []byte
 	class int
+	uses  atomic.Uint64 // how often it was released
+}
+
+// hold is the right to the bytes of a buffer and to the room they are booked
+// in, from fetch to release. The zero hold is that of nothing. Copies of a hold
+// are one hold: once one of them was released the others do nothing, whoever
+// reads into the buffer by then.
+type hold struct {
+	buf  *buffer
+	use  uint64 // buf.uses while the hold lasts
+	room room
+}
+
+func (b *buffer) hold() hold { return hold{buf: b, use: b.uses.Load()} }
+
+// release ends the hold, and gives buffer and room to the next reader.
+func (h *hold) release() {
+	if b := h.buf; b != nil && b.uses.CompareAndSwap(h.use, h.use+1) {
+		h.room.leave()
+		if b.class < bufferClasses {
+			bufferPools[b.class].Put(b)
+		}
+	}
+	*h = hold{}
 }
 
 // Buffers come in powers of two from 8 KiB to 1 MiB, plus room for header,
@@ -29,6 +54,7 @@ type buffer struct {
 const (
 	smallestBuffer = 8 << 10
 	bufferClasses  = 8
+	largestBuffer  = smallestBuffer << (bufferClasses - 1)
 	bufferSlack    = 2 * pageSize
 )
 
@@ -55,12 +81,18 @@ func alignedBytes(n int) []byte {
 	return b[at : at+n : at+n]
 }
 
-// release gives b to the next reader. A nil b is none.
-func (b *buffer) release() {
-	if b != nil && b.class < bufferClasses {
-		bufferPools[b.class].Put(b)
+// bufferBytes is the memory that getBuffer takes for n bytes.
+func bufferBytes(n int64) int64 {
+	for size := int64(smallestBuffer); size <= largestBuffer; size *= 2 {
+		if n <= size+bufferSlack {
+			return size + bufferSlack
+		}
 	}
+	return n
 }
+
+// pooled tells whether others wait for the buffer.
+func (h *hold) pooled() bool { return h.buf != nil && h.buf.class < bufferClasses }
 
 // readFile is how records are read: past the page cache if there is a way.
 type readFile struct {
@@ -89,6 +121,12 @@ func (r *readFile) open(v *Volume) {
 	r.past, r.unit = f, int64(unit)
 }
 
+// memory is what a fetch of [off, off+n) takes.
+func (r *readFile) memory(off, n int64) int64 {
+	unit := max(r.unit, 1)
+	return bufferBytes((off+n+unit-1)&^(unit-1) - off&^(unit-1))
+}
+
 // close has no error: nothing was written through it.
 func (r *readFile) close() {
 	if r.past != nil {
@@ -97,13 +135,14 @@ func (r *readFile) close() {
 }
 
 // fetch reads [off, off+n) as far as the synced part of the file goes, with
-// one read of the file. The bytes lie in the buffer, which is the caller's.
-func (v *Volume) fetch(off, n int64) (*buffer, []byte, error) {
+// one read of the file. The bytes are the caller's while the hold lasts.
+func (v *Volume) fetch(off, n int64) (hold, []byte, error) {
 	synced := v.synced.Load()
 	n = min(n, max(0, synced-off))
 	if n == 0 || off < 0 {
-		return nil, nil, nil
+		return hold{}, nil, nil
 	}
+	defer v.took(&v.steps.read, v.now())
 	r := &v.reads
 	if r.past != nil && !r.refused.Load() {
 		from := off &^ (r.unit - 1)
@@ -112,13 +151,14 @@ func (v *Volume) fetch(off, n int64) (*buffer, []byte, error) {
 		// so what shares a page with the next batch is read from the cache.
 		if to <= synced&^(pageSize-1) {
 			buf := getBuffer(int(to - from))
+			held := buf.hold()
 			got, err := r.past.ReadAt(buf.space[:to-from], from)
 			if int64(got) == to-from {
-				return buf, buf.space[off-from:][:n], nil
+				return held, buf.space[off-from:][:n], nil
 			}
-			buf.release()
+			held.release()
 			if !errors.Is(err, unix.EINVAL) {
-				return nil, nil, fmt.Errorf("%w: read %d bytes at %d: %w", ErrCorrupt, to-from, from, err)
+				return hold{}, nil, fmt.Errorf("%w: read %d bytes at %d: %w", ErrCorrupt, to-from, from, err)
 			}
 			// The file system opens such files and does not read them.
 			if !r.refused.Swap(true) {
@@ -127,10 +167,11 @@ func (v *Volume) fetch(off, n int64) (*buffer, []byte, error) {
 		}
 	}
 	buf := getBuffer(int(n))
+	held := buf.hold()
 	got, err := v.file.ReadAt(buf.space[:n], off)
 	if int64(got) < n && err != nil && err != io.EOF {
-		buf.release()
-		return nil, nil, fmt.Errorf("%w: read %d bytes at %d: %w", ErrCorrupt, n, off, err)
+		held.release()
+		return hold{}, nil, fmt.Errorf("%w: read %d bytes at %d: %w", ErrCorrupt, n, off, err)
 	}
-	return buf, buf.space[:got], nil
+	return held, buf.space[:got], nil
 }

@@ -109,7 +109,8 @@ func TestReadMemory(t *testing.T) {
 		if len(b.space) < n || uintptr(unsafe.Pointer(&b.space[0]))%pageSize != 0 || n > 16<<10 && len(b.space) > 2*n {
 			t.Fatalf("%d bytes for %d", len(b.space), n)
 		}
-		b.release()
+		held := b.hold()
+		held.release()
 	}
 	mem := newMem(t, 1)
 	v := create(t, mem)

@@ -243,28 +243,6 @@ func (h *header) validate(b []byte, off int64) error {
 	return nil
 }
 
-// verifyData checks the data of a needle against data_crc.
-func (h *header) verifyData(data []byte, off int64) error {
-	if crc32.Checksum(data, castagnoli) != h.DataCRC {
-		return fmt.Errorf("%w: record at %d: data checksum", ErrCorrupt, off)
-	}
-	return nil
-}
-
-// verifyBlocks checks data, which starts with block first, against the table
-// at meta's end.
-func (h *header) verifyBlocks(meta, data []byte, first int, off int64) error {
-	table := meta[headerSize+h.MasterLen : h.metaLen()]
-	for i := first; len(data) > 0; i++ {
-		n := min(len(data), BlockSize)
-		if 4*i+4 > len(table) || binary.LittleEndian.Uint32(table[4*i:]) != crc32.Checksum(data[:n], castagnoli) {
-			return fmt.Errorf("%w: record at %d: checksum of block %d", ErrCorrupt, off, i)
-		}
-		data = data[n:]
-	}
-	return nil
-}
-
 // master decodes the master info of a record whose header is valid.
 func (h *header) master(meta []byte) (*MasterInfo, error) {
 	if h.MasterLen == 0 {
@@ -278,7 +256,7 @@ func (h *header) master(meta []byte) (*MasterInfo, error) {
 func newNeedle(n *Needle) (h header, meta []byte) {
 	h = header{
 		Kind: KindNeedle, Alt: n.Alt, Key: n.Key, Cookie: n.Cookie,
-		Length: int64(len(n.Data)), DataCRC: crc32.Checksum(n.Data, castagnoli),
+		Length: int64(len(n.Data)),
 	}
 	if h.Length > blocksAbove {
 		h.Flags |= flagBlocks
@@ -290,9 +268,9 @@ func newNeedle(n *Needle) (h header, meta []byte) {
 		h.MasterLen = len(meta) - headerSize
 	}
 	if h.Flags&flagBlocks != 0 {
-		for b := n.Data; len(b) > 0; b = b[min(len(b), BlockSize):] {
-			meta = binary.LittleEndian.AppendUint32(meta, crc32.Checksum(b[:min(len(b), BlockSize)], castagnoli))
-		}
+		meta, h.DataCRC = appendTable(meta, n.Data)
+	} else {
+		h.DataCRC = crc32.Checksum(n.Data, castagnoli)
 	}
 	return h, meta
 }

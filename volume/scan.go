@@ -120,7 +120,7 @@ func (w *walker) fillRecord(r *Record, h *header, meta, buf []byte) ([]byte, err
 	}
 	r.Data = buf
 	if err == nil && h.Flags&flagBlocks != 0 {
-		err = h.verifyBlocks(table, buf, 0, r.Offset)
+		_, err = h.verifyBlocks(table, buf, 0, 0, r.Offset)
 	}
 	r.Err = errors.Join(r.Err, err)
 	return buf, nil

@@ -40,6 +40,9 @@ type Options struct {
 	// PageCache has needles read through the page cache. The zero value reads
 	// past it where the file system can.
 	PageCache bool
+	// Reads bounds the readers of this volume together with those of the others
+	// that are given the same. nil: nothing bounds them.
+	Reads *ReadBudget
 	// Steps is where the volume counts how long its steps take, together with
 	// the other volumes that are given the same. nil gives it one of its own.
 	Steps *Steps
@@ -98,22 +101,6 @@ type Needle struct {
 	Cookie id.Cookie   // not 0
 	Master *MasterInfo // on masters only
 	Data   []byte      // at most MaxData bytes
-}
-
-// Blob is what Read returns.
-type Blob struct {
-	Data   []byte // the caller's
-	ETag   uint32 // CRC32C of Data
-	Master *MasterInfo
-
-	buf *buffer // that Data lies in
-}
-
-// Release gives the memory of Data to later reads. Nobody may use it any more.
-// It is optional: memory that is not released is garbage collected.
-func (b *Blob) Release() {
-	b.buf.release()
-	b.buf, b.Data = nil, nil
 }
 
 // Volume is an open volume.
