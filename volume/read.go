@@ -35,7 +35,7 @@ func (b *Blob) Release() {
 // for or that is larger, which what is above 1 MiB never does.
 func (b *Blob) Take() []byte {
 	data := b.Data
-	if b.held.pooled() {
+	if b.held.lease.Pooled() {
 		data = append(make([]byte, 0, len(data)), data...)
 	}
 	b.Release()

@@ -65,10 +65,10 @@ type visit struct{ room room }
 
 // pass hands the room of what h holds on to it.
 func (t *visit) pass(h *hold) {
-	if t.room.budget == nil || h.buf == nil {
+	if t.room.budget == nil || h.lease.Bytes() == nil {
 		return
 	}
-	n := min(int64(len(h.buf.space)), t.room.n)
+	n := min(int64(len(h.lease.Bytes())), t.room.n)
 	h.room = room{t.room.budget, n}
 	t.room.n -= n
 }

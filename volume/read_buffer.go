@@ -4,12 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"sync"
 	"sync/atomic"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 
+	"hayloft/internal/slab"
 	"hayloft/internal/vfs"
 )
 
@@ -18,81 +17,31 @@ import (
 // aligned, so a record is read with what stands around it up to the next unit,
 // into a buffer that becomes the caller's.
 
-// buffer is aligned memory of one of the sizes of bufferPools, or of any size
-// above them, which the collector takes back.
-type buffer struct {
-	space []byte
-	class int
-	uses  atomic.Uint64 // how often it was released
-}
+// buffers is the memory of all readers of the process.
+var buffers slab.Pool
 
 // hold is the right to the bytes of a buffer and to the room they are booked
 // in, from fetch to release. The zero hold is that of nothing. Copies of a hold
 // are one hold: once one of them was released the others do nothing, whoever
 // reads into the buffer by then.
 type hold struct {
-	buf  *buffer
-	use  uint64 // buf.uses while the hold lasts
-	room room
+	lease slab.Lease
+	room  room
 }
-
-func (b *buffer) hold() hold { return hold{buf: b, use: b.uses.Load()} }
 
 // release ends the hold, and gives buffer and room to the next reader.
 func (h *hold) release() {
-	if b := h.buf; b != nil && b.uses.CompareAndSwap(h.use, h.use+1) {
+	if h.lease.Release() {
 		h.room.leave()
-		if b.class < bufferClasses {
-			bufferPools[b.class].Put(b)
-		}
 	}
 	*h = hold{}
 }
 
-// Buffers come in powers of two from 8 KiB to 1 MiB, plus room for header,
-// table and alignment, so that images of just such a size fit.
-const (
-	smallestBuffer = 8 << 10
-	bufferClasses  = 8
-	largestBuffer  = smallestBuffer << (bufferClasses - 1)
-	bufferSlack    = 2 * pageSize
-)
+// largestBuffer is the most data that is read at once.
+const largestBuffer = 1 << 20
 
-var bufferPools [bufferClasses]sync.Pool
-
-// getBuffer returns a buffer of at least n bytes.
-func getBuffer(n int) *buffer {
-	class, size := 0, smallestBuffer
-	for class < bufferClasses && size+bufferSlack < n {
-		class, size = class+1, size*2
-	}
-	if class == bufferClasses {
-		return &buffer{space: alignedBytes(n), class: class}
-	}
-	if b, ok := bufferPools[class].Get().(*buffer); ok {
-		return b
-	}
-	return &buffer{space: alignedBytes(size + bufferSlack), class: class}
-}
-
-func alignedBytes(n int) []byte {
-	b := make([]byte, n+pageSize)
-	at := -int(uintptr(unsafe.Pointer(unsafe.SliceData(b)))) & (pageSize - 1)
-	return b[at : at+n : at+n]
-}
-
-// bufferBytes is the memory that getBuffer takes for n bytes.
-func bufferBytes(n int64) int64 {
-	for size := int64(smallestBuffer); size <= largestBuffer; size *= 2 {
-		if n <= size+bufferSlack {
-			return size + bufferSlack
-		}
-	}
-	return n
-}
-
-// pooled tells whether others wait for the buffer.
-func (h *hold) pooled() bool { return h.buf != nil && h.buf.class < bufferClasses }
+// bufferBytes is the memory that a buffer of n bytes takes.
+func bufferBytes(n int64) int64 { return int64(slab.Size(int(n))) }
 
 // readFile is how records are read: past the page cache if there is a way.
 type readFile struct {
@@ -150,11 +99,11 @@ func (v *Volume) fetch(off, n int64) (hold, []byte, error) {
 		// A direct read of a page that is being written waits for the writer,
 		// so what shares a page with the next batch is read from the cache.
 		if to <= synced&^(pageSize-1) {
-			buf := getBuffer(int(to - from))
-			held := buf.hold()
-			got, err := r.past.ReadAt(buf.space[:to-from], from)
+			held := hold{lease: buffers.Get(int(to - from))}
+			buf := held.lease.Bytes()
+			got, err := r.past.ReadAt(buf[:to-from], from)
 			if int64(got) == to-from {
-				return held, buf.space[off-from:][:n], nil
+				return held, buf[off-from:][:n], nil
 			}
 			held.release()
 			if !errors.Is(err, unix.EINVAL) {
@@ -166,12 +115,12 @@ func (v *Volume) fetch(off, n int64) (hold, []byte, error) {
 			}
 		}
 	}
-	buf := getBuffer(int(n))
-	held := buf.hold()
-	got, err := v.file.ReadAt(buf.space[:n], off)
+	held := hold{lease: buffers.Get(int(n))}
+	buf := held.lease.Bytes()
+	got, err := v.file.ReadAt(buf[:n], off)
 	if int64(got) < n && err != nil && err != io.EOF {
 		held.release()
 		return hold{}, nil, fmt.Errorf("%w: read %d bytes at %d: %w", ErrCorrupt, n, off, err)
 	}
-	return held, buf.space[:got], nil
+	return held, buf[:got], nil
 }

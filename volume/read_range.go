@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"hayloft/internal/id"
+	"hayloft/internal/slab"
 )
 
 // Range is a part of a needle. Release is owed for it as for a Blob.
@@ -238,9 +239,9 @@ func (v *Volume) readBlocks(ctx context.Context, w *wanted, h *header, meta []by
 		}
 		return b[in : in+w.n : in+w.n], held, nil
 	}
-	all := &buffer{space: make([]byte, to-from), class: bufferClasses}
+	all := make([]byte, to-from)
 	var sum uint32
-	for rest := all.space; len(rest) > 0; {
+	for rest := all; len(rest) > 0; {
 		if err := ctx.Err(); err != nil {
 			return nil, hold{}, err
 		}
@@ -260,7 +261,7 @@ func (v *Volume) readBlocks(ctx context.Context, w *wanted, h *header, meta []by
 			return nil, hold{}, err
 		}
 	}
-	return all.space[in : in+w.n : in+w.n], all.hold(), nil
+	return all[in : in+w.n : in+w.n], hold{lease: slab.Own(all)}, nil
 }
 
 // readStep reads n bytes of blocks from block first on.

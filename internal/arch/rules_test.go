@@ -57,7 +57,7 @@ var placement = map[string][]string{
 	"github.com/cockroachdb/pebble":        {"directory", "feed", "feed/timeline", "internal/raftgroup"},
 	"github.com/valyala/fasthttp":          {"api", "cache", "volume/server", "bench"},
 	"C":                                    {"cmd/hayloft-media"},
-	"unsafe":                               {"cmd/hayloft-media", "cache", "volume", "internal/vfs"}, // slabs outside the heap; the index's size; alignment of direct reads
+	"unsafe":                               {"cmd/hayloft-media", "cache", "volume", "internal/vfs", "internal/slab"}, // slabs outside the heap; the index's size; alignment for direct I/O
 	"net":                                  {"cmd/hayloft", "api", "cache", "client", "bench", "volume/server"},
 	"net/http":                             {"cmd/hayloft", "client", "bench"}, // the admin listener; few requests, many features
 	"net/url":                              {"cmd/hayloft", "client", "bench", "api", "api/web", "cache", "internal/sign"},
