@@ -72,6 +72,9 @@ func (d *dec) whole() bool { return !d.bad && len(d.b) == 0 }
 const (
 	maxText    = 255
 	rowVersion = 1
+	// volumeRowVersion is that of volume rows, of which rowVersion is an older
+	// one that is still read.
+	volumeRowVersion = 2
 )
 
 // Keys of rows.
@@ -124,20 +127,6 @@ func (d Disk) value() []byte {
 	return e.b
 }
 
-func (v Volume) value() []byte {
-	e := row()
-	e.u8(uint8(v.Class))
-	e.u8(uint8(v.State))
-	e.u32(v.Generation)
-	e.millis(v.Opened)
-	e.u64(v.Opener)
-	e.u8(uint8(len(v.Replicas)))
-	for _, d := range v.Replicas {
-		e.u32(uint32(d))
-	}
-	return e.b
-}
-
 func (t Tile) value() []byte {
 	e := row()
 	e.millis(t.To)
@@ -180,7 +169,8 @@ type loader struct {
 // add takes one row, in the order of keys.
 func (l *loader) add(key, value []byte) error {
 	v := &dec{b: value}
-	if version := v.u8(); v.bad || version != rowVersion {
+	version := v.u8()
+	if known := version == rowVersion || version == volumeRowVersion && key[0] == 0x12; v.bad || !known {
 		return fmt.Errorf("%w: directory row %x has version %d", raftgroup.ErrUnsupported, key, version)
 	}
 	k := keyDec{key[1:], false}
@@ -192,7 +182,7 @@ func (l *loader) add(key, value []byte) error {
 	case 0x11:
 		l.disks = grow(l.disks, Disk{ID: DiskID(k.u32()), Node: NodeID(v.u32()), UUID: [16]byte(v.take(16)), Capacity: v.u64(), Registered: v.millis()})
 	case 0x12:
-		l.volumes = grow(l.volumes, readVolume(VolumeID(k.u32()), v))
+		l.volumes = grow(l.volumes, readVolume(VolumeID(k.u32()), version, v))
 	case 0x13:
 		t := Tile{Slot: k.slot(), From: k.millis(), To: v.millis(), Volume: VolumeID(v.u32())}
 		l.tiles[t.Slot] = append(l.tiles[t.Slot], t)
@@ -210,14 +200,6 @@ func (l *loader) add(key, value []byte) error {
 	return nil
 }
 
-func readVolume(n VolumeID, v *dec) Volume {
-	row := Volume{ID: n, Class: Class(v.u8()), State: State(v.u8()), Generation: v.u32(), Opened: v.millis(), Opener: v.u64()}
-	for range v.u8() {
-		row.Replicas = append(row.Replicas, DiskID(v.u32()))
-	}
-	return row
-}
-
 // grow appends a row; index 0 stays empty because numbers begin at 1.
 func grow[T any](s []T, v T) []T {
 	if len(s) == 0 {
@@ -232,8 +214,6 @@ func (l *loader) table() (*Map, error) {
 	if max(len(l.nodes)-1, 0) != int(m.lastNode) || max(len(l.disks)-1, 0) != int(m.lastDisk) || max(len(l.volumes)-1, 0) != int(m.lastVolume) {
 		return nil, fmt.Errorf("%w: directory rows are missing", raftgroup.ErrCorrupt)
 	}
-	m.nodes, m.disks, m.volumes = pagedOf(l.nodes), pagedOf(l.disks), pagedOf(l.volumes)
-	m.tiles, m.windows = pagedOf(l.tiles[:]), pagedOf(l.windows[:])
 	for s, ts := range l.tiles {
 		for i, t := range ts {
 			last := i == len(ts)-1
@@ -242,6 +222,9 @@ func (l *loader) table() (*Map, error) {
 			}
 		}
 	}
+	l.placeOldRows()
+	m.nodes, m.disks, m.volumes = pagedOf(l.nodes), pagedOf(l.disks), pagedOf(l.volumes)
+	m.tiles, m.windows = pagedOf(l.tiles[:]), pagedOf(l.windows[:])
 	return &m, nil
 }
 

@@ -12,14 +12,19 @@ const commandVersion = 1
 
 // The operations, by their number in a command.
 const (
-	opRegisterNode = 1
-	opRegisterDisk = 2
-	opAcquire      = 3
-	opRenew        = 4
-	opSurrender    = 5
-	opOpenVolume   = 6
-	opCloseTile    = 7
-	opAddKey       = 8
+	opRegisterNode      = 1
+	opRegisterDisk      = 2
+	opAcquire           = 3
+	opRenew             = 4
+	opSurrender         = 5
+	opOpenVolume        = 6
+	opCloseTile         = 7
+	opAddKey            = 8
+	opCloseVolume       = 9
+	opSealVolume        = 10
+	opBeginCompaction   = 11
+	opCommitCompaction  = 12
+	opAbandonCompaction = 13
 )
 
 // command is one change of the table. apply checks everything before it changes
@@ -49,6 +54,16 @@ func newCommand(op uint8) command {
 		return new(closeTile)
 	case opAddKey:
 		return new(addKey)
+	case opCloseVolume:
+		return new(closeVolume)
+	case opSealVolume:
+		return new(sealVolume)
+	case opBeginCompaction:
+		return new(beginCompaction)
+	case opCommitCompaction:
+		return new(commitCompaction)
+	case opAbandonCompaction:
+		return new(abandonCompaction)
 	}
 	return nil
 }
@@ -196,7 +211,7 @@ func (c *acquire) apply(t *table) (any, error) {
 	prev := t.Window(slot)
 	renewed := prev.HeldBy(c.incarnation, w.From)
 	if tile, ok := t.OpenTile(slot); ok && !renewed && !t.tileWanted(tile, c.node, c.disk) {
-		t.closeTile(tile, prev.To)
+		t.closeTile(tile, prev.To, c.now)
 	}
 	t.setWindow(slot, w)
 	return granted{slot, w}, nil
@@ -331,12 +346,13 @@ func (c *openVolume) apply(t *table) (any, error) {
 		case last.From >= c.from || last.To > c.from:
 			return nil, fmt.Errorf("%w: fence %d, the slot's last tile is [%d, %d)", ErrInvalid, c.from, last.From, last.To)
 		case last.To == 0:
-			t.closeTile(last, c.from)
+			t.closeTile(last, c.from, c.now)
 		}
 	}
 	v := Volume{
 		ID: t.lastVolume + 1, Class: class, State: StateOpen, Generation: 1,
 		Opened: c.now, Opener: c.incarnation, Replicas: []DiskID{c.disk},
+		Slot: c.slot, From: c.from, LastGeneration: 1,
 	}
 	t.setVolume(v)
 	t.setTile(Tile{Slot: c.slot, From: c.from, Volume: v.ID})
@@ -380,7 +396,7 @@ func (c *closeTile) apply(t *table) (any, error) {
 		return nil, fmt.Errorf("%w: fence %d, the tile begins at %d", ErrInvalid, at, tile.From)
 	}
 	if ok {
-		t.closeTile(tile, at)
+		t.closeTile(tile, at, c.now)
 	}
 	if c.incarnation == 0 && w.Node != 0 {
 		// A renewal would let the holder mint inside the closed tile.

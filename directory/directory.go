@@ -17,6 +17,7 @@ import (
 var (
 	ErrInvalid     = errors.New("directory: invalid request")                          // it breaks a rule and changed nothing
 	ErrUnknown     = errors.New("directory: no such row")                              // node, disk …
+	ErrStale       = errors.New("directory: the row has moved on")                     // the request builds on a generation that is not the volume's any more
 	ErrUnavailable = errors.New("directory: unavailable, the request may be repeated") // no leader, stopped, or the outcome is unknown
 )
 
@@ -206,6 +207,48 @@ func (d *Directory) CloseTile(ctx context.Context, l id.Lease, at id.Millis) err
 func (d *Directory) CloseSilent(ctx context.Context, slot id.Slot) error {
 	_, _, err := propose[any](ctx, d, opCloseTile, &closeTile{slot: slot, now: d.now()})
 	return err
+}
+
+// CloseVolume ends the open tile of a volume for a process of node that does not
+// hold its slot: when the lease is over, or its holder is an earlier incarnation
+// of node. A volume that is not open stays as it is.
+func (d *Directory) CloseVolume(ctx context.Context, v VolumeID, node NodeID, incarnation uint64) (Volume, error) {
+	row, _, err := propose[Volume](ctx, d, opCloseVolume, &closeVolume{v, node, incarnation, d.now()})
+	return row, err
+}
+
+// SealVolume commits what the one replica of a closing volume, on disk, holds
+// for good. Repeating it is harmless; another digest is ErrInvalid.
+func (d *Directory) SealVolume(ctx context.Context, v VolumeID, generation uint32, disk DiskID, s Seal) (Volume, error) {
+	row, _, err := propose[Volume](ctx, d, opSealVolume, &sealVolume{v, generation, disk, s})
+	return row, err
+}
+
+// BeginCompaction gives out the number of the generation that is made from a
+// sealed one, over the deletes up to a number, and all else its file depends on.
+// One that is under way is the answer, with the numbers it was begun with. When
+// the volume has another generation by now it is ErrStale.
+func (d *Directory) BeginCompaction(ctx context.Context, v VolumeID, generation uint32, digest [32]byte, deletes uint32, incarnation uint64) (Volume, error) {
+	c := &beginCompaction{volume: v, generation: generation, digest: digest, deletes: deletes, incarnation: incarnation, now: d.now()}
+	if _, err := rand.Read(c.secret[:]); err != nil {
+		return Volume{}, err
+	}
+	row, _, err := propose[Volume](ctx, d, opBeginCompaction, c)
+	return row, err
+}
+
+// CommitCompaction makes a generation that was begun, lies whole on disk and was
+// read back the one that is served. One that was abandoned is ErrStale.
+func (d *Directory) CommitCompaction(ctx context.Context, v VolumeID, generation uint32, disk DiskID, s Seal) (Volume, error) {
+	row, _, err := propose[Volume](ctx, d, opCommitCompaction, &commitCompaction{v, generation, disk, s})
+	return row, err
+}
+
+// AbandonCompaction says that a generation will never be committed. Its number
+// is not given out again. One that was committed is ErrStale.
+func (d *Directory) AbandonCompaction(ctx context.Context, v VolumeID, generation uint32) (Volume, error) {
+	row, _, err := propose[Volume](ctx, d, opAbandonCompaction, &abandonCompaction{v, generation})
+	return row, err
 }
 
 // EnsureKey returns the versions of a secret, oldest first, and makes the first

@@ -164,7 +164,7 @@ func (t *table) lastTile(s id.Slot) (Tile, bool) {
 
 // closeTile closes the open tile of a slot at x, which is not before its
 // beginning. One that would be empty is removed.
-func (t *table) closeTile(tile Tile, x id.Millis) {
+func (t *table) closeTile(tile Tile, x, now id.Millis) {
 	if x == tile.From {
 		t.dropTile(tile.Slot)
 		t.put(keyTile(tile.Slot, tile.From), nil)
@@ -173,7 +173,7 @@ func (t *table) closeTile(tile Tile, x id.Millis) {
 		t.setTile(tile)
 	}
 	if v, ok := t.Volume(tile.Volume); ok && v.State == StateOpen {
-		v.State = StateClosing
+		v.State, v.Slot, v.From, v.To, v.Closed = StateClosing, tile.Slot, tile.From, x, max(now, 1)
 		t.setVolume(v)
 	}
 }

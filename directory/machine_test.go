@@ -296,7 +296,7 @@ func TestRefusals(t *testing.T) {
 	if after := dump(t, r.db); !bytes.Equal(before, after) {
 		t.Error("a refusal changed rows")
 	}
-	for _, cmd := range [][]byte{{2, 1}, {1, 9}, {1, 0}} {
+	for _, cmd := range [][]byte{{2, 1}, {1, opAbandonCompaction + 1}, {1, 0}} {
 		if _, errs := r.apply(cmd); !errors.Is(errs[0], raftgroup.ErrUnsupported) {
 			t.Errorf("command %x: %v", cmd, errs[0])
 		}
@@ -345,15 +345,16 @@ func TestDamagedRows(t *testing.T) {
 		damage func(*pebble.DB) error
 		want   error
 	}{
-		"row of a later version": {set(keyNode(1), []byte{2}), raftgroup.ErrUnsupported},
-		"row of an unknown kind": {set([]byte{0x16}, []byte{1}), raftgroup.ErrUnsupported},
-		"empty row":              {set(keyNode(1), nil), raftgroup.ErrUnsupported},
-		"row cut short":          {set(keyDisk(1), Disk{Node: 1}.value()[:20]), raftgroup.ErrCorrupt},
-		"row too long":           {set(keyDisk(1), append(Disk{Node: 1}.value(), 0)), raftgroup.ErrCorrupt},
-		"key too long":           {set(append(keyVol(1), 9), Volume{}.value()), raftgroup.ErrCorrupt},
-		"slot out of range":      {set([]byte{0x14, 4, 0}, windowValue(id.Window{})), raftgroup.ErrCorrupt},
-		"tile of no volume":      {set(keyTile(70, 5), Tile{Volume: 9}.value()), raftgroup.ErrCorrupt},
-		"a volume is missing":    {func(db *pebble.DB) error { return db.Delete(keyVol(1), pebble.NoSync) }, raftgroup.ErrCorrupt},
+		"row of a later version":        {set(keyNode(1), []byte{2}), raftgroup.ErrUnsupported},
+		"volume row of a later version": {set(keyVol(1), []byte{3}), raftgroup.ErrUnsupported},
+		"row of an unknown kind":        {set([]byte{0x16}, []byte{1}), raftgroup.ErrUnsupported},
+		"empty row":                     {set(keyNode(1), nil), raftgroup.ErrUnsupported},
+		"row cut short":                 {set(keyDisk(1), Disk{Node: 1}.value()[:20]), raftgroup.ErrCorrupt},
+		"row too long":                  {set(keyDisk(1), append(Disk{Node: 1}.value(), 0)), raftgroup.ErrCorrupt},
+		"key too long":                  {set(append(keyVol(1), 9), Volume{}.value()), raftgroup.ErrCorrupt},
+		"slot out of range":             {set([]byte{0x14, 4, 0}, windowValue(id.Window{})), raftgroup.ErrCorrupt},
+		"tile of no volume":             {set(keyTile(70, 5), Tile{Volume: 9}.value()), raftgroup.ErrCorrupt},
+		"a volume is missing":           {func(db *pebble.DB) error { return db.Delete(keyVol(1), pebble.NoSync) }, raftgroup.ErrCorrupt},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := build(t)

@@ -75,8 +75,8 @@ type State uint8
 // The states of this version. A greater one is of a later version and is kept.
 const (
 	StateOpen    State = 1 // blobs are appended
-	StateClosing State = 2 // its tile is closed, its replicas are not yet equal
-	StateSealed  State = 3 // its contents are fixed
+	StateClosing State = 2 // its tile is closed, its replicas are not yet equal and fixed
+	StateSealed  State = 3 // its contents are fixed, but for deletes
 )
 
 // Node is a machine that runs roles.
@@ -101,11 +101,52 @@ type Volume struct {
 	ID         VolumeID
 	Class      Class
 	State      State
-	Generation uint32
+	Generation uint32 // that is served
 	Opened     id.Millis
 	Opener     uint64   // incarnation
 	Replicas   []DiskID // not to be changed
+
+	// Slot × [From, To) is its tile; To is zero while that is open. A tile that
+	// was closed empty has From = To and no row of its own.
+	Slot     id.Slot
+	From, To id.Millis
+	Closed   id.Millis // when the tile was closed, zero while it is open
+	// LastGeneration is the greatest number given out, for an abandoned
+	// compaction too.
+	LastGeneration uint32
+	Seal           *Seal       // of Generation; nil before the volume is sealed; not to be changed
+	Compaction     *Compaction // under way, or nil; not to be changed
 }
+
+// Seal says what a generation of a sealed volume holds.
+type Seal struct {
+	Digest    [32]byte // over the sorted set of needles
+	Needles   uint64
+	Bytes     uint64 // of the file
+	DataBytes uint64 // of the needles
+	Sealed    id.Millis
+	Deletes   uint32 // the delete number up to which deletes are applied to the file
+}
+
+// Compaction is a generation that was given a number and is not committed.
+type Compaction struct {
+	Generation  uint32
+	Secret      [32]byte // of the file
+	Time        id.Millis
+	Deletes     uint32 // the delete number it is made over
+	Incarnation uint64 // of who began it
+}
+
+// String keeps the secret out of logs.
+func (c *Compaction) String() string {
+	if c == nil {
+		return "no compaction"
+	}
+	return fmt.Sprintf("generation %d over delete %d", c.Generation, c.Deletes)
+}
+
+// GoString keeps the secret out of logs too.
+func (c *Compaction) GoString() string { return c.String() }
 
 // On reports whether a replica of v lies on disk d.
 func (v Volume) On(d DiskID) bool {

@@ -2,6 +2,7 @@ package volume
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -39,6 +40,10 @@ type SealInfo struct {
 	// hold was added here: then a gap in the file hides nothing. Without it a
 	// volume with gaps is not sealed. It is not kept.
 	United bool
+	// Throttle is asked before n bytes are read, and waits as long as the
+	// budget wants; nil never waits. It is not asked while deletes wait for the
+	// seal. It is not kept.
+	Throttle func(ctx context.Context, n int64) error
 }
 
 func (s SealInfo) validate() error {

@@ -88,6 +88,87 @@ func identityOf(row directory.Volume) volume.Identity {
 	return volume.Identity{Volume: volume.ID(row.ID), Generation: row.Generation, Class: volume.Class(row.Class)}
 }
 
+func (p placement) Rows(disk uint32) []server.Row {
+	m := p.d.Map()
+	var out []server.Row
+	for _, v := range m.Volumes() {
+		if v.On(directory.DiskID(disk)) {
+			out = append(out, rowOf(m, v))
+		}
+	}
+	return out
+}
+
+func (p placement) Row(v volume.ID) (server.Row, bool) {
+	m := p.d.Map()
+	row, ok := m.Volume(directory.VolumeID(v))
+	return rowOf(m, row), ok
+}
+
+func (p placement) FreshRow(ctx context.Context, v volume.ID) (server.Row, bool, error) {
+	if _, err := p.d.Fresh(ctx); err != nil {
+		return server.Row{}, false, err
+	}
+	row, ok := p.Row(v)
+	return row, ok, nil
+}
+
+func (p placement) CloseVolume(ctx context.Context, v volume.ID) (server.Row, error) {
+	return p.changed(p.d.CloseVolume(ctx, directory.VolumeID(v), p.node, p.incarnation))
+}
+
+func (p placement) SealVolume(ctx context.Context, v volume.ID, generation, disk uint32, s server.Sealed) (server.Row, error) {
+	return p.changed(p.d.SealVolume(ctx, directory.VolumeID(v), generation, directory.DiskID(disk), commitOf(s)))
+}
+
+func (p placement) BeginCompaction(ctx context.Context, v volume.ID, generation uint32, digest volume.Digest, deletes uint32) (server.Row, error) {
+	return p.changed(p.d.BeginCompaction(ctx, directory.VolumeID(v), generation, digest, deletes, p.incarnation))
+}
+
+func (p placement) CommitCompaction(ctx context.Context, v volume.ID, generation, disk uint32, s server.Sealed) (server.Row, error) {
+	return p.changed(p.d.CommitCompaction(ctx, directory.VolumeID(v), generation, directory.DiskID(disk), commitOf(s)))
+}
+
+func (p placement) AbandonCompaction(ctx context.Context, v volume.ID, generation uint32) (server.Row, error) {
+	return p.changed(p.d.AbandonCompaction(ctx, directory.VolumeID(v), generation))
+}
+
+// changed is the answer to a change of a volume's row.
+func (p placement) changed(row directory.Volume, err error) (server.Row, error) {
+	if err != nil {
+		return server.Row{}, err
+	}
+	return rowOf(p.d.Map(), row), nil
+}
+
+// rowOf joins a volume's row with the disks it names.
+func rowOf(m *directory.Map, v directory.Volume) server.Row {
+	row := server.Row{
+		Volume: identityOf(v), State: server.State(v.State), Slot: v.Slot, From: v.From, To: v.To, Opened: v.Opened, Closed: v.Closed,
+	}
+	for _, d := range v.Replicas {
+		disk, _ := m.Disk(d)
+		row.Disks, row.Replicas = append(row.Disks, uint32(d)), append(row.Replicas, disk.UUID)
+	}
+	if s := v.Seal; s != nil {
+		row.Seal = &server.Sealed{
+			Digest: s.Digest, Needles: int64(s.Needles), Bytes: int64(s.Bytes), DataBytes: int64(s.DataBytes),
+			Sealed: s.Sealed.Time(), Deletes: s.Deletes,
+		}
+	}
+	if c := v.Compaction; c != nil {
+		row.Attempt = &server.Attempt{Generation: c.Generation, Secret: c.Secret, Time: c.Time.Time(), Deletes: c.Deletes}
+	}
+	return row
+}
+
+func commitOf(s server.Sealed) directory.Seal {
+	return directory.Seal{
+		Digest: s.Digest, Needles: uint64(s.Needles), Bytes: uint64(s.Bytes), DataBytes: uint64(s.DataBytes),
+		Sealed: id.MillisOf(s.Sealed), Deletes: s.Deletes,
+	}
+}
+
 // openBlobs takes the disks into use.
 func (n *node) openBlobs(ctx context.Context) (err error) {
 	n.blobs, err = server.Open(ctx, server.Options{

@@ -3,7 +3,6 @@ package server
 import (
 	"path/filepath"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"hayloft/internal/vfs"
@@ -23,14 +22,20 @@ type disk struct {
 	ident  identity
 	lock   vfs.File // the identity file, held open
 	number uint32   // the directory's
+	reads  *volume.ReadBudget
 
-	mu      sync.Mutex // guards all below
-	space   Space
-	asked   time.Time // when space was
-	full    bool
-	failing error // of the last attempt to open a volume
-	fails   int   // in a row
-	until   time.Time
+	turn   chan struct{} // held (full) by the job that is at work on the disk
+	kicked chan struct{} // holds one token when the disk is to be looked over
+	pace   pace
+
+	mu       sync.Mutex // guards all below
+	troubles map[volume.ID]failure
+	space    Space
+	asked    time.Time // when space was
+	full     bool
+	failing  error // of the last attempt to open a volume
+	fails    int   // in a row
+	until    time.Time
 }
 
 func (d *disk) volumesDir() string { return filepath.Join(d.dir, volumesName) }
@@ -105,7 +110,7 @@ func (d *disk) stats() DiskStats {
 	defer d.mu.Unlock()
 	return DiskStats{
 		Dir: d.dir, UUID: hexOf(d.ident.uuid), Disk: d.number, Free: d.space.Free, Total: d.space.Capacity,
-		Full: d.full, Failing: d.failing, Sick: make(map[volume.ID]error),
+		Full: d.full, Failing: d.failing, Reading: d.reads.Held(), Sick: make(map[volume.ID]error),
 	}
 }
 
@@ -118,22 +123,42 @@ func (d *disk) open(places chan struct{}) error {
 	if err := d.reportUnknown(entries); err != nil {
 		return err
 	}
-	ids := make(map[volume.ID]bool)
-	var wg sync.WaitGroup
+	files := make(map[volume.ID][]volume.Entry)
 	for _, e := range entries {
-		if ids[e.Volume] {
-			continue // two generations: the engine refuses, once
-		}
-		ids[e.Volume] = true
+		files[e.Volume] = append(files[e.Volume], e)
+	}
+	var wg sync.WaitGroup
+	for v, all := range files {
 		wg.Go(func() {
 			places <- struct{}{}
 			defer func() { <-places }()
-			v, err := volume.Open(d.volumesDir(), e.Volume, d.s.volumeOptions(d))
-			d.s.serve(d, e.Volume, v, err)
+			vol, err := d.openOne(v, all)
+			d.s.serve(d, v, vol, err)
 		})
 	}
 	wg.Wait()
 	return nil
+}
+
+// openOne opens the generation of a volume that the directory has committed. If
+// that is not on the disk, or this node does not know the volume yet, it is the
+// one that replaces all others there, which holds the same: see doc.go.
+func (d *disk) openOne(v volume.ID, all []volume.Entry) (*volume.Volume, error) {
+	row, ok := d.s.o.Directory.Row(v)
+	for _, e := range all {
+		if ok && len(all) > 1 && e.Generation == row.Volume.Generation {
+			return volume.OpenGeneration(d.volumesDir(), v, e.Generation, d.s.volumeOptions(d))
+		}
+	}
+	return volume.Open(d.volumesDir(), v, d.s.volumeOptions(d))
+}
+
+// newDisk returns a disk that is not registered yet.
+func newDisk(s *Server, dir string, ident identity, lock vfs.File) *disk {
+	return &disk{
+		s: s, dir: dir, ident: ident, lock: lock, pace: pace{s: s},
+		turn: make(chan struct{}, 1), kicked: make(chan struct{}, 1), troubles: make(map[volume.ID]failure),
+	}
 }
 
 func (d *disk) reportUnknown(entries []volume.Entry) error {
@@ -151,17 +176,4 @@ func (d *disk) reportUnknown(entries []volume.Entry) error {
 		}
 	}
 	return err
-}
-
-// handle is a volume in service, or one that cannot be.
-type handle struct {
-	disk *disk
-	vol  *volume.Volume // nil when sick
-	sick error
-	left atomic.Bool // a writer of this process has left it
-}
-
-// appendable reports whether puts can go to the volume.
-func (h *handle) appendable() bool {
-	return h != nil && h.vol != nil && h.vol.Stats().Poisoned == nil
 }

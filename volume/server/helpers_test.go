@@ -31,6 +31,7 @@ type wire struct {
 
 	mu   sync.Mutex
 	away error
+	lose int // answers of changes to come that are lost
 }
 
 func (w *wire) cut(err error) {

@@ -9,16 +9,18 @@ import (
 	"hayloft/volume"
 )
 
-// ours returns the replica of a place that lies on this node.
+// ours returns the replica of a place that lies on this node, pinned. Its
+// generation may be another than the table's: see doc.go.
 func (s *Server) ours(p Place) (*handle, error) {
 	for _, d := range p.Disks {
-		h := s.handle(d, p.Volume.Volume)
+		h := s.pin(d, p.Volume.Volume)
 		switch {
 		case h == nil:
 			continue
 		case h.vol == nil:
 			return nil, unavailable("volume %d: %w", p.Volume.Volume, h.sick)
-		case h.vol.Identity() != p.Volume:
+		case h.vol.Identity().Class != p.Volume.Class:
+			h.unpin()
 			return nil, unavailable("volume %d: the directory has %+v, the disk %+v", p.Volume.Volume, p.Volume, h.vol.Identity())
 		}
 		return h, nil
@@ -26,29 +28,70 @@ func (s *Server) ours(p Place) (*handle, error) {
 	return nil, unavailable("volume %d: no replica on this node", p.Volume.Volume)
 }
 
-// Read returns the needle of a blob, verified; its Data is the caller's.
+// Read returns the needle of a blob, verified. Its memory is the caller's, who
+// owes Release or Take and asks for no other meanwhile; see volume.Blob.
 func (s *Server) Read(ctx context.Context, blob id.ID, alt uint8, cookie id.Cookie) (volume.Blob, error) {
-	if err := s.enter(); err != nil {
-		return volume.Blob{}, err
-	}
-	defer s.calls.Done()
-	if err := s.reading.Acquire(ctx, 1); err != nil {
-		return volume.Blob{}, unavailable("%w", err)
-	}
-	defer s.reading.Release(1)
-	s.n.reads.Add(1)
-	var b volume.Blob
-	err := s.locate(ctx, blob, func(h *handle) (err error) {
-		b, err = h.vol.Read(ctx, blob, alt, cookie)
-		return err
+	return read(ctx, s, blob, (*volume.Blob).Release, func(ctx context.Context, v *volume.Volume) (volume.Blob, error) {
+		return v.Read(ctx, blob, alt, cookie)
 	})
-	switch {
-	case errors.Is(err, volume.ErrNotFound):
-		s.n.notFound.Add(1)
-	case errors.Is(err, volume.ErrCorrupt):
-		s.n.corrupt.Add(1)
+}
+
+// ReadRange returns up to n bytes of the needle of a blob from offset off,
+// verified as Volume.ReadRange does, and owed Release as by Read. What is read
+// piece by piece is of one needle as long as Size and ETag stay the same.
+func (s *Server) ReadRange(ctx context.Context, blob id.ID, alt uint8, cookie id.Cookie, off, n int64) (volume.Range, error) {
+	return read(ctx, s, blob, (*volume.Range).Release, func(ctx context.Context, v *volume.Volume) (volume.Range, error) {
+		return v.ReadRange(ctx, blob, alt, cookie, off, n)
+	})
+}
+
+// errSlow is why a read ends that has no better reason.
+var errSlow = errors.New("server: the disk did not answer in time")
+
+// read runs f on the volume of a blob and returns when it has ended or ctx has.
+// A read that hangs in the kernel cannot be called off: it keeps its goroutine
+// and its part of the disk's budget, and drop gets what it brings too late.
+func read[T any](ctx context.Context, s *Server, blob id.ID, drop func(*T), f func(context.Context, *volume.Volume) (T, error)) (T, error) {
+	type result struct {
+		got T
+		err error
 	}
-	return b, err
+	var none T
+	if err := s.enter(); err != nil {
+		return none, err
+	}
+	s.n.reads.Add(1)
+	ctx, cancel := context.WithTimeoutCause(ctx, s.o.ReadTimeout, errSlow)
+	defer cancel()
+	done := make(chan result)
+	go func() {
+		defer s.calls.Done()
+		var r result
+		r.err = s.locate(ctx, blob, func(h *handle) (err error) {
+			r.got, err = f(ctx, h.vol)
+			return err
+		})
+		select {
+		case done <- r:
+		case <-ctx.Done(): // the caller has gone, or goes
+			drop(&r.got)
+		}
+	}()
+	var r result
+	select {
+	case r = <-done:
+	case <-ctx.Done():
+		return none, unavailable("%w", context.Cause(ctx))
+	}
+	switch {
+	case errors.Is(r.err, volume.ErrNotFound):
+		s.n.notFound.Add(1)
+	case errors.Is(r.err, volume.ErrCorrupt):
+		s.n.corrupt.Add(1)
+	case r.err != nil && ctx.Err() != nil && !errors.Is(r.err, ErrUnavailable):
+		return none, unavailable("%w", context.Cause(ctx))
+	}
+	return r.got, r.err
 }
 
 // locate runs f on the volume of a blob. What f does not find is not found only
@@ -58,7 +101,10 @@ func (s *Server) locate(ctx context.Context, blob id.ID, f func(*handle) error) 
 	if p, ok := s.o.Directory.Locate(blob); ok {
 		h, err := s.ours(p)
 		if err == nil {
-			if err = f(h); !errors.Is(err, volume.ErrNotFound) || h.vol.Has(blob) {
+			err = f(h)
+			sure := !errors.Is(err, volume.ErrNotFound) || h.vol.Has(blob)
+			h.unpin()
+			if sure {
 				return closing(err)
 			}
 		}
@@ -76,6 +122,7 @@ func (s *Server) locate(ctx context.Context, blob id.ID, f func(*handle) error) 
 	if err != nil {
 		return err
 	}
+	defer h.unpin()
 	return closing(f(h))
 }
 

@@ -25,17 +25,26 @@ type Server struct {
 	o       Options
 	disks   []*disk
 	dead    []DiskStats                // that could not be read at Open; constant
-	writers map[volume.Class][]*writer // by disk
+	writers map[volume.Class][]*writer // by turns of the disks
 	writing *semaphore.Weighted        // bytes
-	reading *semaphore.Weighted        // calls
 	turn    atomic.Uint64              // which disk is next
 
-	mu      sync.RWMutex // guards volumes and closed
+	mu      sync.RWMutex // guards volumes, closing and closed
 	volumes map[where]*handle
+	closing map[where]chan struct{} // former generations; closed when they are
 	closed  bool
-	calls   sync.WaitGroup // under way; added to under mu while not closed
+	calls   sync.WaitGroup // under way, jobs too; added to under mu while not closed
 
-	n struct{ writes, moved, rolled, reads, notFound, corrupt, deletes atomic.Uint64 }
+	life     context.Context // ends when Close begins
+	stop     context.CancelFunc
+	jobs     jobs
+	keeping  sync.WaitGroup // upkeep goroutines
+	retiring sync.WaitGroup // goroutines that close former generations
+
+	n struct {
+		writes, moved, rolled, reads, notFound, corrupt, deletes atomic.Uint64
+		seals, compactions, failures, upkeep                     atomic.Uint64
+	}
 }
 
 // where names a replica on this node.
@@ -56,16 +65,24 @@ func Open(ctx context.Context, o Options) (*Server, error) {
 		o:       o,
 		writers: make(map[volume.Class][]*writer),
 		writing: semaphore.NewWeighted(o.MaxWriteBytes),
-		reading: semaphore.NewWeighted(int64(o.MaxReads)),
 		volumes: make(map[where]*handle),
+		closing: make(map[where]chan struct{}),
+		jobs:    jobs{of: make(map[where]*job), verifying: make(map[where]int)},
 	}
+	s.life, s.stop = context.WithCancel(context.Background())
 	if err := s.start(ctx); err != nil {
+		s.stop()
 		return nil, errors.Join(err, s.release())
 	}
 	for _, class := range []volume.Class{volume.ClassVariants, volume.ClassOriginals} {
-		for i, d := range s.disks {
-			s.writers[class] = append(s.writers[class], newWriter(s, d, class, uint16(i)))
+		for range o.OpenPerDisk {
+			for _, d := range s.disks {
+				s.writers[class] = append(s.writers[class], newWriter(s, d, class, uint16(len(s.writers[class]))))
+			}
 		}
+	}
+	for _, d := range s.disks {
+		s.keeping.Go(func() { d.upkeep(s.life) })
 	}
 	return s, nil
 }
@@ -73,6 +90,7 @@ func Open(ctx context.Context, o Options) (*Server, error) {
 // start claims and registers the disks, all of them before any volume is opened.
 func (s *Server) start(ctx context.Context) error {
 	uuids := make(map[[16]byte]string)
+	share := max(1, s.o.MaxReadBytes/int64(len(s.o.Dirs)))
 	for _, dir := range s.o.Dirs {
 		ident, lock, err := claim(&s.o, dir)
 		if errors.Is(err, ErrDisk) {
@@ -83,7 +101,7 @@ func (s *Server) start(ctx context.Context) error {
 			s.o.Events(Event{Kind: EventDiskFailing, Dir: dir, Err: err})
 			continue
 		}
-		s.disks = append(s.disks, &disk{s: s, dir: dir, ident: ident, lock: lock})
+		s.disks = append(s.disks, &disk{s: s, dir: dir, ident: ident, lock: lock, reads: volume.NewReadBudget(share, s.o.MaxReads)})
 		if other, twice := uuids[ident.uuid]; twice {
 			return fmt.Errorf("%w: %s has the identity of %s: one is a copy", ErrDisk, dir, other)
 		}
@@ -120,6 +138,7 @@ func (s *Server) start(ctx context.Context) error {
 func (s *Server) volumeOptions(d *disk) volume.Options {
 	return volume.Options{
 		FS: s.o.FS, Clock: s.o.Clock, MaxBytes: s.o.VolumeBytes, AllocChunk: s.o.AllocChunk,
+		Reads: d.reads,
 		Events: func(e volume.Event) {
 			s.o.Events(Event{Kind: EventVolume, Dir: d.dir, Volume: e.Volume, Err: e.Err, Engine: e})
 		},
@@ -166,7 +185,10 @@ func (s *Server) Close(ctx context.Context) error {
 	}
 	s.closed = true
 	s.mu.Unlock()
+	s.stop()
+	s.keeping.Wait()
 	s.calls.Wait()
+	s.retiring.Wait()
 	var errs []error
 	for _, ws := range s.writers {
 		for _, w := range ws {

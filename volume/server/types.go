@@ -43,6 +43,62 @@ type Place struct {
 	From, To id.Millis // of the tile, To exclusive; 0: the tile is open
 }
 
+// State is where a volume is in its life, as the directory has it.
+type State uint8
+
+// The states. A greater one is of a later version: such a volume is served and
+// otherwise left alone.
+const (
+	StateOpen    State = 1 // its tile is open
+	StateClosing State = 2 // its tile is closed
+	StateSealed  State = 3 // its contents are fixed, but for deletes
+)
+
+// String returns the name used by tools and metrics.
+func (s State) String() string {
+	switch s {
+	case StateOpen:
+		return "open"
+	case StateClosing:
+		return "closing"
+	case StateSealed:
+		return "sealed"
+	}
+	return fmt.Sprintf("state-%d", uint8(s))
+}
+
+// Row is the directory's row of a volume.
+type Row struct {
+	Volume   volume.Identity // with the generation that was committed
+	State    State
+	Disks    []uint32   // that hold a replica
+	Replicas [][16]byte // the uuids of Disks
+	Slot     id.Slot
+	From, To id.Millis // of the tile, To exclusive; 0: the tile is open
+	Opened   id.Millis
+	Closed   id.Millis // when the tile was closed; 0: it is open, or nobody knows
+	Seal     *Sealed   // of the generation; nil before the volume is sealed
+	Attempt  *Attempt  // the compaction under way, or nil
+}
+
+// Sealed is what a sealed generation holds, as the directory keeps it.
+type Sealed struct {
+	Digest    volume.Digest
+	Needles   int64
+	Bytes     int64 // of the file
+	DataBytes int64
+	Sealed    time.Time
+	Deletes   uint32
+}
+
+// Attempt is a generation that has its number and is not committed.
+type Attempt struct {
+	Generation uint32
+	Secret     [32]byte
+	Time       time.Time
+	Deletes    uint32
+}
+
 // Directory is what the server needs to know of who stores what. Errors that a
 // repetition can cure are all errors here: the server answers ErrUnavailable.
 type Directory interface {
@@ -63,6 +119,33 @@ type Directory interface {
 	Locate(blob id.ID) (Place, bool)
 	// LocateFresh does so in a table fetched since the call began.
 	LocateFresh(ctx context.Context, blob id.ID) (Place, bool, error)
+
+	Lifecycle
+}
+
+// Lifecycle is how the directory decides over the life of volumes. Each change
+// answers the row as it is then, and may be repeated; one that builds on a
+// generation the volume has left behind is refused.
+type Lifecycle interface {
+	// Rows returns the volumes with a replica on disk, as this node knows them.
+	Rows(disk uint32) []Row
+	// Row returns one volume, as this node knows it.
+	Row(v volume.ID) (Row, bool)
+	// FreshRow does so from a table fetched since the call began.
+	FreshRow(ctx context.Context, v volume.ID) (Row, bool, error)
+	// CloseVolume ends the open tile of a volume whose slot no writer of this
+	// process holds: an earlier process of this node did, or the lease is over.
+	CloseVolume(ctx context.Context, v volume.ID) (Row, error)
+	// SealVolume commits what the replica on disk of a closing volume holds.
+	SealVolume(ctx context.Context, v volume.ID, generation, disk uint32, s Sealed) (Row, error)
+	// BeginCompaction gives out the number of the generation to make from a
+	// sealed one, over the deletes up to a number. An attempt that is under way
+	// is the answer.
+	BeginCompaction(ctx context.Context, v volume.ID, generation uint32, digest volume.Digest, deletes uint32) (Row, error)
+	// CommitCompaction makes a generation that was begun the volume's.
+	CommitCompaction(ctx context.Context, v volume.ID, generation, disk uint32, s Sealed) (Row, error)
+	// AbandonCompaction says that a generation will never be committed.
+	AbandonCompaction(ctx context.Context, v volume.ID, generation uint32) (Row, error)
 }
 
 // Space is what a file system says of itself, in bytes.
@@ -87,13 +170,38 @@ type Options struct {
 	KeepFree int64
 	// MaxWriteBytes bounds the data of all Writes under way; more wait. 0: 256 MiB.
 	MaxWriteBytes int64
-	// MaxReads bounds the Reads under way; more wait. 0: 256.
+	// MaxReads bounds the reads of each disk under way; more wait. 0: 128.
 	MaxReads int
+	// MaxReadBytes bounds the memory that reads hold, from before the disk is
+	// asked until Release. Every disk has the same share of it, so that one that
+	// hangs takes no other's; a needle larger than the share is read when the
+	// disk's other reads are over. 0: 256 MiB.
+	MaxReadBytes int64
+	// ReadTimeout bounds each read. 0: 30 s.
+	ReadTimeout time.Duration
 	// DirectoryTimeout bounds each wait for the directory. 0: 5 s.
 	DirectoryTimeout time.Duration
 	// LeaseEvery is the time between lease renewals. 0: see id.Keeper.
 	LeaseEvery time.Duration
-	Events     func(Event)
+
+	// OpenPerDisk is how many volumes of a class each disk has open at a time.
+	// 0: 1.
+	OpenPerDisk int
+	// SealAfter is the age at which an open volume that holds something is
+	// closed and sealed though it is not full. 0: 30 days.
+	SealAfter time.Duration
+	// Maintenance bounds what sealing, compaction and the removal of what they
+	// replace read and write, in bytes per second and disk, a quarter of it
+	// while there is traffic. 0: 64 MiB.
+	Maintenance int64
+	// CompactShare is the share of a sealed file that must be dead for it to be
+	// compacted by itself, CompactBytes how much that must be. 0: 0.25, 64 MiB.
+	CompactShare float64
+	CompactBytes int64
+	// UpkeepEvery is the time between two looks for such work when nothing
+	// gives cause for one. 0: a minute.
+	UpkeepEvery time.Duration
+	Events      func(Event)
 }
 
 // Validate lists every fault at once.
@@ -116,13 +224,26 @@ func (o Options) Validate() error {
 	add(o.KeepFree < 0, "KeepFree is negative")
 	add(o.MaxWriteBytes < 0, "MaxWriteBytes is negative")
 	add(o.MaxReads < 0, "MaxReads is negative")
+	add(o.MaxReadBytes < 0, "MaxReadBytes is negative")
+	add(o.ReadTimeout < 0, "ReadTimeout is negative")
+	add(o.OpenPerDisk < 0 || o.OpenPerDisk > maxOpenPerDisk, "OpenPerDisk is %d, must be 0 to %d", o.OpenPerDisk, maxOpenPerDisk)
+	add(o.SealAfter < 0, "SealAfter is negative")
+	add(o.Maintenance < 0, "Maintenance is negative")
+	add(!(o.CompactShare >= 0 && o.CompactShare <= 1), "CompactShare is %v, must be 0 to 1", o.CompactShare)
+	add(o.CompactBytes < 0, "CompactBytes is negative")
+	add(o.UpkeepEvery < 0, "UpkeepEvery is negative")
 	if err := (volume.Options{MaxBytes: o.VolumeBytes, AllocChunk: o.AllocChunk}).Validate(); err != nil {
 		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
 }
 
-const maxDisks = 1024
+const (
+	maxDisks        = 1024
+	maxOpenPerDisk  = 64
+	defaultSealAge  = 30 * 24 * time.Hour
+	defaultMaintain = 64 << 20
+)
 
 func (o Options) withDefaults() Options {
 	if o.Space == nil {
@@ -144,10 +265,34 @@ func (o Options) withDefaults() Options {
 		o.MaxWriteBytes = 256 << 20
 	}
 	if o.MaxReads == 0 {
-		o.MaxReads = 256
+		o.MaxReads = 128
+	}
+	if o.MaxReadBytes == 0 {
+		o.MaxReadBytes = 256 << 20
+	}
+	if o.ReadTimeout == 0 {
+		o.ReadTimeout = 30 * time.Second
 	}
 	if o.DirectoryTimeout == 0 {
 		o.DirectoryTimeout = 5 * time.Second
+	}
+	if o.OpenPerDisk == 0 {
+		o.OpenPerDisk = 1
+	}
+	if o.SealAfter == 0 {
+		o.SealAfter = defaultSealAge
+	}
+	if o.Maintenance == 0 {
+		o.Maintenance = defaultMaintain
+	}
+	if o.CompactShare == 0 {
+		o.CompactShare = 0.25
+	}
+	if o.CompactBytes == 0 {
+		o.CompactBytes = 64 << 20
+	}
+	if o.UpkeepEvery == 0 {
+		o.UpkeepEvery = time.Minute
 	}
 	if o.Events == nil {
 		o.Events = func(Event) {}
@@ -160,13 +305,17 @@ type EventKind uint8
 
 // What the server reports.
 const (
-	EventVolume      EventKind = iota + 1 // the engine's: see Engine
-	EventVolumeSick                       // a volume cannot be opened and is out of service
-	EventUnknownFile                      // a file that is not ours; it is left alone
-	EventDiskFailing                      // no volume can be opened on the disk for now
-	EventDiskFull                         // the disk has no room above KeepFree
-	EventRolled                           // a writer left its volume and opens another
-	EventLease                            // the directory gave no slot; tried again
+	EventVolume       EventKind = iota + 1 // the engine's: see Engine
+	EventVolumeSick                        // a volume cannot be opened and is out of service
+	EventUnknownFile                       // a file that is not ours; it is left alone
+	EventDiskFailing                       // no volume can be opened on the disk for now
+	EventDiskFull                          // the disk has no room above KeepFree
+	EventRolled                            // a writer left its volume and opens another
+	EventLease                             // the directory gave no slot; tried again
+	EventSealed                            // a volume was sealed and the directory knows it
+	EventCompacted                         // a new generation was committed and is served
+	EventUpkeepFailed                      // a seal or compaction failed; tried again later
+	EventGeneration                        // files of a volume that nobody decided over; they are left alone
 )
 
 // Event is something an operator should know.
@@ -175,6 +324,7 @@ type Event struct {
 	Dir    string // data directory
 	Volume volume.ID
 	File   string // with EventUnknownFile
+	Work   string // with EventUpkeepFailed: sealing, compacting, removing
 	Err    error
 	Engine volume.Event // with EventVolume
 }
@@ -189,6 +339,7 @@ type DiskStats struct {
 	Full    bool   // nothing is written for want of room
 	Failing error  // why nothing is written for now, or nil
 	Volumes int    // in service
+	Reading int64  // bytes that reads hold, of its share of MaxReadBytes
 	Sick    map[volume.ID]error
 	// ReadOnly counts poisoned volumes: served, never appended to.
 	ReadOnly int

@@ -171,6 +171,7 @@ func (w *writer) create(ctx context.Context, lease id.Lease, fence id.Millis) (*
 	if err != nil {
 		return nil, err
 	}
+	w.disk.kick() // the slot's former volume is to be sealed
 	vol, err := volume.Create(w.disk.volumesDir(), ident, w.s.volumeOptions(w.disk))
 	switch {
 	case err == nil:
@@ -226,7 +227,7 @@ func (s *Server) Write(ctx context.Context, blob id.ID, group []volume.Needle) e
 		}
 		w.leave(ctx, t, err)
 		return s.moved(w, nil)
-	case errors.Is(err, volume.ErrPoisoned), errors.Is(err, volume.ErrClosed):
+	case errors.Is(err, volume.ErrPoisoned), errors.Is(err, volume.ErrClosed), errors.Is(err, volume.ErrSealed):
 		w.leave(ctx, t, err)
 		return s.moved(w, nil)
 	case errors.Is(err, volume.ErrNoSpace):
@@ -257,12 +258,56 @@ func (s *Server) moved(from *writer, why error) error {
 		return ErrMoved
 	}
 	for _, w := range s.writers[from.class] {
-		if w != from && w.disk.resting() == nil && w.disk.room(0) {
+		if w.disk != from.disk && w.disk.resting() == nil && w.disk.room(0) {
 			s.n.moved.Add(1)
 			return fmt.Errorf("%w: %w", ErrMoved, why)
 		}
 	}
 	return why
+}
+
+// end closes the open tile of a volume, row's, as the holder of its slot, and
+// opens no other: the next Reserve does. The row it returns is still open when
+// this writer does not hold the slot any more.
+func (w *writer) end(ctx context.Context, h *handle, row Row) (Row, error) {
+	select {
+	case w.gate <- struct{}{}:
+	case <-ctx.Done():
+		return row, ctx.Err()
+	}
+	defer func() { <-w.gate }()
+	// Nobody changes the tile now: what the row says lasts.
+	row, err := w.s.fresh(ctx, row.Volume.Volume)
+	if err != nil || row.State != StateOpen {
+		return row, err
+	}
+	if t := w.tile.Load(); t != nil && t.h == h && w.tile.CompareAndSwap(t, nil) {
+		w.s.n.rolled.Add(1)
+		w.s.o.Events(Event{Kind: EventRolled, Dir: w.disk.dir, Volume: row.Volume.Volume})
+	}
+	ctx, cancel := context.WithTimeout(ctx, w.s.o.DirectoryTimeout)
+	defer cancel()
+	lease, fence, err := w.keeper.Fence(ctx)
+	if err != nil {
+		return row, unavailable("%w", err)
+	}
+	if lease.Slot != row.Slot {
+		return row, nil
+	}
+	if err := w.s.o.Directory.CloseTile(ctx, lease, fence); err != nil {
+		return row, unavailable("%w", err)
+	}
+	return w.s.fresh(ctx, row.Volume.Volume)
+}
+
+// writerOf returns the writer that appends to a volume now, or nil.
+func (s *Server) writerOf(h *handle) *writer {
+	for _, w := range s.writers[h.vol.Identity().Class] {
+		if t := w.tile.Load(); t != nil && t.h == h && !h.left.Load() {
+			return w
+		}
+	}
+	return nil
 }
 
 // leave ends a tile whose volume takes no more and opens the next, so that the
@@ -288,4 +333,5 @@ func (w *writer) leave(ctx context.Context, t *tile, why error) {
 	if err != nil {
 		w.s.o.Events(Event{Kind: EventLease, Dir: w.disk.dir, Err: err})
 	}
+	w.disk.kick()
 }

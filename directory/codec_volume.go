@@ -1,0 +1,101 @@
+package directory
+
+func (v Volume) value() []byte {
+	e := &enc{b: []byte{volumeRowVersion}}
+	e.u8(uint8(v.Class))
+	e.u8(uint8(v.State))
+	e.u32(v.Generation)
+	e.millis(v.Opened)
+	e.u64(v.Opener)
+	e.u8(uint8(len(v.Replicas)))
+	for _, d := range v.Replicas {
+		e.u32(uint32(d))
+	}
+	e.u16(uint16(v.Slot))
+	e.millis(v.From)
+	e.millis(v.To)
+	e.millis(v.Closed)
+	e.u32(v.LastGeneration)
+	e.bool(v.Seal != nil)
+	if v.Seal != nil {
+		v.Seal.encode(e)
+	}
+	e.bool(v.Compaction != nil)
+	if v.Compaction != nil {
+		v.Compaction.encode(e)
+	}
+	return e.b
+}
+
+// readVolume reads a row of either version. Where the tile of one of the first
+// version lies, the tiles tell: placeOldRows.
+func readVolume(n VolumeID, version uint8, v *dec) Volume {
+	row := Volume{ID: n, Class: Class(v.u8()), State: State(v.u8()), Generation: v.u32(), Opened: v.millis(), Opener: v.u64()}
+	for range v.u8() {
+		row.Replicas = append(row.Replicas, DiskID(v.u32()))
+	}
+	if version == rowVersion {
+		row.LastGeneration = row.Generation
+		return row
+	}
+	row.Slot, row.From, row.To, row.Closed, row.LastGeneration = v.slot(), v.millis(), v.millis(), v.millis(), v.u32()
+	if v.bool() {
+		row.Seal = readSeal(v)
+	}
+	if v.bool() {
+		row.Compaction = readCompaction(v)
+	}
+	v.bad = v.bad || row.State == StateSealed && row.Seal == nil || row.LastGeneration < row.Generation
+	return row
+}
+
+// placeOldRows gives volumes of rows of the first version the tiles that name
+// them. One whose tile was closed empty has none and stays at zero.
+func (l *loader) placeOldRows() {
+	for _, ts := range l.tiles {
+		for _, t := range ts {
+			if v := &l.volumes[t.Volume]; v.From == 0 && v.To == 0 {
+				v.Slot, v.From, v.To = t.Slot, t.From, t.To
+			}
+		}
+	}
+}
+
+func (s *Seal) encode(e *enc) {
+	e.bytes(s.Digest[:])
+	e.u64(s.Needles)
+	e.u64(s.Bytes)
+	e.u64(s.DataBytes)
+	e.millis(s.Sealed)
+	e.u32(s.Deletes)
+}
+
+func readSeal(d *dec) *Seal {
+	return &Seal{[32]byte(d.take(32)), d.u64(), d.u64(), d.u64(), d.millis(), d.u32()}
+}
+
+func (c *Compaction) encode(e *enc) {
+	e.u32(c.Generation)
+	e.bytes(c.Secret[:])
+	e.millis(c.Time)
+	e.u32(c.Deletes)
+	e.u64(c.Incarnation)
+}
+
+func readCompaction(d *dec) *Compaction {
+	return &Compaction{d.u32(), [32]byte(d.take(32)), d.millis(), d.u32(), d.u64()}
+}
+
+func (e *enc) bool(v bool) {
+	if v {
+		e.u8(1)
+	} else {
+		e.u8(0)
+	}
+}
+
+func (d *dec) bool() bool {
+	v := d.u8()
+	d.bad = d.bad || v > 1
+	return v == 1
+}

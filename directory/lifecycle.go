@@ -1,0 +1,207 @@
+package directory
+
+import (
+	"fmt"
+	"slices"
+
+	"hayloft/internal/id"
+)
+
+// volumeFor returns a row that a command of this version may change.
+func (t *table) volumeFor(n VolumeID) (Volume, error) {
+	v, ok := t.Volume(n)
+	switch {
+	case !ok:
+		return v, fmt.Errorf("%w: volume %d", ErrUnknown, n)
+	case v.State > StateSealed:
+		return v, fmt.Errorf("%w: volume %d has state %d, of a later version", ErrInvalid, n, v.State)
+	}
+	return v, nil
+}
+
+type closeVolume struct {
+	volume      VolumeID
+	node        NodeID
+	incarnation uint64
+	now         id.Millis
+}
+
+func (c *closeVolume) encode(e *enc) {
+	e.u32(uint32(c.volume))
+	e.u32(uint32(c.node))
+	e.u64(c.incarnation)
+	e.millis(c.now)
+}
+
+func (c *closeVolume) decode(d *dec) {
+	*c = closeVolume{VolumeID(d.u32()), NodeID(d.u32()), d.u64(), d.millis()}
+}
+
+func (c *closeVolume) apply(t *table) (any, error) {
+	v, err := t.volumeFor(c.volume)
+	if err != nil || v.State != StateOpen {
+		return v, err
+	}
+	tile, ok := t.OpenTile(v.Slot)
+	if !ok || tile.Volume != v.ID {
+		return nil, fmt.Errorf("%w: volume %d has no open tile", ErrInvalid, v.ID)
+	}
+	w := t.Window(v.Slot)
+	ended := w.Node == uint32(c.node) && c.incarnation != 0 && w.Holder != c.incarnation
+	if !w.Over(c.now) && !ended {
+		return nil, fmt.Errorf("%w: slot %d is leased until %d", ErrInvalid, v.Slot, w.To)
+	}
+	t.closeTile(tile, w.To, c.now)
+	// A renewal would let the holder mint inside the closed tile.
+	w.Released = true
+	t.setWindow(v.Slot, w)
+	v, _ = t.Volume(v.ID)
+	return v, nil
+}
+
+type sealVolume struct {
+	volume     VolumeID
+	generation uint32
+	disk       DiskID
+	seal       Seal
+}
+
+func (c *sealVolume) encode(e *enc) {
+	e.u32(uint32(c.volume))
+	e.u32(c.generation)
+	e.u32(uint32(c.disk))
+	c.seal.encode(e)
+}
+
+func (c *sealVolume) decode(d *dec) {
+	*c = sealVolume{VolumeID(d.u32()), d.u32(), DiskID(d.u32()), *readSeal(d)}
+}
+
+func (c *sealVolume) apply(t *table) (any, error) {
+	v, err := t.volumeFor(c.volume)
+	switch {
+	case err != nil:
+		return nil, err
+	case c.generation < v.Generation:
+		return nil, fmt.Errorf("%w: volume %d has generation %d, not %d", ErrStale, v.ID, v.Generation, c.generation)
+	case c.generation > v.Generation || v.State == StateOpen:
+		return nil, fmt.Errorf("%w: generation %d of volume %d, state %d, has generation %d", ErrInvalid, c.generation, v.ID, v.State, v.Generation)
+	case v.State == StateSealed && v.Seal.Digest == c.seal.Digest:
+		return v, nil // a repetition
+	case v.State == StateSealed:
+		return nil, fmt.Errorf("%w: volume %d is sealed with another digest", ErrInvalid, v.ID)
+	case len(v.Replicas) != 1 || v.Replicas[0] != c.disk:
+		return nil, fmt.Errorf("%w: disk %d is not the only replica of volume %d", ErrInvalid, c.disk, v.ID)
+	}
+	v.State, v.Seal = StateSealed, &c.seal
+	t.setVolume(v)
+	return v, nil
+}
+
+type beginCompaction struct {
+	volume      VolumeID
+	generation  uint32
+	digest      [32]byte
+	deletes     uint32
+	secret      [32]byte
+	incarnation uint64
+	now         id.Millis
+}
+
+func (c *beginCompaction) encode(e *enc) {
+	e.u32(uint32(c.volume))
+	e.u32(c.generation)
+	e.bytes(c.digest[:])
+	e.u32(c.deletes)
+	e.bytes(c.secret[:])
+	e.u64(c.incarnation)
+	e.millis(c.now)
+}
+
+func (c *beginCompaction) decode(d *dec) {
+	*c = beginCompaction{VolumeID(d.u32()), d.u32(), [32]byte(d.take(32)), d.u32(), [32]byte(d.take(32)), d.u64(), d.millis()}
+}
+
+func (c *beginCompaction) apply(t *table) (any, error) {
+	v, err := t.volumeFor(c.volume)
+	switch {
+	case err != nil:
+		return nil, err
+	case c.generation < v.Generation:
+		return nil, fmt.Errorf("%w: volume %d has generation %d, not %d", ErrStale, v.ID, v.Generation, c.generation)
+	case c.generation > v.Generation || v.State != StateSealed || c.digest != v.Seal.Digest || c.secret == [32]byte{}:
+		return nil, fmt.Errorf("%w: a compaction from generation %d of volume %d, state %d, generation %d",
+			ErrInvalid, c.generation, v.ID, v.State, v.Generation)
+	case v.Compaction != nil:
+		return v, nil
+	case c.deletes < v.Seal.Deletes || v.LastGeneration == 1<<32-1:
+		return nil, fmt.Errorf("%w: a compaction over delete %d after one over %d, generation %d",
+			ErrInvalid, c.deletes, v.Seal.Deletes, v.LastGeneration)
+	}
+	v.LastGeneration++
+	v.Compaction = &Compaction{Generation: v.LastGeneration, Secret: c.secret, Time: c.now, Deletes: c.deletes, Incarnation: c.incarnation}
+	t.setVolume(v)
+	return v, nil
+}
+
+type commitCompaction struct {
+	volume     VolumeID
+	generation uint32
+	disk       DiskID
+	seal       Seal
+}
+
+func (c *commitCompaction) encode(e *enc) { (*sealVolume)(c).encode(e) }
+
+func (c *commitCompaction) decode(d *dec) { (*sealVolume)(c).decode(d) }
+
+func (c *commitCompaction) apply(t *table) (any, error) {
+	v, err := t.volumeFor(c.volume)
+	switch {
+	case err != nil:
+		return nil, err
+	case v.State != StateSealed || c.generation > v.LastGeneration:
+		return nil, fmt.Errorf("%w: generation %d of volume %d, state %d, was never begun", ErrInvalid, c.generation, v.ID, v.State)
+	case c.generation == v.Generation && c.seal.Digest == v.Seal.Digest:
+		return v, nil // a repetition
+	case v.Compaction == nil || c.generation != v.Compaction.Generation:
+		return nil, fmt.Errorf("%w: generation %d of volume %d is not under way", ErrStale, c.generation, v.ID)
+	case c.seal.Deletes != v.Compaction.Deletes:
+		return nil, fmt.Errorf("%w: generation %d of volume %d was begun over delete %d, not %d",
+			ErrInvalid, c.generation, v.ID, v.Compaction.Deletes, c.seal.Deletes)
+	case len(v.Replicas) != 1 || !slices.Contains(v.Replicas, c.disk):
+		return nil, fmt.Errorf("%w: disk %d is not the only replica of volume %d", ErrInvalid, c.disk, v.ID)
+	}
+	v.Generation, v.Seal, v.Compaction = c.generation, &c.seal, nil
+	t.setVolume(v)
+	return v, nil
+}
+
+type abandonCompaction struct {
+	volume     VolumeID
+	generation uint32
+}
+
+func (c *abandonCompaction) encode(e *enc) {
+	e.u32(uint32(c.volume))
+	e.u32(c.generation)
+}
+
+func (c *abandonCompaction) decode(d *dec) { *c = abandonCompaction{VolumeID(d.u32()), d.u32()} }
+
+func (c *abandonCompaction) apply(t *table) (any, error) {
+	v, err := t.volumeFor(c.volume)
+	switch {
+	case err != nil:
+		return nil, err
+	case c.generation > v.LastGeneration:
+		return nil, fmt.Errorf("%w: generation %d of volume %d was never begun", ErrInvalid, c.generation, v.ID)
+	case c.generation <= v.Generation:
+		return nil, fmt.Errorf("%w: volume %d has generation %d already", ErrStale, v.ID, v.Generation)
+	case v.Compaction == nil || v.Compaction.Generation != c.generation:
+		return v, nil // abandoned already
+	}
+	v.Compaction = nil
+	t.setVolume(v)
+	return v, nil
+}

@@ -1,0 +1,69 @@
+package server
+
+import (
+	"sync"
+	"sync/atomic"
+
+	"hayloft/volume"
+)
+
+// handle is a generation of a volume in service, or a volume that cannot be.
+// Who uses vol holds a pin: when another generation takes its place, the volume
+// is closed as soon as the last pin is gone.
+type handle struct {
+	disk *disk
+	vol  *volume.Volume // nil when sick
+	sick error
+	left atomic.Bool // a writer of this process has left it
+
+	mu      sync.Mutex // guards all below
+	pins    int
+	retired chan struct{} // made by retire, closed when the last pin is gone
+}
+
+// pin returns the replica on a disk, pinned when it is in service; nil when there
+// is none.
+func (s *Server) pin(disk uint32, v volume.ID) *handle {
+	for {
+		h := s.handle(disk, v)
+		if h == nil || h.vol == nil || h.hold() {
+			return h
+		}
+		// Replaced since it was looked up: the map has another by now.
+	}
+}
+
+func (h *handle) hold() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.retired != nil {
+		return false
+	}
+	h.pins++
+	return true
+}
+
+func (h *handle) unpin() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.pins--; h.pins == 0 && h.retired != nil {
+		close(h.retired)
+	}
+}
+
+// retire refuses new pins and returns a channel that is closed when the last one
+// is gone. It may be called once, after another handle took the place of h.
+func (h *handle) retire() <-chan struct{} {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.retired = make(chan struct{})
+	if h.pins == 0 {
+		close(h.retired)
+	}
+	return h.retired
+}
+
+// appendable reports whether puts can go to the volume.
+func (h *handle) appendable() bool {
+	return h != nil && h.vol != nil && h.vol.Stats().Poisoned == nil && !h.vol.Fenced()
+}

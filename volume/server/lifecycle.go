@@ -1,0 +1,225 @@
+package server
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"hayloft/volume"
+)
+
+// VolumeInfo is what a node knows of one of its replicas.
+type VolumeInfo struct {
+	Volume     volume.ID
+	Class      volume.Class
+	Generation uint32 // that is served
+	Disk       uint32
+	Dir        string // data directory
+	// State is the directory's: open, closing or sealed; "sick" when the volume
+	// cannot be served.
+	State   string
+	Writing bool // a writer of this process appends to it
+	Stats   volume.Stats
+	Sealed  *volume.SealRecord // of the generation that is served, or nil
+	Sick    error
+	// Work is what is under way: sealing, compacting, removing, verifying or
+	// nothing.
+	Work string
+	// Retry is why the last seal or compaction failed, when it is to be tried
+	// again by itself.
+	Retry error
+}
+
+// errMissing: the directory has a replica on the disk, and the disk has no file.
+var errMissing = errors.New("server: the disk has no file of the volume")
+
+// Volumes returns every replica on this node, by volume and disk.
+func (s *Server) Volumes() []VolumeInfo {
+	if s.enter() != nil {
+		return nil
+	}
+	defer s.calls.Done()
+	var out []VolumeInfo
+	for _, d := range s.disks {
+		rows := make(map[volume.ID]Row)
+		for _, r := range s.o.Directory.Rows(d.number) {
+			rows[r.Volume.Volume] = r
+			if s.handle(d.number, r.Volume.Volume) == nil {
+				out = append(out, VolumeInfo{
+					Volume: r.Volume.Volume, Class: r.Volume.Class, Generation: r.Volume.Generation,
+					Disk: d.number, Dir: d.dir, State: "sick", Sick: errMissing,
+				})
+			}
+		}
+		for _, v := range s.on(d) {
+			if h := s.pin(d.number, v); h != nil {
+				out = append(out, s.info(h, v, rows[v]))
+			}
+		}
+	}
+	slices.SortFunc(out, func(a, b VolumeInfo) int {
+		return cmp.Or(cmp.Compare(a.Volume, b.Volume), cmp.Compare(a.Disk, b.Disk))
+	})
+	return out
+}
+
+// on returns the volumes on a disk, sick ones too.
+func (s *Server) on(d *disk) (out []volume.ID) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	for w := range s.volumes {
+		if w.disk == d.number {
+			out = append(out, w.vol)
+		}
+	}
+	return out
+}
+
+// info describes a volume and gives back its pin.
+func (s *Server) info(h *handle, v volume.ID, r Row) VolumeInfo {
+	i := VolumeInfo{Volume: v, Disk: h.disk.number, Dir: h.disk.dir, State: r.State.String(), Retry: h.disk.retry(v)}
+	if r.State == 0 {
+		i.State = "unknown" // to the directory, as this node knows it
+	}
+	if h.vol == nil {
+		i.Class, i.Generation, i.State, i.Sick = r.Volume.Class, r.Volume.Generation, "sick", h.sick
+		return i
+	}
+	defer h.unpin()
+	ident := h.vol.Identity()
+	i.Class, i.Generation, i.Stats = ident.Class, ident.Generation, h.vol.Stats()
+	if rec, ok := h.vol.Sealed(); ok {
+		i.Sealed = &rec
+	}
+	i.Writing = s.writerOf(h) != nil
+	i.Work = s.workOn(where{h.disk.number, v})
+	return i
+}
+
+func (s *Server) workOn(w where) string {
+	s.jobs.Lock()
+	defer s.jobs.Unlock()
+	if j := s.jobs.of[w]; j != nil {
+		return j.kind.String()
+	}
+	if s.jobs.verifying[w] > 0 {
+		return stepVerifying
+	}
+	return ""
+}
+
+const stepVerifying = "verifying"
+
+// local returns the disk of this node that has a replica of a volume.
+func (s *Server) local(v volume.ID) (*disk, error) {
+	known := false
+	for _, d := range s.disks {
+		if s.handle(d.number, v) != nil {
+			return d, nil
+		}
+	}
+	_, known = s.o.Directory.Row(v)
+	if known {
+		return nil, lost(v)
+	}
+	return nil, unknown(v)
+}
+
+// Seal closes a volume's tile, if it is open, so that its writer goes on with
+// another volume, and seals it. A sealed volume stays as it is. The work goes on
+// when ctx ends. report may be nil.
+func (s *Server) Seal(ctx context.Context, v volume.ID, report func(Progress)) error {
+	d, err := s.local(v)
+	if err == nil {
+		_, err = s.do(ctx, d, v, jobSeal, report)
+	}
+	return err
+}
+
+// Compact makes the next generation of a sealed volume, without what is deleted,
+// serves it, and removes the former one. It returns what the new one holds. The
+// work goes on when ctx ends. report may be nil.
+func (s *Server) Compact(ctx context.Context, v volume.ID, report func(Progress)) (volume.SealRecord, error) {
+	d, err := s.local(v)
+	if err != nil {
+		return volume.SealRecord{}, err
+	}
+	rec, err := s.do(ctx, d, v, jobCompact, report)
+	if err == nil {
+		_, err = s.do(ctx, d, v, jobRemove, report)
+	}
+	return rec, err
+}
+
+// Verify runs the engine's Check on the replica on a disk, or on every one of
+// this node when disk is 0, and adds up the reports. found and report may be nil.
+func (s *Server) Verify(ctx context.Context, v volume.ID, disk uint32, found func(volume.Finding), report func(Progress)) (volume.Report, error) {
+	if found == nil {
+		found = func(volume.Finding) {}
+	}
+	var sum volume.Report
+	seen := false
+	for _, d := range s.disks {
+		if disk != 0 && disk != d.number || s.handle(d.number, v) == nil {
+			continue
+		}
+		seen = true
+		err := s.Use(v, d.number, func(vol *volume.Volume) error {
+			r, err := s.verify(ctx, vol, d, found, report)
+			sum.Needles += r.Needles
+			sum.Tombstones += r.Tombstones
+			sum.VoidBytes += r.VoidBytes
+			sum.Bytes += r.Bytes
+			sum.Findings += r.Findings
+			return err
+		})
+		if err != nil {
+			return sum, err
+		}
+	}
+	if !seen {
+		return sum, unknown(v)
+	}
+	return sum, nil
+}
+
+func (s *Server) verify(ctx context.Context, vol *volume.Volume, d *disk, found func(volume.Finding), report func(Progress)) (volume.Report, error) {
+	w := where{d.number, vol.Identity().Volume}
+	s.jobs.note(w, 1)
+	defer s.jobs.note(w, -1)
+	total := vol.Stats().FileBytes
+	if report != nil {
+		report(Progress{Volume: w.vol, Step: stepVerifying, Total: total})
+	}
+	r, err := vol.Check(ctx, found)
+	if report != nil {
+		report(Progress{Volume: w.vol, Step: stepVerifying, Done: r.Bytes, Total: max(total, r.Bytes)})
+	}
+	return r, err
+}
+
+// Use calls fn with the replica of a volume on a disk, which is not closed
+// before fn returns. disk 0 is the first that has one.
+func (s *Server) Use(v volume.ID, disk uint32, fn func(*volume.Volume) error) error {
+	if err := s.enter(); err != nil {
+		return err
+	}
+	defer s.calls.Done()
+	for _, d := range s.disks {
+		if disk != 0 && disk != d.number {
+			continue
+		}
+		h := s.pin(d.number, v)
+		if h == nil {
+			continue
+		}
+		if h.vol == nil {
+			return unavailable("volume %d: %w", v, h.sick)
+		}
+		defer h.unpin()
+		return fn(h.vol)
+	}
+	return fmt.Errorf("%w: %d on disk %d", volume.ErrNoVolume, v, disk)
+}

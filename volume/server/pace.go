@@ -1,0 +1,63 @@
+package server
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+const (
+	paceBurst   = 250 * time.Millisecond // of the rate, unused, that may be caught up on
+	trafficLook = 100 * time.Millisecond // between two looks at the traffic
+	trafficCut  = 4                      // of the rate while there is some
+)
+
+// pace holds the upkeep of one disk to a number of bytes per second.
+type pace struct {
+	s *Server
+
+	mu      sync.Mutex // guards all below
+	next    time.Time  // when what was asked for so far is paid
+	looked  time.Time
+	calls   uint64 // then
+	traffic bool
+}
+
+// wait returns when n more bytes may be read or written.
+func (p *pace) wait(ctx context.Context, n int64) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	d := p.due(n)
+	if d <= 0 {
+		return nil
+	}
+	select {
+	case <-p.s.o.Clock.After(d):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// due takes n bytes off the budget and tells how long they have to wait.
+func (p *pace) due(n int64) time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := p.s.o.Clock.Now()
+	if age := now.Sub(p.looked); age >= trafficLook || age < 0 {
+		calls := p.s.n.writes.Load() + p.s.n.reads.Load()
+		p.traffic, p.calls, p.looked = calls != p.calls, calls, now
+	}
+	rate := p.s.o.Maintenance
+	if p.traffic {
+		rate = max(rate/trafficCut, 1)
+	}
+	cost := time.Duration(float64(n) / float64(rate) * float64(time.Second))
+	// A step of the clock must not make the upkeep race, or wait for ever.
+	if behind := p.next.Sub(now); behind < -paceBurst || behind > cost+time.Minute {
+		p.next = now.Add(-paceBurst)
+	}
+	p.next = p.next.Add(cost)
+	return p.next.Sub(now)
+}

@@ -1,0 +1,160 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"hayloft/volume"
+)
+
+const (
+	retryFirst = time.Minute // after the first failure in a row; doubles
+	retryLimit = time.Hour
+)
+
+// failure is a seal or compaction that did not come to its end.
+type failure struct {
+	err   error
+	n     int // in a row
+	until time.Time
+}
+
+// kick has the disk looked over soon.
+func (d *disk) kick() {
+	select {
+	case d.kicked <- struct{}{}:
+	default:
+	}
+}
+
+// upkeep is the goroutine that moves the disk's volumes on in their lives, one
+// at a time, until ctx ends. It keeps nothing that the directory and the files
+// do not tell.
+func (d *disk) upkeep(ctx context.Context) {
+	for {
+		for d.next(ctx) {
+		}
+		select {
+		case <-d.kicked:
+		case <-d.s.o.Clock.After(d.s.o.UpkeepEvery):
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// next does one job that is due, and reports whether there may be another.
+func (d *disk) next(ctx context.Context) bool {
+	files := make(map[volume.ID]int)
+	all, err := volume.List(d.s.o.FS, d.volumesDir())
+	if err != nil {
+		d.failed(err)
+		return false
+	}
+	for _, e := range all {
+		files[e.Volume]++
+	}
+	for _, row := range d.s.o.Directory.Rows(d.number) {
+		if ctx.Err() != nil {
+			return false
+		}
+		kind := d.due(row, files[row.Volume.Volume])
+		if kind == 0 {
+			continue
+		}
+		// What fails rests for a while, so this ends.
+		_, err := d.s.do(ctx, d, row.Volume.Volume, kind, nil)
+		return !errors.Is(err, ErrClosed) && ctx.Err() == nil
+	}
+	return false
+}
+
+// due returns what a volume needs now, 0 for nothing.
+func (d *disk) due(row Row, files int) jobKind {
+	v := row.Volume.Volume
+	h := d.s.pin(d.number, v)
+	if h == nil || h.vol == nil {
+		return 0
+	}
+	defer h.unpin()
+	if d.rests(v) {
+		return 0
+	}
+	st := h.vol.Stats()
+	switch row.State {
+	case StateOpen:
+		age := d.s.o.Clock.Now().Sub(row.Opened.Time())
+		if st.Poisoned != nil || age >= d.s.o.SealAfter && st.Needles+st.Tombstones > 0 {
+			return jobSeal
+		}
+	case StateClosing:
+		if st.Poisoned == nil { // the engine does not seal what it does not trust
+			return jobSeal
+		}
+	case StateSealed:
+		switch {
+		case st.Poisoned != nil:
+		case row.Attempt != nil || st.Generation != row.Volume.Generation || d.s.o.wasteful(st):
+			return jobCompact
+		case files > 1 && !d.s.closingOld(where{d.number, v}):
+			return jobRemove
+		}
+	}
+	return 0
+}
+
+// garbage is how many bytes of a file hold nothing that can be read.
+func garbage(st volume.Stats) int64 { return max(st.FileBytes-st.LiveBytes, 0) }
+
+// wasteful reports whether a sealed volume is worth compacting.
+func (o *Options) wasteful(st volume.Stats) bool {
+	dead := garbage(st)
+	return dead >= o.CompactBytes && float64(dead) >= o.CompactShare*float64(st.FileBytes)
+}
+
+func (s *Server) closingOld(w where) bool {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.closing[w] != nil
+}
+
+// outcome notes how a job ended.
+func (d *disk) outcome(j *job, err error) {
+	if errors.Is(err, context.Canceled) || errors.Is(err, ErrClosed) || errors.Is(err, volume.ErrNotSealed) {
+		return // of the server, or of a caller who asked for what cannot be done
+	}
+	d.mu.Lock()
+	if err == nil {
+		delete(d.troubles, j.v)
+		d.mu.Unlock()
+		return
+	}
+	f := d.troubles[j.v]
+	f.err, f.n = err, f.n+1
+	pause := retryFirst << min(f.n-1, 10)
+	if errors.Is(err, volume.ErrCorrupt) {
+		pause = retryLimit // time alone does not cure that
+	}
+	f.until = d.s.o.Clock.Now().Add(min(pause, retryLimit))
+	d.troubles[j.v] = f
+	d.mu.Unlock()
+	d.s.n.failures.Add(1)
+	d.s.o.Events(Event{Kind: EventUpkeepFailed, Dir: d.dir, Volume: j.v, Work: j.kind.String(), Err: err})
+}
+
+// rests reports whether a volume is left alone for a while.
+func (d *disk) rests(v volume.ID) bool {
+	now := d.s.o.Clock.Now()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	f, ok := d.troubles[v]
+	return ok && now.Before(f.until)
+}
+
+// retry returns why a volume's last job failed.
+func (d *disk) retry(v volume.ID) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.troubles[v].err
+}

@@ -1,0 +1,113 @@
+package server_test
+
+import (
+	"context"
+
+	"hayloft/directory"
+	"hayloft/internal/id"
+	"hayloft/volume"
+	"hayloft/volume/server"
+)
+
+func (w *wire) Rows(disk uint32) []server.Row {
+	m := w.d.Map()
+	var out []server.Row
+	for _, v := range m.Volumes() {
+		if v.On(directory.DiskID(disk)) {
+			out = append(out, rowOf(m, v))
+		}
+	}
+	return out
+}
+
+func (w *wire) Row(v volume.ID) (server.Row, bool) {
+	m := w.d.Map()
+	row, ok := m.Volume(directory.VolumeID(v))
+	return rowOf(m, row), ok
+}
+
+func (w *wire) FreshRow(ctx context.Context, v volume.ID) (server.Row, bool, error) {
+	if err := w.gone(); err != nil {
+		return server.Row{}, false, err
+	}
+	if _, err := w.d.Fresh(ctx); err != nil {
+		return server.Row{}, false, err
+	}
+	row, ok := w.Row(v)
+	return row, ok, nil
+}
+
+// ask makes a change, unless the directory is away. The answer can be lost.
+func (w *wire) ask(change func() (directory.Volume, error)) (server.Row, error) {
+	if err := w.gone(); err != nil {
+		return server.Row{}, err
+	}
+	row, err := change()
+	w.mu.Lock()
+	lose := w.lose > 0
+	if lose {
+		w.lose--
+	}
+	w.mu.Unlock()
+	if lose {
+		return server.Row{}, errAway
+	}
+	return rowOf(w.d.Map(), row), err
+}
+
+func (w *wire) CloseVolume(ctx context.Context, v volume.ID) (server.Row, error) {
+	return w.ask(func() (directory.Volume, error) {
+		return w.d.CloseVolume(ctx, directory.VolumeID(v), w.node, w.incarnation)
+	})
+}
+
+func (w *wire) SealVolume(ctx context.Context, v volume.ID, generation, disk uint32, s server.Sealed) (server.Row, error) {
+	return w.ask(func() (directory.Volume, error) {
+		return w.d.SealVolume(ctx, directory.VolumeID(v), generation, directory.DiskID(disk), sealOf(s))
+	})
+}
+
+func (w *wire) BeginCompaction(ctx context.Context, v volume.ID, generation uint32, digest volume.Digest, deletes uint32) (server.Row, error) {
+	return w.ask(func() (directory.Volume, error) {
+		return w.d.BeginCompaction(ctx, directory.VolumeID(v), generation, digest, deletes, w.incarnation)
+	})
+}
+
+func (w *wire) CommitCompaction(ctx context.Context, v volume.ID, generation, disk uint32, s server.Sealed) (server.Row, error) {
+	return w.ask(func() (directory.Volume, error) {
+		return w.d.CommitCompaction(ctx, directory.VolumeID(v), generation, directory.DiskID(disk), sealOf(s))
+	})
+}
+
+func (w *wire) AbandonCompaction(ctx context.Context, v volume.ID, generation uint32) (server.Row, error) {
+	return w.ask(func() (directory.Volume, error) {
+		return w.d.AbandonCompaction(ctx, directory.VolumeID(v), generation)
+	})
+}
+
+func rowOf(m *directory.Map, v directory.Volume) server.Row {
+	row := server.Row{
+		Volume: identity(v), State: server.State(v.State), Slot: v.Slot, From: v.From, To: v.To, Opened: v.Opened, Closed: v.Closed,
+	}
+	for _, d := range v.Replicas {
+		disk, _ := m.Disk(d)
+		row.Disks, row.Replicas = append(row.Disks, uint32(d)), append(row.Replicas, disk.UUID)
+	}
+	if s := v.Seal; s != nil {
+		row.Seal = &server.Sealed{
+			Digest: s.Digest, Needles: int64(s.Needles), Bytes: int64(s.Bytes), DataBytes: int64(s.DataBytes),
+			Sealed: s.Sealed.Time(), Deletes: s.Deletes,
+		}
+	}
+	if c := v.Compaction; c != nil {
+		row.Attempt = &server.Attempt{Generation: c.Generation, Secret: c.Secret, Time: c.Time.Time(), Deletes: c.Deletes}
+	}
+	return row
+}
+
+func sealOf(s server.Sealed) directory.Seal {
+	return directory.Seal{
+		Digest: s.Digest, Needles: uint64(s.Needles), Bytes: uint64(s.Bytes), DataBytes: uint64(s.DataBytes),
+		Sealed: id.MillisOf(s.Sealed), Deletes: s.Deletes,
+	}
+}
