@@ -63,6 +63,19 @@ func (h *handle) retire() <-chan struct{} {
 	return h.retired
 }
 
+// answersFor reports whether the file holds what the table means, although its
+// generation may be another: while generations change, the table of this node
+// and its disk are not of the same moment. All generations that compaction made
+// hold the same, and go by one delete log.
+func (h *handle) answersFor(meant volume.Identity) bool {
+	have := h.vol.Identity()
+	if have == meant || have.Volume != meant.Volume || have.Class != meant.Class {
+		return have == meant
+	}
+	rec, sealed := h.vol.Sealed()
+	return sealed && (have.Generation < meant.Generation || rec.Source >= meant.Generation)
+}
+
 // appendable reports whether puts can go to the volume.
 func (h *handle) appendable() bool {
 	return h != nil && h.vol != nil && h.vol.Stats().Poisoned == nil && !h.vol.Fenced()

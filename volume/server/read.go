@@ -19,7 +19,7 @@ func (s *Server) ours(p Place) (*handle, error) {
 			continue
 		case h.vol == nil:
 			return nil, unavailable("volume %d: %w", p.Volume.Volume, h.sick)
-		case h.vol.Identity().Class != p.Volume.Class:
+		case !h.answersFor(p.Volume):
 			h.unpin()
 			return nil, unavailable("volume %d: the directory has %+v, the disk %+v", p.Volume.Volume, p.Volume, h.vol.Identity())
 		}
