@@ -20,7 +20,8 @@
 //     Beside these there is what the fills under way hold, of which only
 //     Options.MaxLargeFills bring objects as large as an upload.
 //   - Ownership. Object.Data given to the cache is the cache's from then on and
-//     must not be changed. A response pins the entry it reads until its last
+//     must not be changed; with Object.Release it is lent until that is called,
+//     which never waits for a client. A response pins the entry it reads until its last
 //     byte is handed to the connection; only then is its memory reused.
 //   - Threads. Everything may be called from many goroutines. A fill has a
 //     goroutine, context and deadline of its own; no client's leaving or

@@ -147,7 +147,11 @@ func (c *Cache) fill(s *shard, f *flight, lanes []*lane) {
 	if !ok {
 		return
 	}
-	obj, err := c.fetch(f)
+	obj, err := c.opts.Origin.Fetch(f.ctx, c.external(f.key))
+	if err == nil {
+		defer obj.done()
+		err = c.check(f.key, obj)
+	}
 	if err != nil {
 		c.finish(s, f, err)
 		return
@@ -204,18 +208,8 @@ func (c *Cache) wanted(s *shard, f *flight, v Verdict) bool {
 	return false
 }
 
-// fetch asks the origin and checks what can be checked without knowing better
-// than it.
-func (c *Cache) fetch(f *flight) (Object, error) {
-	k := c.external(f.key)
-	obj, err := c.opts.Origin.Fetch(f.ctx, k)
-	if err != nil {
-		return Object{}, err
-	}
-	return obj, c.check(f.key, obj)
-}
-
-// check refuses an object that may not be served under its key. That the
+// check checks what can be checked without knowing better than the origin, and
+// refuses an object that may not be served under its key. That the
 // extension is literal makes another type an answer to another question.
 func (c *Cache) check(k key, obj Object) error {
 	if want := c.names.types[k.format]; obj.ContentType != want {
@@ -255,7 +249,11 @@ func (c *Cache) newEntry(s *shard, k key, obj Object) *entry {
 // does not keep thumbnails from anybody. An object larger than its room is let in
 // when it is the only one: else it could not be served at all.
 func (c *Cache) newLoose(s *shard, k key, obj Object) *entry {
-	cost := heap{}.Cost(cap(obj.Data)) + entryCost
+	size := cap(obj.Data)
+	if obj.Release != nil {
+		size = len(obj.Data)
+	}
+	cost := heap{}.Cost(size) + entryCost
 	limit := c.opts.MaxLoose
 	if cost > limit/16 {
 		limit -= limit / 4
@@ -268,6 +266,9 @@ func (c *Cache) newLoose(s *shard, k key, obj Object) *entry {
 		if c.loose.CompareAndSwap(held, held+cost) {
 			break
 		}
+	}
+	if obj.Release != nil { // readers may be slow: they do not keep what was lent
+		obj.Data = append(make([]byte, 0, size), obj.Data...)
 	}
 	e := c.describe(s, k, obj)
 	e.data, e.loose, e.node = obj.Data, &c.loose, node{cost: cost}
@@ -355,6 +356,7 @@ func (c *Cache) settle(s *shard, f *flight) {
 // warm. Whether it may be served is asked when it is first asked for. What does
 // not fit its key, finds no room or is there already is ignored.
 func (c *Cache) Push(k Key, obj Object) {
+	defer obj.done()
 	in, ok := c.internal(k)
 	if !ok || c.check(in, obj) != nil {
 		return

@@ -50,6 +50,7 @@ type world struct {
 	inFetch  int
 	inAsk    int
 	maxFetch int
+	lent     int // objects that the cache has not released
 }
 
 func newWorld() *world {
@@ -125,8 +126,29 @@ func (w *world) Fetch(ctx context.Context, k Key) (Object, error) {
 	o := object(k, w.size(k))
 	if err != nil { // with half of the bytes, as a broken connection leaves it
 		o.Data = o.Data[:len(o.Data)/2]
+		return o, err
 	}
-	return o, err
+	return w.lend(o), nil
+}
+
+// lend makes every use of the bytes after their release visible. Needs mu.
+func (w *world) lend(o Object) Object {
+	data := o.Data
+	w.lent++
+	released := false
+	o.Release = func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if released {
+			w.lent += 1000 // noticed by open
+		}
+		released = true
+		w.lent--
+		for i := range data {
+			data[i] = 0xdb
+		}
+	}
+	return o
 }
 
 func (w *world) Access(ctx context.Context, blob id.ID) (Verdict, error) {
@@ -255,7 +277,14 @@ func open(t testing.TB, w *world, o Options) *Cache {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(c.Close)
+	t.Cleanup(func() {
+		c.Close()
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if w.lent != 0 {
+			t.Errorf("%d objects were not released, or twice", w.lent)
+		}
+	})
 	return c
 }
 

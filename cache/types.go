@@ -22,6 +22,16 @@ type Object struct {
 	Data        []byte
 	ContentType string // must be the type of the key's extension
 	ETag        string // strong, without quotes: characters '!' and '#' to '~'
+	// Release, when not nil, says that Data is lent: the cache calls it once, on
+	// the goroutine of the fill, and has copied by then what it keeps.
+	Release func()
+}
+
+// done ends the use of an object that the cache was given.
+func (o *Object) done() {
+	if o.Release != nil {
+		o.Release()
+	}
 }
 
 // ErrNotFound is returned by an Origin that knows that there is no such object:
@@ -30,7 +40,8 @@ var ErrNotFound = errors.New("cache: no such object")
 
 // Origin is where fills come from. Fetch is called by the fill's goroutine and
 // must end when ctx does. It returns the whole object or an error: ErrNotFound
-// only when it is sure, anything else when it is not.
+// only when it is sure, anything else when it is not. With an error nothing is
+// lent.
 type Origin interface {
 	Fetch(ctx context.Context, k Key) (Object, error)
 }
