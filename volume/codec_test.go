@@ -336,6 +336,7 @@ func FuzzHeader(f *testing.F) {
 
 func FuzzMarker(f *testing.F) {
 	f.Add(encodeMarker(marker{Volume: 1, Generation: 1, SyncedTo: dataStart}))
+	f.Add(encodeMarker(marker{Volume: 1, Generation: 1, SyncedTo: 2 * dataStart, Torn: dataStart}))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		m, err := decodeMarker(b)
 		if err == nil {

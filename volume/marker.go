@@ -18,6 +18,7 @@ type marker struct {
 	Generation uint32
 	SyncedTo   int64 // end of the last batch that was synced
 	When       time.Time
+	Torn       int64 // where the torn batch begins that a recovery could not repair, or 0
 }
 
 func encodeMarker(m marker) []byte {
@@ -29,6 +30,7 @@ func encodeMarker(m marker) []byte {
 	le.PutUint32(b[20:], m.Generation)
 	le.PutUint64(b[24:], uint64(m.SyncedTo))
 	le.PutUint64(b[32:], uint64(m.When.UnixMilli()))
+	le.PutUint64(b[40:], uint64(m.Torn))
 	le.PutUint32(b[60:], crc32.Checksum(b[:60], castagnoli))
 	return b
 }
@@ -47,8 +49,10 @@ func decodeMarker(b []byte) (marker, error) {
 		Generation: le.Uint32(b[20:]),
 		SyncedTo:   int64(le.Uint64(b[24:])),
 		When:       time.UnixMilli(int64(le.Uint64(b[32:]))).UTC(),
+		Torn:       int64(le.Uint64(b[40:])),
 	}
-	if m.SyncedTo < dataStart || m.SyncedTo%align != 0 {
+	if m.SyncedTo < dataStart || m.SyncedTo%align != 0 ||
+		m.Torn != 0 && (m.Torn < dataStart || m.Torn > m.SyncedTo || m.Torn%align != 0) {
 		return m, fmt.Errorf("%w: poison marker fields", ErrCorrupt)
 	}
 	return m, nil

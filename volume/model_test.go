@@ -2,42 +2,26 @@ package volume
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"io/fs"
 	"maps"
 	"math/rand/v2"
-	"os"
-	"runtime"
-	"strconv"
 	"sync"
-	"sync/atomic"
-	"testing"
-
-	"golang.org/x/sys/unix"
+	"time"
 
 	"hayloft/internal/id"
 	"hayloft/internal/vfs"
 )
 
+// The three things that no volume may do.
 var (
-	seedFlag  = flag.Uint64("volume.seed", 0, "repeat the random test with this seed alone")
-	pointFlag = flag.Int("volume.points", 10_000, "crash points to try; the variable HAYLOFT_SOAK overrules it")
+	errLost  = errors.New("is lost")
+	errBack  = errors.New("is back from the dead")
+	errWrong = errors.New("has wrong content")
 )
-
-// points is how many crash points to try.
-func points(t *testing.T) int {
-	if s := os.Getenv("HAYLOFT_SOAK"); s != "" {
-		n, err := strconv.Atoi(s)
-		if err != nil {
-			t.Fatalf("HAYLOFT_SOAK: %v", err)
-		}
-		return n
-	}
-	return *pointFlag
-}
 
 // model is what a volume must hold. It knows nothing of how it is stored.
 type model struct {
@@ -67,9 +51,9 @@ func (m *model) check(v *Volume) error {
 		}
 		switch {
 		case there && m.deleted[p.key]:
-			return fmt.Errorf("%v/%d is back from the dead", p.key, p.alt)
+			return fmt.Errorf("%v/%d %w", p.key, p.alt, errBack)
 		case !there && !m.deleted[p.key] && !m.dying[p.key]:
-			return fmt.Errorf("%v/%d is lost", p.key, p.alt)
+			return fmt.Errorf("%v/%d %w", p.key, p.alt, errLost)
 		}
 	}
 	for p, n := range m.tried {
@@ -81,7 +65,7 @@ func (m *model) check(v *Volume) error {
 			return err
 		}
 		if there && m.deleted[p.key] {
-			return fmt.Errorf("%v/%d is back from the dead", p.key, p.alt)
+			return fmt.Errorf("%v/%d %w", p.key, p.alt, errBack)
 		}
 		if there && !m.rotten {
 			m.acked[p] = n
@@ -108,7 +92,7 @@ func (m *model) probe(v *Volume, n Needle) (bool, error) {
 	case err != nil:
 		return false, fmt.Errorf("read %v/%d: %w", n.Key, n.Alt, err)
 	case !bytes.Equal(b.Data, n.Data) || !b.Master.equal(n.Master):
-		return false, fmt.Errorf("%v/%d has wrong content", n.Key, n.Alt)
+		return false, fmt.Errorf("%v/%d %w", n.Key, n.Alt, errWrong)
 	}
 	b.Release()
 	return true, nil
@@ -122,34 +106,48 @@ type capture struct {
 	depth int
 }
 
-// history drives one volume on one file system and remembers moments of it.
+// history drives one volume on one file system and remembers moments of it. The
+// moments are those ahead of a call that changes the file system, on whatever
+// goroutine of the engine it is made.
 type history struct {
-	rng      *rand.Rand
-	mem      *vfs.Mem
-	fs       *vfs.Fault
-	v        *Volume
+	rng   *rand.Rand // of what is done
+	mem   *vfs.Mem
+	fs    *vfs.Fault
+	v     *Volume
+	next  id.ID // key of the next new needle
+	depth int
+
+	mu       sync.Mutex // guards all below: the engine's goroutines call before
 	model    *model
-	next     id.ID // key of the next new needle
+	chance   *rand.Rand // of what goes wrong
 	captures []capture
-	moments  int // so far
-	keep     int // captures, evenly chosen among the moments; 0: all
-	depth    int
+	moments  int          // so far
+	at       map[int]bool // the moments to take pictures of; nil: all
 	inject   func(vfs.Op) vfs.Outcome
-	every    int // one in so many calls is a moment to remember
 }
 
 func newHistory(mem *vfs.Mem, m *model, rng *rand.Rand, depth int) *history {
-	h := &history{rng: rng, mem: mem, model: m, depth: depth, every: 1, next: id.ID(rng.Uint64()>>1 + 1)}
+	h := &history{rng: rng, mem: mem, model: m, depth: depth, next: id.ID(rng.Uint64()>>1 + 1),
+		chance: rand.New(rand.NewPCG(rng.Uint64(), 3))}
 	h.fs = &vfs.Fault{FS: mem, Before: h.before}
 	return h
 }
 
-// before runs ahead of each call of the file system. The goroutine that waits
-// for the call's effect is the only one running, so the model stands still.
+// choose draws the moments to take pictures of: a picture costs more than a
+// moment. A history like this one had that many moments.
+func (h *history) choose(pictures, moments int) {
+	h.at = make(map[int]bool, pictures)
+	for range pictures {
+		h.at[1+h.rng.IntN(moments+moments/4+1)] = true
+	}
+}
+
+// before runs ahead of each call of the file system.
 func (h *history) before(op vfs.Op) vfs.Outcome {
-	switch op.Kind {
-	case vfs.OpWrite, vfs.OpSync, vfs.OpTruncate, vfs.OpAllocate, vfs.OpRename, vfs.OpSyncDir, vfs.OpCreate, vfs.OpRemove:
-		if h.rng.IntN(h.every) == 0 {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if mutates(op.Kind) {
+		if h.moments++; h.at == nil || h.at[h.moments] {
 			h.cut(fmt.Sprintf("depth %d, call %d (%v)", h.depth, op.N, op.Kind))
 		}
 	}
@@ -160,49 +158,37 @@ func (h *history) before(op vfs.Op) vfs.Outcome {
 }
 
 // cut takes the picture that a power cut, or the killing of the process,
-// would leave.
+// would leave. Called with mu held.
 func (h *history) cut(what string) {
-	h.moments++
-	at := len(h.captures)
-	if h.keep > 0 && at == h.keep { // a picture costs more than a moment: draw first
-		if at = h.rng.IntN(h.moments); at >= h.keep {
-			return
-		}
-	}
 	c := capture{model: h.model.clone(), what: what, depth: h.depth}
-	if h.rng.IntN(4) == 0 {
+	if h.chance.IntN(4) == 0 {
 		c.mem, c.what = h.mem.Kill(), "kill at "+what
 	} else {
-		c.mem, c.what = h.mem.Crash(h.rng.Uint64()), "power cut at "+what
+		c.mem, c.what = h.mem.Crash(h.chance.Uint64()), "power cut at "+what
 	}
-	h.captures = append(h.captures[:at:at], append([]capture{c}, h.captures[min(at+1, len(h.captures)):]...)...)
+	h.captures = append(h.captures, c)
 }
 
 func (h *history) options() Options { return Options{FS: h.fs, AllocChunk: 16 << 10} }
 
-// burst queues several ops at once, so that they make one batch, and waits.
+// submitTogether queues several ops at once, so that they make one batch.
+func submitTogether(v *Volume, ops ...*op) {
+	v.queue.mu.Lock()
+	v.queue.ops = append(v.queue.ops, ops...)
+	v.queue.mu.Unlock()
+	v.queue.signal()
+}
+
+// burst does several ops at once and waits.
 func (h *history) burst(ops int) error {
 	var queued []*op
 	for range ops {
-		o := h.newOp()
-		if o == nil {
-			continue
+		if o := h.newOp(); o != nil {
+			h.begin(o)
+			queued = append(queued, o)
 		}
-		for i := range o.needles {
-			p := pair{o.needles[i].Key, o.needles[i].Alt}
-			if _, ok := h.model.acked[p]; !ok {
-				h.model.tried[p] = o.needles[i]
-			}
-		}
-		if o.key != 0 {
-			h.model.dying[o.key] = true
-		}
-		queued = append(queued, o)
 	}
-	h.v.queue.mu.Lock()
-	h.v.queue.ops = append(h.v.queue.ops, queued...)
-	h.v.queue.mu.Unlock()
-	h.v.queue.signal()
+	submitTogether(h.v, queued...)
 	for _, o := range queued {
 		if err := h.settle(o, <-o.done); err != nil {
 			return err
@@ -211,8 +197,25 @@ func (h *history) burst(ops int) error {
 	return nil
 }
 
+// begin notes that o may have an effect from now on.
+func (h *history) begin(o *op) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for i := range o.needles {
+		p := pair{o.needles[i].Key, o.needles[i].Alt}
+		if _, ok := h.model.acked[p]; !ok {
+			h.model.tried[p] = o.needles[i]
+		}
+	}
+	if o.key != 0 {
+		h.model.dying[o.key] = true
+	}
+}
+
 // settle notes the answer to o.
 func (h *history) settle(o *op, err error) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
 	switch {
 	case err == nil && o.key != 0:
 		h.model.deleted[o.key] = true
@@ -245,14 +248,12 @@ func (h *history) newOp() *op {
 		}
 		return &op{key: key, bytes: 2 * headerSize, done: make(chan error, 1)}
 	case 2: // put again what is there, or was
-		for p, n := range h.model.acked {
-			if h.model.dying[p.key] {
-				return nil
-			}
-			o, _ := newPut([]Needle{n})
-			return o
+		n, ok := h.model.acked[pair{h.anyKey(), 0}]
+		if !ok || h.model.dying[n.Key] {
+			return nil
 		}
-		return nil
+		o, _ := newPut([]Needle{n})
+		return o
 	}
 	h.next++
 	group := make([]Needle, 1+h.rng.IntN(4))
@@ -261,12 +262,26 @@ func (h *history) newOp() *op {
 		if h.rng.IntN(60) == 0 {
 			size = blocksAbove + h.rng.IntN(1000)
 		}
-		group[i] = testNeedle(h.next, uint8(i), size)
+		group[i] = h.needle(h.next, uint8(i), size)
 	}
 	o, _ := newPut(group)
 	return o
 }
 
+// needle is one of any content, made fast.
+func (h *history) needle(key id.ID, alt uint8, size int) Needle {
+	n := Needle{Key: key, Alt: alt, Cookie: id.Cookie(h.rng.Uint64() | 1), Data: make([]byte, size+8)}
+	for i := 0; i < size; i += 8 {
+		binary.LittleEndian.PutUint64(n.Data[i:], h.rng.Uint64())
+	}
+	n.Data = n.Data[:size:size]
+	if alt == 0 {
+		n.Master = &MasterInfo{Photo: key + 1, Owner: key + 2, ContentType: "image/jpeg", Time: time.UnixMilli(int64(key >> 20)).UTC()}
+	}
+	return n
+}
+
+// anyKey is some key that was acknowledged, or 0.
 func (h *history) anyKey() id.ID {
 	best := id.ID(0)
 	for p := range h.model.acked {
@@ -307,6 +322,9 @@ func (h *history) run(create bool) (err error) {
 	if err := h.model.check(h.v); err != nil {
 		return fmt.Errorf("after open: %w", err)
 	}
+	if err := h.rot(); err != nil {
+		return err
+	}
 	for range 1 + h.rng.IntN(4) {
 		if err := h.burst(1 + h.rng.IntN(5)); err != nil {
 			return err
@@ -323,8 +341,30 @@ func (h *history) run(create bool) (err error) {
 	if h.inject != nil {
 		return nil
 	}
-	_, err = h.v.Check(bg, func(f Finding) { err = errors.Join(err, fmt.Errorf("finding %v at %d: %w", f.Kind, f.Offset, f.Err)) })
-	return err
+	rotten := h.model.rotten
+	_, cerr := h.v.Check(bg, func(f Finding) {
+		// A torn batch that could not be repaired looks like rot.
+		if !rotten && (f.Kind != FindingGap || h.v.poisoned() == nil) {
+			err = errors.Join(err, fmt.Errorf("finding %v at %d: %w", f.Kind, f.Offset, f.Err))
+		}
+	})
+	return errors.Join(err, cerr)
+}
+
+// rot flips a bit of what a file that was opened well holds, now and then. From
+// then on explicit errors are fine, and nothing else is.
+func (h *history) rot() error {
+	if h.rng.IntN(24) != 0 || h.model.rotten || h.v.poisoned() != nil {
+		return nil
+	}
+	size := h.v.synced.Load() - dataStart
+	if size <= 0 {
+		return nil
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.model.rotten = true
+	return h.mem.Flip(testFile, dataStart+h.rng.Int64N(size), 1<<h.rng.IntN(8))
 }
 
 // checkpoint writes one, of this moment or of one some batches ago, as the
@@ -356,115 +396,4 @@ func (h *history) spoilCheckpoint() error {
 		return err // EOF: the device does not hold it yet
 	}
 	return nil
-}
-
-// explore runs histories from crash pictures until the budget is used up.
-func explore(seed uint64, budget *int, inject func(*rand.Rand) func(vfs.Op) vfs.Outcome) error {
-	rng := rand.New(rand.NewPCG(seed, 1))
-	mem := vfs.NewMem(seed)
-	if err := mem.MkdirAll("/d"); err != nil {
-		return err
-	}
-	h := newHistory(mem, newModel(), rng, 0)
-	h.keep = 12
-	if inject != nil {
-		h.inject = inject(rng)
-	}
-	// A fault may keep Create from making a volume; nothing else may go wrong.
-	if err := h.run(true); err != nil && (inject == nil || h.v != nil) {
-		return fmt.Errorf("depth 0: %w", err)
-	}
-	queue := h.captures
-	for len(queue) > 0 && *budget > 0 {
-		c := queue[0]
-		queue = queue[1:]
-		*budget--
-		next := newHistory(c.mem, c.model, rng, c.depth+1)
-		next.keep = 2 // go deep rather than wide: a crash of a recovered volume
-		if inject != nil && rng.IntN(3) == 0 {
-			next.inject = inject(rng)
-		}
-		if err := next.run(false); err != nil {
-			return fmt.Errorf("%s: %w\n%v", c.what, err, c.mem)
-		}
-		if len(queue) < 40 {
-			queue = append(queue, next.captures...)
-		}
-	}
-	return nil
-}
-
-func seeds(n int) []uint64 {
-	if *seedFlag != 0 {
-		return []uint64{*seedFlag}
-	}
-	out := make([]uint64, n)
-	for i := range out {
-		out[i] = rand.Uint64()
-	}
-	return out
-}
-
-func repeatWith(t *testing.T, seed uint64) string {
-	return fmt.Sprintf("repeat with: go test ./volume -run '^%s$' -volume.seed=%d", t.Name(), seed)
-}
-
-// TestCrashes cuts the power and kills the process at random calls, in the
-// middle of recoveries too, and compares what is found with the model.
-func TestCrashes(t *testing.T) {
-	t.Parallel()
-	exploreAll(t, points(t)*4/5, 100, nil)
-}
-
-// exploreAll tries so many crash points on all processors.
-func exploreAll(t *testing.T, points, perSeed int, inject func(*rand.Rand) func(vfs.Op) vfs.Outcome) {
-	var total atomic.Int64
-	var failed atomic.Bool
-	work := make(chan uint64)
-	var wg sync.WaitGroup
-	for range runtime.GOMAXPROCS(0) {
-		wg.Add(1)
-		go func() {
-			defer wg.Done()
-			for seed := range work {
-				budget := perSeed
-				if err := explore(seed, &budget, inject); err != nil && !failed.Swap(true) {
-					t.Errorf("%v\n%s", err, repeatWith(t, seed))
-				}
-				total.Add(int64(perSeed - budget))
-			}
-		}()
-	}
-	if *seedFlag != 0 {
-		work <- *seedFlag
-	}
-	for *seedFlag == 0 && total.Load() < int64(points) && !failed.Load() {
-		work <- rand.Uint64()
-	}
-	close(work)
-	wg.Wait()
-	t.Logf("%d crash points", total.Load())
-}
-
-// TestFaultsAndCrashes also makes one random call fail: with EIO, ENOSPC, or
-// after a part of a write.
-func TestFaultsAndCrashes(t *testing.T) {
-	t.Parallel()
-	exploreAll(t, points(t)/5, 10, oneFault)
-}
-
-func oneFault(rng *rand.Rand) func(vfs.Op) vfs.Outcome {
-	at := 1 + rng.Int64N(40)
-	errno := []error{unix.EIO, unix.ENOSPC}[rng.IntN(2)]
-	return func(op vfs.Op) vfs.Outcome {
-		if op.N < at || at == 0 {
-			return vfs.Outcome{}
-		}
-		switch op.Kind {
-		case vfs.OpWrite, vfs.OpSync, vfs.OpTruncate, vfs.OpAllocate, vfs.OpRename, vfs.OpSyncDir, vfs.OpCreate, vfs.OpRemove:
-			at = 0
-			return vfs.Outcome{Err: errno, Short: rng.Int64N(max(1, op.Len))}
-		}
-		return vfs.Outcome{}
-	}
 }

@@ -27,6 +27,10 @@ type damage struct {
 	// tombstone that is lost.
 	unsureBelow int64
 	voidBytes   int64
+	// torn, when not 0, is where a torn batch begins that a recovery kept in
+	// part and could not repair: gaps from there on are rot to be careful with,
+	// but what they held was never acknowledged.
+	torn int64
 }
 
 // found is a record or, with a zero Kind, a gap.
@@ -92,6 +96,7 @@ func (v *Volume) recover(limit int64, poisoned bool) error {
 		v.setPoison(r.stop)
 	}
 	if r.broken {
+		v.damage.torn = r.synced
 		v.leaveMarker() // up to end: what was kept was read from the device
 	}
 	r.report(end)
@@ -116,8 +121,9 @@ func (r *recovery) start(limit int64) {
 // reset is the state in front of a walk from where the checkpoint ends.
 func (r *recovery) reset(synced int64) {
 	r.synced, r.deletes, r.tail = synced, r.base.deletes, nil
+	torn := r.v.damage.torn // of the marker
 	r.v.damage = r.base.damage
-	r.v.damage.rot = slices.Clone(r.base.damage.rot)
+	r.v.damage.torn, r.v.damage.rot = torn, slices.Clone(r.base.damage.rot)
 }
 
 // loseTail accounts for records that a checkpoint knew and the file has no
@@ -224,7 +230,7 @@ func (r *recovery) closeGap(next uint32) {
 		return
 	}
 	d := &r.v.damage
-	r.gap.LostDeletes = next != r.deletes
+	r.gap.LostDeletes = next != r.deletes && (d.torn == 0 || r.gap.Offset < d.torn)
 	if r.gap.LostDeletes {
 		d.unsureBelow = r.gap.Offset
 	}
@@ -340,12 +346,14 @@ func (r *recovery) repair(end int64) error {
 	return v.writer.mark(v)
 }
 
-// settled tells whether a mark, or a later batch, says already that everything
-// kept is synced. That only the checkpoint says so is not enough: it may be
-// lost.
+// settled tells whether a record that stays in the file says already that
+// everything kept is synced. That only the checkpoint says so is not enough: it
+// may be lost. Nor is a header of a torn batch, which is cut off.
 func (r *recovery) settled() bool {
-	alone := len(r.tail) == 0 && r.synced == r.base.covers
-	return onlyMarks(r.tail) && !(alone && r.base.unmarked)
+	if len(r.tail) == 0 {
+		return r.synced == r.base.covers && !r.base.unmarked
+	}
+	return onlyMarks(r.tail)
 }
 
 // void reports remains of a torn batch.

@@ -71,10 +71,7 @@ func newCrashed(t testing.TB, seed uint64) *crashed {
 			c.model.dying[o.key] = true
 		}
 	}
-	v.queue.mu.Lock()
-	v.queue.ops = append(v.queue.ops, last...)
-	v.queue.mu.Unlock()
-	v.queue.signal()
+	submitTogether(v, last...)
 	for _, o := range last {
 		wantErr(t, <-o.done, ErrPoisoned)
 	}
@@ -111,10 +108,9 @@ func TestCrashInRecovery(t *testing.T) {
 			cut := queue[0]
 			queue = queue[1:]
 			h := newHistory(cut.mem, cut.model.clone(), rng, cut.depth+1)
-			h.every = 1
 			v, err := Open("/d", testIdent.Volume, h.options())
 			if err == nil {
-				h.every = 1 << 30
+				h.at = map[int]bool{} // no more pictures
 				err = h.model.check(v)
 				if n := len(v.damage.rot); n > 0 {
 					err = errors.Join(err, fmt.Errorf("%d parts of a torn batch were taken for rot", n))
@@ -342,6 +338,60 @@ func TestLostTombstoneAtL(t *testing.T) {
 		}
 		wantErr(t, readErr(v, testNeedle(2, 0, 900)), ErrCorrupt) // deleted, not back
 		mustAppend(t, v, testNeedle(id.ID(10+v.Stats().Needles), 0, 100))
+		closeVolume(t, v)
+	}
+}
+
+// TestEvidenceOfTheLastSyncIsKept: the header that tells how far the file is
+// synced may belong to the torn batch that a recovery cuts off. It is said again:
+// damage below is rot from then on, and nothing deleted comes back by it.
+func TestEvidenceOfTheLastSyncIsKept(t *testing.T) {
+	c := newCrashed(t, 1)
+	overwrite(t, c.mem, testFile, c.offsets[0]+200, make([]byte, 16384)) // of the torn batch one header is left
+	v, events := openWatched(t, c.mem)
+	if count(*events, EventVoid) != 1 {
+		t.Fatalf("events: %+v", *events)
+	}
+	killed := c.mem.Kill()
+	closeVolume(t, v)
+	overwrite(t, killed, testFile, c.offsets[0]-128, make([]byte, 128)) // both tombstones of 2, the last batch
+	v, events = openWatched(t, killed)
+	if count(*events, EventRot) != 1 || count(*events, EventVoid) != 0 {
+		t.Fatalf("events: %+v", *events)
+	}
+	wantErr(t, readErr(v, testNeedle(2, 0, 900)), ErrCorrupt)
+	closeVolume(t, v)
+}
+
+// TestUnfinishedRecoveryGoesOnServing: a torn batch with a hole in it, whose
+// repair fails, poisons the volume. What was acknowledged before it is served,
+// also by later processes: the tombstones that the hole held were never
+// acknowledged.
+func TestUnfinishedRecoveryGoesOnServing(t *testing.T) {
+	c := newCrashed(t, 1)
+	overwrite(t, c.mem, testFile, c.offsets[2]-8, make([]byte, 136)) // the end of 3/1 and both tombstones of 1
+	failing := true
+	fault := &vfs.Fault{FS: c.mem, Before: func(op vfs.Op) vfs.Outcome {
+		if failing && op.Kind == vfs.OpWrite && op.Name == testFile {
+			return vfs.Outcome{Err: unix.EIO}
+		}
+		return vfs.Outcome{}
+	}}
+	v, events := openWatched(t, fault)
+	if count(*events, EventPoisoned) != 1 {
+		t.Fatalf("events: %+v", *events)
+	}
+	for _, fs := range []vfs.FS{nil, c.mem.Kill(), c.mem.Crash(1), c.mem.Crash(2)} {
+		if fs != nil {
+			v, events = openWatched(t, fs)
+			if count(*events, EventPoisoned) != 1 || count(*events, EventRot) != 1 {
+				t.Fatalf("events: %+v", *events)
+			}
+		}
+		mustRead(t, v, testNeedle(1, 0, 700))
+		mustRead(t, v, testNeedle(3, 0, 800))
+		mustRead(t, v, testNeedle(4, 0, 400))
+		wantErr(t, readErr(v, testNeedle(2, 0, 900)), ErrNotFound)
 		closeVolume(t, v)
 	}
 }

@@ -271,6 +271,7 @@ func (v *Volume) readMarker() (limit int64, poisoned bool, err error) {
 	if err != nil || m.Volume != v.sb.Volume || m.Generation != v.sb.Generation {
 		return 0, true, nil
 	}
+	v.damage.torn = m.Torn
 	return m.SyncedTo, true, nil
 }
 
@@ -286,7 +287,8 @@ func (v *Volume) setPoison(cause error) {
 // still find no record that was not synced: Open reads from the device.
 func (v *Volume) leaveMarker() {
 	name := v.markerPath()
-	m := marker{Volume: v.sb.Volume, Generation: v.sb.Generation, SyncedTo: v.synced.Load(), When: v.o.Clock.Now()}
+	m := marker{Volume: v.sb.Volume, Generation: v.sb.Generation, SyncedTo: v.synced.Load(), When: v.o.Clock.Now(),
+		Torn: v.damage.torn}
 	if err := vfs.WriteFile(v.o.FS, name, encodeMarker(m)); err != nil {
 		v.event(Event{Kind: EventMarkerFailed, Err: err})
 	}
