@@ -29,6 +29,10 @@ type lifeModel struct {
 	trying     uint32 // begun
 }
 
+func newLifeModel() *lifeModel {
+	return &lifeModel{puts: map[pair]Needle{}, deleted: map[id.ID]bool{}, dying: map[id.ID]bool{}, tried: map[pair]bool{}, generation: 1, trying: 1}
+}
+
 func (m *lifeModel) clone() *lifeModel {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -174,9 +178,9 @@ func checkLife(v *Volume, m *lifeModel) error {
 		b, err := v.Read(bg, n.Key, n.Alt, n.Cookie)
 		switch {
 		case err == nil && !bytes.Equal(b.Data, n.Data):
-			return fmt.Errorf("%v/%d has wrong content", n.Key, n.Alt)
+			return fmt.Errorf("%v/%d %w", n.Key, n.Alt, errWrong)
 		case err == nil && m.deleted[n.Key]:
-			return fmt.Errorf("%v/%d is back from the dead", n.Key, n.Alt)
+			return fmt.Errorf("%v/%d %w", n.Key, n.Alt, errBack)
 		case err == nil:
 			delete(m.tried, p)
 		case !errors.Is(err, ErrNotFound):
@@ -186,7 +190,7 @@ func checkLife(v *Volume, m *lifeModel) error {
 		case m.tried[p]:
 			delete(m.puts, p)
 		case !m.deleted[n.Key]:
-			return fmt.Errorf("%v/%d is lost (deleted: %v)", n.Key, n.Alt, gone(n.Key))
+			return fmt.Errorf("%v/%d %w (deleted: %v)", n.Key, n.Alt, errLost, gone(n.Key))
 		}
 	}
 	m.dying, m.tried = map[id.ID]bool{}, map[pair]bool{}
@@ -250,7 +254,7 @@ func mutates(k vfs.OpKind) bool {
 // begun is then finished, and crashes once more at one call of that.
 func TestSealedLifeCrashes(t *testing.T) {
 	t.Parallel()
-	tries := max(2, testenv.Rounds(8))
+	tries := max(2, testenv.Rounds(5))
 	type cut struct {
 		mem  *vfs.Mem
 		m    *lifeModel
@@ -279,7 +283,7 @@ func TestSealedLifeCrashes(t *testing.T) {
 	points := 0
 	for _, seed := range seeds(testenv.Rounds(2)) {
 		mem := newMem(t, seed)
-		m := &lifeModel{puts: map[pair]Needle{}, deleted: map[id.ID]bool{}, dying: map[id.ID]bool{}, tried: map[pair]bool{}, generation: 1, trying: 1}
+		m := newLifeModel()
 		var cuts []cut
 		l := &life{fs: &vfs.Fault{FS: mem, Before: capture(mem, m, seed, &cuts)}, m: m}
 		if err := l.run(); err != nil {
@@ -305,7 +309,7 @@ func TestSealedLifeCrashes(t *testing.T) {
 			points += 1 + len(again)
 		}
 	}
-	t.Logf("%d crash points", points)
+	testenv.Tell(t, "%d crash points", points)
 }
 
 // TestSealedLifeFaults makes every call in the life fail once, with EIO and
@@ -316,7 +320,7 @@ func TestSealedLifeFaults(t *testing.T) {
 		for n := int64(1); ; n++ {
 			mem := newMem(t, uint64(n))
 			hit := false
-			m := &lifeModel{puts: map[pair]Needle{}, deleted: map[id.ID]bool{}, dying: map[id.ID]bool{}, tried: map[pair]bool{}, generation: 1, trying: 1}
+			m := newLifeModel()
 			l := &life{m: m, fs: &vfs.Fault{FS: mem, Before: func(op vfs.Op) vfs.Outcome {
 				if op.N == n {
 					hit = true
