@@ -46,14 +46,16 @@ func (w *walker) window(off int64, n int) ([]byte, error) {
 	if off >= w.off && off+int64(n) <= w.off+int64(len(w.buf)) {
 		return w.buf[off-w.off:][:n], nil
 	}
-	size := windowSmall
-	if off <= w.off+int64(len(w.buf))+jumpBytes {
-		size = windowLarge
+	from, size := off, windowSmall
+	if have := w.off + int64(len(w.buf)); off <= have+jumpBytes {
+		// Where the kernel reads ahead, it must see that nothing is left out.
+		from, size = min(off, have), windowLarge
 	}
-	if err := w.fill(off, int(min(int64(max(size, n)), w.end-off))); err != nil {
+	skip := int(off - from)
+	if err := w.fill(from, int(min(int64(max(size, skip+n)), w.end-from))); err != nil {
 		return nil, err
 	}
-	return w.buf[:n], nil
+	return w.buf[skip:][:n], nil
 }
 
 func (w *walker) fill(off int64, n int) error {

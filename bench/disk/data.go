@@ -54,6 +54,14 @@ func keyOf(i int) id.ID {
 	return id.Make(id.Millis(1+i/perMilli), id.Slot(i%slots), uint16(i%perMilli/slots))
 }
 
+// photoKey is the i-th key of a system that takes twenty photos a second, on
+// eight slots: what an index has to hold in the end. Ascending, no key twice.
+func photoKey(i int) id.ID {
+	const slots, every = 8, 50 // milliseconds
+	h := (uint64(i) + 1) * 0x9e3779b97f4a7c15 >> 32
+	return id.Make(id.Millis(1+i*every+int(h%every)), id.Slot(h>>8%slots), uint16(h>>16%3))
+}
+
 func cookieOf(key id.ID) id.Cookie { return id.Cookie(uint64(key)*0x9e3779b97f4a7c15 | 1) }
 
 // stamp makes buf, a copy of noise, the data of key.

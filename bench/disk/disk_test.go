@@ -4,19 +4,55 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"flag"
+	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"hayloft/bench"
+	"hayloft/internal/id"
 	"hayloft/volume"
 )
+
+// writerEnv makes the test binary the writer that Run kills.
+const writerEnv = "HAYLOFT_BENCH_WRITER"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(writerEnv) == "" {
+		os.Exit(m.Run())
+	}
+	o := WriterOptions{Out: os.Stdout}
+	flags := flag.NewFlagSet("writer", flag.ExitOnError)
+	flags.StringVar(&o.Dir, "dir", "", "")
+	flags.IntVar(&o.From, "from", 0, "")
+	flags.IntVar(&o.Size, "size", 0, "")
+	if err := errors.Join(flags.Parse(os.Args[1:]), Writer(context.Background(), o)); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+// testWriter is the command of the writer. The test that calls it does not run
+// beside others.
+func testWriter(t *testing.T) []string {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv(writerEnv, "1")
+	return []string{self}
+}
 
 // tiny are options that go down every road within a few seconds.
 func tiny(dirs ...string) Options {
 	return Options{
-		Dirs: dirs, Rounds: 1, Slice: 20 * time.Millisecond, Bytes: minBytes, Needles: 2000, ReadCount: 20,
+		Dirs: dirs, Rounds: 1, Slice: 20 * time.Millisecond, Bytes: minBytes, Needles: 5000, ReadCount: 20,
+		Sealed: 2000, Writer: []string{"nobody"},
 	}
 }
 
@@ -25,6 +61,7 @@ func tiny(dirs ...string) Options {
 func TestRun(t *testing.T) {
 	dirs := []string{t.TempDir(), t.TempDir()}
 	o := tiny(slices.Clone(dirs)...)
+	o.Writer = testWriter(t)
 	o.Fio = func(context.Context, ...string) ([]byte, error) {
 		return []byte(`{"jobs":[{"error":0,"read":{"iops":1000,"clat_ns":{"percentile":{"50.000000":250000}}}}]}`), nil
 	}
@@ -39,22 +76,28 @@ func TestRun(t *testing.T) {
 		"read_64k_throughput_r16", "read_64k_latency_r1", "read_200k_throughput_r16", "write_64k_throughput_w16",
 		"write_200k_throughput_w16", "multiwrite_x16_over_x1_w1", "multiwrite_x4_over_x1_w1", "read_8k_64k_throughput_r16",
 		"mix_98_2_throughput_c16", "mix_96_4_throughput_c16", "read_64k_payload_r16", "raw_over_fio_r16",
-		"read_64k_r16_sum", "write_64k_w16_sum",
+		"read_64k_r16_sum", "write_64k_w16_sum", "read_p99_beside_writes", "read_p99_beside_compaction",
+		"rebuild_throughput",
 	} {
 		if r.Ratios[name] <= 0 {
 			t.Errorf("ratio %s is %v", name, r.Ratios[name])
 		}
 	}
 	for _, name := range []string{
-		"preads_per_read", "index_bytes_per_needle_open", "restart_seconds_2k", "restart_seconds_2k_killed",
+		"preads_per_read", "index_bytes_per_needle_open", "restart_seconds_5k", "restart_seconds_5k_killed",
+		"index_bytes_per_needle_open_peak", "index_bytes_per_needle_sealed_group", "index_bytes_per_needle_sealed_lone",
+		"rebuild_bytes_per_s", "rebuild_bytes_per_s_small_5k", "read_p99_beside_compaction_raw_load",
 		"needles_identical", "read_64k_r16_engine_disk2", "read_64k_r16_raw_sum",
 	} {
 		if find(t, r, name).Value <= 0 {
 			t.Errorf("result %s is not above 0", name)
 		}
 	}
-	if got := find(t, r, "preads_per_read").Value; got < 1 || got > 2 {
-		t.Errorf("%v reads per needle", got)
+	for _, name := range []string{"preads_per_read", "preads_per_read_sealed_group_in_place", "preads_per_read_sealed_group_compacted",
+		"preads_per_read_sealed_lone_in_place", "preads_per_read_sealed_lone_compacted"} {
+		if got := find(t, r, name).Value; got < 1 || got > 1.02 {
+			t.Errorf("%s: %v", name, got)
+		}
 	}
 	for _, dir := range dirs {
 		left, err := os.ReadDir(dir)
@@ -237,7 +280,8 @@ func TestFioReport(t *testing.T) {
 }
 
 func TestOptions(t *testing.T) {
-	for _, o := range []Options{{}, {Dirs: []string{"x"}, Rounds: -1}, {Dirs: []string{"x"}, Bytes: 5}} {
+	w := []string{"x"}
+	for _, o := range []Options{{}, {Dirs: w}, {Dirs: w, Writer: w, Rounds: -1}, {Dirs: w, Writer: w, Bytes: 5}, {Dirs: w, Writer: w, Sealed: -1}} {
 		if _, err := Run(t.Context(), o); err == nil {
 			t.Errorf("ran with %+v", o)
 		}
@@ -286,5 +330,122 @@ Rss:                  16 kB
 `
 	if got := sumMapped(smaps, "/bin/prog", 0x1fe048123456); got != 12*kib {
 		t.Errorf("counted %d bytes, want %d", got, 12*kib)
+	}
+}
+
+// TestCached checks that pages are seen when they are there, and gone when they
+// were dropped.
+func TestCached(t *testing.T) {
+	name := t.TempDir() + "/file"
+	const size = 1<<20 + 1
+	f, err := os.Create(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close() //nolint:errcheck // read only from here
+	if _, err := f.Write(make([]byte, size)); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Sync(); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := cached(name); err != nil || n != 1<<20+pageSize {
+		t.Errorf("%d bytes of a file just written are cached (%v)", n, err)
+	}
+	if err := evict(filepath.Dir(name)); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := cached(name); err != nil || n > 1<<19 {
+		t.Errorf("%d bytes are cached after they were dropped (%v)", n, err)
+	}
+	if n, err := cached(name + "x"); n != 0 || err != nil {
+		t.Errorf("a file that is not there: %d, %v", n, err)
+	}
+}
+
+// TestPhotoKeys checks that keys ascend, never repeat, and come from eight
+// slots.
+func TestPhotoKeys(t *testing.T) {
+	slots := map[id.Slot]bool{}
+	last := id.ID(0)
+	for i := range 10_000 {
+		key := photoKey(i)
+		if key <= last {
+			t.Fatalf("key %d is %v, behind %v", i, key, last)
+		}
+		last = key
+		slots[key.Slot()] = true
+	}
+	if len(slots) != 8 {
+		t.Errorf("%d slots", len(slots))
+	}
+}
+
+// TestPacer checks that a budget is kept over many calls and that waiting ends
+// with its context.
+func TestPacer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := &pacer{rate: 1 << 20}
+		begin := time.Now()
+		for range 5 {
+			if err := p.wait(t.Context(), 256<<10); err != nil {
+				t.Fatal(err)
+			}
+		}
+		// The first call does not wait, the others for those before them.
+		if took := time.Since(begin); took != time.Second {
+			t.Errorf("a mebibyte at 1 MiB/s took %v", took)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if err := p.wait(ctx, 1); !errors.Is(err, context.Canceled) {
+			t.Errorf("waited with %v", err)
+		}
+	})
+}
+
+// TestWriterEndsByItself: a writer that fails is an error, with what it said.
+func TestWriterEndsByItself(t *testing.T) {
+	for _, command := range [][]string{{"/nobody/is/here"}, {"false"}, {"echo"}} {
+		if _, err := live(t.Context(), command, WriterOptions{Dir: t.TempDir(), Size: 100}, 0, 1000); err == nil {
+			t.Errorf("%v was taken for a writer", command)
+		}
+	}
+}
+
+// TestReplay checks that a replay reads and writes what the recorder saw of the
+// two files, and leaves nothing.
+func TestReplay(t *testing.T) {
+	lib := testLibrary(t)
+	seen := newRecorder()
+	v, err := volume.Open(lib.dir, benchID, volume.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = v.Seal(t.Context(), volume.SealInfo{Slot: 64, To: id.MaxMillis})
+	if err = errors.Join(err, v.Close()); err != nil {
+		t.Fatal(err)
+	}
+	asked, err := compactOnce(t.Context(), lib.dir, volume.Options{FS: seen}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	scratch := filepath.Join(lib.dir, "replay")
+	r, err := newReplay(seen.ops, lib.file, scratch, &pacer{rate: 1 << 40})
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, err := r.run(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n < asked*3/4 || n > asked*3/2 || n < 2*lib.bytes {
+		t.Errorf("replayed %d bytes, the throttle was asked for %d", n, asked)
+	}
+	if err := r.close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(scratch); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the scratch file is left: %v", err)
 	}
 }

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// Options of Run. The zero value but for Dirs works.
+// Options of Run. The zero value but for Dirs and Writer works.
 type Options struct {
 	// Dirs are the directories to measure, one per disk. The whole table is
 	// made on the first; with several, the reads and writes of 64 KiB run on
@@ -33,6 +33,15 @@ type Options struct {
 	// ReadCount is over how many cold needles the engine's read calls are
 	// counted; 0 means 10,000, quick 2,000.
 	ReadCount int
+	// Sealed is how many needles the sealed index is measured with; 0 means
+	// 200,000, quick 40,000.
+	Sealed int
+	// Maintenance is the budget of the compaction beside which reads are
+	// measured, in bytes per second read and written; 0 means 64 MiB.
+	Maintenance int64
+	// Writer is the command of the process that is killed before a restart. Run
+	// adds --dir DIR --from N --size N; it must call Writer.
+	Writer []string
 	// Fio runs fio with arguments and returns what it prints; nil when fio is
 	// not installed.
 	Fio func(ctx context.Context, args ...string) ([]byte, error)
@@ -47,7 +56,10 @@ func (o Options) Validate() error {
 	if len(o.Dirs) == 0 {
 		errs = append(errs, errors.New("no directory is given"))
 	}
-	if o.Rounds < 0 || o.Slice < 0 || o.Bytes < 0 || o.Needles < 0 || o.ReadCount < 0 {
+	if len(o.Writer) == 0 {
+		errs = append(errs, errors.New("the command of the writer is not given"))
+	}
+	if o.Rounds < 0 || o.Slice < 0 || o.Bytes < 0 || o.Needles < 0 || o.ReadCount < 0 || o.Sealed < 0 || o.Maintenance < 0 {
 		errs = append(errs, errors.New("counts, sizes and times must not be negative"))
 	}
 	if o.Bytes > 0 && o.Bytes < minBytes {
@@ -80,6 +92,12 @@ func (o Options) withDefaults() Options {
 	}
 	if o.ReadCount == 0 {
 		o.ReadCount = int(quick(10_000, 2_000))
+	}
+	if o.Sealed == 0 {
+		o.Sealed = int(quick(200_000, 40_000))
+	}
+	if o.Maintenance == 0 {
+		o.Maintenance = 64 << 20
 	}
 	if o.Progress == nil {
 		o.Progress = func(string) {}

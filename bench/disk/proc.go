@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"strconv"
 	"strings"
 
@@ -71,6 +72,61 @@ func dropCaches() (bool, error) {
 		return false, nil
 	}
 	return false, err
+}
+
+// resetPeak gives back what memory it can, makes the kernel forget the largest
+// resident memory of this process, and returns the present one in bytes. ok is
+// false where the kernel does not do that.
+func resetPeak() (now int64, ok bool) {
+	debug.FreeOSMemory()
+	if os.WriteFile("/proc/self/clear_refs", []byte("5"), 0) != nil {
+		return 0, false
+	}
+	return peakResident(), true
+}
+
+// peakResident is the largest resident memory of this process, in bytes, since
+// resetPeak; 0 where the kernel does not say.
+func peakResident() int64 {
+	text, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		return 0
+	}
+	for line := range strings.Lines(string(text)) {
+		if f := strings.Fields(line); len(f) > 1 && f[0] == "VmHWM:" {
+			kb, _ := strconv.ParseInt(f[1], 10, 64)
+			return kb * kib
+		}
+	}
+	return 0
+}
+
+// cached is how many bytes of a file are in the page cache, in pages: those
+// that can be read without waiting for the device. It is 0 where there is no
+// such file.
+func cached(name string) (int64, error) {
+	f, err := os.Open(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close() //nolint:errcheck // read only
+	st, err := f.Stat()
+	if err != nil {
+		return 0, err
+	}
+	total, b := int64(0), make([]byte, 1)
+	for off := int64(0); off < st.Size(); off += pageSize {
+		n, err := unix.Preadv2(int(f.Fd()), [][]byte{b}, off, unix.RWF_NOWAIT)
+		if n == 1 {
+			total += pageSize
+		} else if err != nil && !errors.Is(err, unix.EAGAIN) {
+			return 0, fmt.Errorf("pages of %s: %w", name, err)
+		}
+	}
+	return total, nil
 }
 
 // mapped is the resident memory, in bytes, of what is mapped outside Go's heap

@@ -1,71 +1,41 @@
 package disk
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"runtime"
-	"sync"
 	"sync/atomic"
 	"time"
 
-	"hayloft/internal/vfs"
 	"hayloft/volume"
 )
 
 // restart measures opening a volume of many small needles, and what its index
 // takes of memory.
 type restart struct {
+	writer  []string // the command of the process that is killed
 	dir     string
 	needles int
 	size    int // bytes of each
 	repeat  int
 
 	clean, killed []float64 // seconds
+	tail          int64     // largest part of the file behind the checkpoint after a kill, bytes
 	perNeedle     float64   // bytes of memory, heap after GC and mapped
-	peak          float64   // largest Stats.IndexBytes per needle while growing
+	peak          float64   // largest memory of the index per needle while it grew
+	loadPeak      float64   // largest resident memory per needle while opening; 0: not known
+	checkpoint    int64     // bytes
+	file          int64     // bytes
 	dropped       bool      // all caches could be dropped, not just the files' pages
-	lost          int       // needles that were not found again
+	lost          int       // needles that were acknowledged and not found again
+
+	groups int // that the writers may have put
+	stored int // needles
+	acked  int // needles that the writers said were acknowledged
 }
-
-var errKilled = errors.New("the process is dead")
-
-// mortal is a file system that a process can die on: after kill, nothing
-// reaches the disk any more. What Close then does is what a kernel does when a
-// process is killed: it gives up the locks.
-type mortal struct {
-	vfs.Fault
-	dead atomic.Bool
-}
-
-func newMortal() *mortal {
-	m := &mortal{Fault: vfs.Fault{FS: vfs.OS{}}}
-	m.Before = func(vfs.Op) vfs.Outcome {
-		if m.dead.Load() {
-			return vfs.Outcome{Err: errKilled}
-		}
-		return vfs.Outcome{}
-	}
-	return m
-}
-
-// kill ends v as kill -9 would.
-func (m *mortal) kill(v *volume.Volume) error {
-	m.dead.Store(true)
-	if err := v.Close(); err != nil && !errors.Is(err, errKilled) {
-		return err
-	}
-	return nil
-}
-
-// fillers put groups of this many needles, from as many clients as it takes to
-// keep the writer busy.
-const (
-	fillGroup   = 64
-	fillClients = 8
-)
 
 // enough is after how many seconds of opening no further round is begun: a slow
 // restart needs no second figure to be called slow.
@@ -82,71 +52,88 @@ func (r *restart) run(ctx context.Context) error {
 	if err := os.MkdirAll(r.dir, 0o755); err != nil {
 		return err
 	}
-	m := newMortal()
-	v, err := volume.Create(r.dir, ident, volume.Options{FS: m})
-	if err != nil {
-		return err
-	}
-	if err := r.fill(ctx, v); err != nil {
-		return errors.Join(err, v.Close())
-	}
-	if err := m.kill(v); err != nil {
-		return err
-	}
-	next := r.needles
-	for range r.repeat { // each time with a batch more that no clean close has seen
+	for i := range r.repeat {
 		if sum(r.killed) > enough {
 			break
 		}
-		m = newMortal()
-		v, took, err := r.open(ctx, volume.Options{FS: m})
-		if err != nil {
-			return err
+		// The first life writes all of it, the others a twentieth more, all on
+		// top of a checkpoint that a clean close left.
+		more := r.needles
+		if i > 0 {
+			more = max(r.needles/20, fillGroup*sayEvery)
 		}
-		r.killed = append(r.killed, took)
-		if err := r.put(ctx, v, next/fillGroup+1); err != nil {
-			return errors.Join(err, v.Close())
-		}
-		next += fillGroup
-		if err := m.kill(v); err != nil {
+		if err := r.kill(ctx, more); err != nil {
 			return err
 		}
 	}
 	return r.reopen(ctx)
 }
 
-// reopen measures after clean closes, and the memory.
-func (r *restart) reopen(ctx context.Context) error {
-	v, _, err := r.open(ctx, volume.Options{})
+// kill lets a writer put needles until it is killed, and opens what it left.
+func (r *restart) kill(ctx context.Context, needles int) error {
+	l, err := live(ctx, r.writer, WriterOptions{Dir: r.dir, From: r.groups, Size: r.size}, r.stored, needles)
 	if err != nil {
 		return err
 	}
+	r.acked += l.acknowledged
+	r.peak = max(r.peak, l.peak)
+	v, took, err := r.open(ctx)
+	if err != nil {
+		return err
+	}
+	r.killed = append(r.killed, took)
+	s := v.Stats()
+	// Each client may have left a part of a group, or a group of which nothing
+	// is there.
+	r.groups += (int(s.Needles)-r.stored)/fillGroup + 2*fillClients
+	r.stored = int(s.Needles)
+	return v.Close()
+}
+
+// reopen measures after clean closes, and the memory.
+func (r *restart) reopen(ctx context.Context) error {
 	for range r.repeat {
 		if sum(r.clean) > enough {
 			break
 		}
-		if err := v.Close(); err != nil {
+		heap, outside := heapInUse(), mapped()
+		before, known := resetPeak()
+		v, took, err := r.open(ctx)
+		if err != nil {
 			return err
 		}
-		v = nil
-		heap, outside := heapInUse(), mapped()
-		var took float64
-		if v, took, err = r.open(ctx, volume.Options{}); err != nil {
-			return err
+		if after := peakResident(); known && after > before {
+			r.loadPeak = float64(after-before) / float64(v.Stats().Needles)
 		}
 		r.clean = append(r.clean, took)
 		if err := r.touch(ctx, v); err != nil {
 			return errors.Join(err, v.Close())
 		}
 		used := max(0, heapInUse()-heap) + max(0, mapped()-outside)
-		r.perNeedle = max(r.perNeedle, float64(used)/float64(v.Stats().Needles))
+		s := v.Stats()
+		r.perNeedle = max(r.perNeedle, float64(used)/float64(s.Needles))
+		r.file = s.FileBytes
 		runtime.KeepAlive(v)
+		if err := v.Close(); err != nil {
+			return err
+		}
 	}
-	return v.Close()
+	st, err := os.Stat(checkpointFile(r.dir))
+	if err != nil {
+		return err
+	}
+	r.checkpoint = st.Size()
+	return nil
+}
+
+// checkpointFile is the checkpoint beside the volume in dir (docs/format.md).
+func checkpointFile(dir string) string {
+	name := filepath.Join(dir, volume.FileName(benchID, 1))
+	return name[:len(name)-len(filepath.Ext(name))] + ".ckpt"
 }
 
 // open drops the caches and opens the volume.
-func (r *restart) open(ctx context.Context, o volume.Options) (*volume.Volume, float64, error) {
+func (r *restart) open(ctx context.Context) (*volume.Volume, float64, error) {
 	if err := errors.Join(ctx.Err(), evict(r.dir)); err != nil {
 		return nil, 0, err
 	}
@@ -155,14 +142,14 @@ func (r *restart) open(ctx context.Context, o volume.Options) (*volume.Volume, f
 		return nil, 0, err
 	}
 	begin := time.Now()
-	v, err := volume.Open(r.dir, benchID, o)
+	v, err := volume.Open(r.dir, benchID, volume.Options{})
 	if err != nil {
 		return nil, 0, err
 	}
 	took := time.Since(begin).Seconds()
-	if n := v.Stats().Needles; n < int64(r.needles) {
-		r.lost += r.needles - int(n)
-	}
+	s := v.Stats()
+	r.tail = max(r.tail, s.FileBytes-s.CheckpointEnd)
+	r.lost += max(0, r.acked-int(s.Needles))
 	return v, took, nil
 }
 
@@ -170,8 +157,9 @@ func (r *restart) open(ctx context.Context, o volume.Options) (*volume.Volume, f
 // a file is resident when memory is counted.
 func (r *restart) touch(ctx context.Context, v *volume.Volume) error {
 	const samples = 2000
-	for s := range samples {
-		n := needle{key: keyOf(int(int64(s) * int64(r.needles) / samples)), size: r.size}
+	sure := int64(r.needles - 2*fillClients*fillGroup) // the last groups of the first life may be missing
+	for s := range int64(samples) {
+		n := needle{key: photoKey(int(s * sure / samples)), size: r.size}
 		b, err := v.Read(ctx, n.key, 0, cookieOf(n.key))
 		if err == nil {
 			err = checkFast(&n, b)
@@ -184,49 +172,6 @@ func (r *restart) touch(ctx context.Context, v *volume.Volume) error {
 	return nil
 }
 
-// fill puts all needles and watches the index grow.
-func (r *restart) fill(ctx context.Context, v *volume.Volume) error {
-	groups := (r.needles + fillGroup - 1) / fillGroup
-	var next atomic.Int64
-	var mu sync.Mutex // guards errs and r.peak
-	var errs []error
-	var wg sync.WaitGroup
-	for range fillClients {
-		wg.Go(func() {
-			for {
-				g := int(next.Add(1) - 1)
-				if g >= groups {
-					return
-				}
-				err := r.put(ctx, v, g)
-				mu.Lock()
-				if err != nil {
-					errs = append(errs, err)
-				}
-				if s := v.Stats(); g%64 == 0 && s.Needles > int64(r.needles/10) {
-					r.peak = max(r.peak, float64(s.IndexBytes)/float64(s.Needles))
-				}
-				stop := len(errs) > 0
-				mu.Unlock()
-				if stop {
-					return
-				}
-			}
-		})
-	}
-	wg.Wait()
-	return errors.Join(errs...)
-}
-
-// put appends group g.
-func (r *restart) put(ctx context.Context, v *volume.Volume, g int) error {
-	bufs := make([][]byte, fillGroup)
-	for i := range bufs {
-		bufs[i] = bytes.Clone(noise[:r.size])
-	}
-	return writing{size: r.size, group: fillGroup}.put(ctx, v, bufs, g)
-}
-
 // heapInUse is the live heap in bytes.
 func heapInUse() int64 {
 	runtime.GC()
@@ -234,4 +179,85 @@ func heapInUse() int64 {
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
 	return int64(m.HeapAlloc)
+}
+
+// rebuild measures opening a volume whose checkpoint is lost, in turn with
+// reading its file from end to end.
+type rebuild struct {
+	dir    string
+	rounds int
+
+	bytes, needles int64
+	engine, raw    []float64 // bytes per second
+	seconds        []float64
+	told           int64 // events of progress
+}
+
+// readAhead is what the raw side of a rebuild reads at a time.
+const readAhead = 4 << 20
+
+func (r *rebuild) run(ctx context.Context) error {
+	var told atomic.Int64
+	o := volume.Options{Events: func(e volume.Event) {
+		if e.Kind == volume.EventScanning {
+			told.Add(1)
+		}
+	}}
+	for range r.rounds {
+		if err := errors.Join(ctx.Err(), os.RemoveAll(checkpointFile(r.dir)), evict(r.dir)); err != nil {
+			return err
+		}
+		if _, err := dropCaches(); err != nil {
+			return err
+		}
+		begin := time.Now()
+		v, err := volume.Open(r.dir, benchID, o)
+		if err != nil {
+			return err
+		}
+		took := time.Since(begin).Seconds()
+		s := v.Stats()
+		if err := v.Close(); err != nil {
+			return err
+		}
+		r.bytes, r.needles = s.FileBytes, s.Needles
+		r.seconds = append(r.seconds, took)
+		r.engine = append(r.engine, float64(s.FileBytes)/took)
+		raw, err := readThrough(ctx, filepath.Join(r.dir, volume.FileName(benchID, 1)))
+		if err != nil {
+			return err
+		}
+		r.raw = append(r.raw, raw)
+		if sum(r.seconds) > enough {
+			break
+		}
+	}
+	r.told = told.Load()
+	return nil
+}
+
+// readThrough reads a file from the device, and returns bytes per second.
+func readThrough(ctx context.Context, name string) (float64, error) {
+	f, _, err := openDirect(name, os.O_RDONLY)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close() //nolint:errcheck // read only
+	buf, err := alignedBuf(readAhead)
+	if err != nil {
+		return 0, err
+	}
+	defer freeBuf(buf)
+	st, err := f.Stat()
+	if err != nil {
+		return 0, err
+	}
+	begin := time.Now()
+	for at := int64(0); at < st.Size() && ctx.Err() == nil; at += readAhead {
+		// At the end of the file a direct read stops with an error.
+		if n, err := f.ReadAt(buf, at); at+int64(n) < min(at+readAhead, st.Size()) {
+			return 0, fmt.Errorf("read %s at %d: %w", name, at, err)
+		}
+	}
+	return float64(st.Size()) / time.Since(begin).Seconds(), ctx.Err()
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"runtime"
 	"time"
 
 	"hayloft/bench"
@@ -35,7 +34,7 @@ func Run(ctx context.Context, o Options) (*bench.Report, error) {
 	}
 	b.describe()
 	for _, step := range []func(context.Context) error{
-		b.writes200, b.writes64, b.multiWrites, b.reads64, b.reads200, b.readsMixed, b.restarts, b.allDisks,
+		b.writes200, b.writes64, b.multiWrites, b.reads64, b.reads200, b.readsMixed, b.sealedIndexes, b.restarts, b.allDisks,
 	} {
 		if err := step(ctx); err != nil {
 			return b.report, fmt.Errorf("bench disk: %w", err)
@@ -53,6 +52,9 @@ type run struct {
 	// their sizes: of the last write ratio, 64 KiB.
 	best    method
 	batches []int
+
+	rawReads  float64 // of 64 KiB, 16 at once, per second
+	rawWrites float64 // of the best method for batches of 64 KiB images, bytes per second
 }
 
 const (
@@ -103,7 +105,7 @@ func (b *run) reads64(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(lib.dir)) }()
-	if err := b.calls(ctx, lib); err != nil {
+	if err := errors.Join(b.calls(ctx, lib), b.rebuild(ctx, lib.dir, "")); err != nil {
 		return err
 	}
 	r, err := openReaders(lib, b.align, 1, volume.Options{})
@@ -132,7 +134,7 @@ func (b *run) reads64(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	return nil
+	return errors.Join(b.besideWrites(ctx, r), b.besideCompaction(ctx, r))
 }
 
 // calls finds out how the engine reads, which the raw side then copies.
@@ -174,6 +176,7 @@ func (b *run) readPair(ctx context.Context, r *readers, name string, clients int
 		return err
 	}
 	x := b.pair(engine, raw, "1/s", 1)
+	b.rawReads = median(raw.rates)
 	b.report.Ratios[name+"_throughput"+suffix] = x
 	extent, payload := r.meanExtent(r.align)
 	b.report.Ratios[name+"_payload"+suffix] = x * payload / extent
@@ -232,47 +235,6 @@ func (b *run) mix(ctx context.Context, r *readers, name string, writes int) erro
 	}
 	b.report.Ratios[name+"_throughput_c16"] = b.pair(engine, raw, "1/s", 1)
 	return nil
-}
-
-// restarts opens volumes of a million needles, and of ten with Full.
-func (b *run) restarts(ctx context.Context) error {
-	sizes := []struct{ needles, bytes, repeat int }{{b.Needles, 1024, b.Rounds}}
-	if b.Full {
-		sizes = append(sizes, struct{ needles, bytes, repeat int }{10_000_000, 256, 3})
-	}
-	for i, s := range sizes {
-		name := "restart_seconds_" + count(s.needles)
-		b.Progress(name)
-		r := &restart{dir: filepath.Join(b.Dirs[0], name), needles: s.needles, size: s.bytes, repeat: s.repeat}
-		err := errors.Join(r.run(ctx), os.RemoveAll(r.dir))
-		if err != nil {
-			return err
-		}
-		b.add(bench.Result{Name: name, Unit: "s", Value: median(r.clean), N: len(r.clean), Errors: r.lost},
-			bench.Result{Name: name + "_killed", Unit: "s", Value: median(r.killed), N: len(r.killed)})
-		dropped := "all caches of the machine dropped before each"
-		if !r.dropped {
-			dropped = "only the volume's pages dropped before each: the rest takes root"
-		}
-		b.report.Settings["restart "+count(s.needles)] = fmt.Sprintf("needles of %d bytes; %s", s.bytes, dropped)
-		if i == 0 {
-			b.add(bench.Result{Name: "index_bytes_per_needle_open", Unit: "B", Value: r.perNeedle, N: r.needles},
-				bench.Result{Name: "index_bytes_per_needle_open_peak", Unit: "B", Value: r.peak, N: r.needles})
-		}
-		runtime.GC()
-	}
-	return nil
-}
-
-// count writes 1000000 as 1m.
-func count(n int) string {
-	switch {
-	case n%1_000_000 == 0:
-		return fmt.Sprintf("%dm", n/1_000_000)
-	case n%1000 == 0:
-		return fmt.Sprintf("%dk", n/1000)
-	}
-	return fmt.Sprint(n)
 }
 
 // fio compares the raw side with fio's idea of it.

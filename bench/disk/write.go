@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"sync"
 
+	"hayloft/internal/id"
 	"hayloft/internal/vfs"
 	"hayloft/volume"
 )
@@ -37,6 +38,8 @@ type writing struct {
 	group   int
 	clients int
 	slice   int64 // bytes that a slice writes at most
+
+	key func(i int) id.ID // nil is keyOf
 }
 
 // engine appends to a fresh volume in each slice. The weight of a call is the
@@ -67,6 +70,10 @@ func (w writing) engine(name string, fsys vfs.FS) *arm {
 // put appends the i-th group.
 func (w writing) put(ctx context.Context, v *volume.Volume, bufs [][]byte, i int) error {
 	group := make([]volume.Needle, w.group)
+	keyOf := keyOf
+	if w.key != nil {
+		keyOf = w.key
+	}
 	for g := range group {
 		key := keyOf(i*w.group + g)
 		stamp(bufs[g], key)

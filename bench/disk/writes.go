@@ -62,6 +62,7 @@ func (b *run) writes(ctx context.Context, name string, size int) error {
 	}
 	raw := best(arms[1:])
 	b.best, b.batches = methods[slices.Index(arms, raw)-1], sizes
+	b.rawWrites = median(raw.rates)
 	b.report.Ratios[name+"_throughput_w16"] = ratio(engine.rates, raw.rates)
 	b.report.Settings[name+" batches"] = describe(sizes, recordBytes(size))
 	b.report.Settings[name+" best raw method"] = b.best.name

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"os/exec"
 
 	"hayloft/bench/disk"
@@ -21,10 +22,12 @@ func newBenchDisk() *cobra.Command {
 		Long: `Measures the storage engine and the raw device beside it, on a directory of
 each disk: random reads of 64 KiB (A), of 8 and 64 KiB (B) and of 200 KiB,
 single writes (C), writes in groups of 4 (D) and 16 (E), mixes of reads and
-grouped writes (F, G), restarts, and the memory of the index. Both sides get the
-same aligned lengths, concurrency and bytes in flight, and take turns.
+grouped writes (F, G), open-loop reads beside writes and beside a compaction,
+restarts after a clean stop, after kill -9 and without a checkpoint, and the
+memory of the index, open and sealed. Both sides get the same aligned lengths,
+concurrency and bytes in flight, and take turns.
 
-It makes a directory of its own in each --dir, needs up to 3 GiB there (5 GiB
+It makes a directory of its own in each --dir, needs up to 3 GiB there (4 GiB
 with --full) and removes everything afterwards. As root it drops the machine's
 caches before each restart.`,
 		Args: wantArgs(0, 0, "no arguments"),
@@ -35,6 +38,11 @@ caches before each restart.`,
 					return exec.CommandContext(ctx, path, args...).Output()
 				}
 			}
+			self, err := os.Executable()
+			if err != nil {
+				return err
+			}
+			o.Writer = []string{self, "bench-writer"}
 			run := disk.Run
 			if methods {
 				run = disk.Methods
@@ -61,6 +69,7 @@ caches before each restart.`,
 	f.BoolVar(&o.Quick, "quick", false, "a first look, within a minute")
 	f.BoolVar(&o.Full, "full", false, "also the restart with ten million needles")
 	f.IntVar(&o.Needles, "needles", 0, "needles of the restart (default 1,000,000, quick 100,000)")
+	f.IntVar(&o.Sealed, "sealed", 0, "needles of each sealed volume whose index is measured (default 200,000, quick 40,000)")
 	f.IntVar(&o.Rounds, "rounds", 0, "rounds of each comparison (default 5, quick 3)")
 	f.DurationVar(&o.Slice, "slice", 0, "time for each side in a round (default 1s, quick 250ms)")
 	f.BoolVar(&methods, "methods", false, "instead: ways to write durably and to read, without the engine")
@@ -69,5 +78,24 @@ caches before each restart.`,
 	if err := cmd.MarkFlagRequired("dir"); err != nil {
 		panic(err) // the flag is defined above
 	}
+	return cmd
+}
+
+// newBenchWriter is the process that bench disk kills.
+func newBenchWriter() *cobra.Command {
+	var o disk.WriterOptions
+	cmd := &cobra.Command{
+		Use:    "bench-writer",
+		Short:  "What hayloft bench disk kills",
+		Hidden: true,
+		Args:   wantArgs(0, 0, "no arguments"),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			o.Out = cmd.OutOrStdout()
+			return disk.Writer(cmd.Context(), o)
+		},
+	}
+	cmd.Flags().StringVar(&o.Dir, "dir", "", "directory of the volume")
+	cmd.Flags().IntVar(&o.From, "from", 0, "group to begin with")
+	cmd.Flags().IntVar(&o.Size, "size", 0, "bytes of each needle")
 	return cmd
 }

@@ -66,7 +66,7 @@ func newRoot() *cobra.Command {
 		return usagef("%v (see %s --help)", err, cmd.CommandPath())
 	})
 	root.AddCommand(newServer(), newDemo(), newPhoto(), newBench(), newMediaWorker(), newVersion(),
-		newVolume(), newTorture(), newTortureWriter())
+		newVolume(), newTorture(), newTortureWriter(), newBenchWriter())
 	return root
 }
 

@@ -1,0 +1,175 @@
+package disk
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"hayloft/bench"
+	"hayloft/internal/id"
+	"hayloft/volume"
+)
+
+const (
+	// writeShare of the raw write throughput is the rate of writes beside
+	// open-loop reads.
+	writeShare = 0.3
+	// besideGroup is the number of images in one write there.
+	besideGroup = 16
+	// besideLongest bounds the rate of those writes: what the volume grows by in
+	// a slice.
+	besideLongest = 128 << 20
+)
+
+// besideWrites measures open-loop reads of the library beside writes at a fixed
+// rate: the engine's own to the same volume, and the best raw method's.
+func (b *run) besideWrites(ctx context.Context, r *readers) error {
+	b.Progress("reads beside writes")
+	size := 64 * kib
+	batch := besideGroup * int(recordBytes(size))
+	rate := min(writeShare*b.rawWrites, besideLongest/b.Slice.Seconds()) / float64(batch) // batches per second
+	count := max(1, int(rate*b.Slice.Seconds()))
+	bufs := make([][]byte, besideGroup)
+	for i := range bufs {
+		bufs[i] = bytes.Clone(noise[:size])
+	}
+	w := writing{size: size, group: besideGroup}
+	base := 1 << 24 // keys that neither the library nor the mixes have
+	engine := func(context.Context) (backgroundJob, error) {
+		first := base
+		base += count
+		return backgroundJob{run: func(ctx context.Context) (int64, error) {
+			return evenly(ctx, count, rate, int64(batch), func(i int) error { return w.put(ctx, r.v, bufs, first+i) })
+		}}, nil
+	}
+	raw := func(context.Context) (backgroundJob, error) {
+		buf, err := alignedBuf(batch + pageSize)
+		if err != nil {
+			return backgroundJob{}, err
+		}
+		copy(buf, noise)
+		l, err := newLog(filepath.Join(b.Dirs[0], "beside.log"), b.best, int64(count*(batch+pageSize)), 16<<20)
+		if err != nil {
+			freeBuf(buf)
+			return backgroundJob{}, err
+		}
+		return backgroundJob{run: func(ctx context.Context) (int64, error) {
+			return evenly(ctx, count, rate, int64(batch), func(int) error { return l.append(buf, batch) })
+		}, stop: func() error { freeBuf(buf); return l.close() }}, nil
+	}
+	b.report.Settings["reads beside writes"] = fmt.Sprintf(
+		"%d batches of %d images, one at a time at even distances, %.0f MB/s, to the volume that is read; raw: the same with %s",
+		count, besideGroup, rate*float64(batch)/1e6, b.best.name)
+	return b.beside(ctx, r, "read_p99_beside_writes", engine, raw)
+}
+
+// evenly calls do n times at a fixed rate and returns the bytes of all calls.
+func evenly(ctx context.Context, n int, rate float64, size int64, do func(i int) error) (int64, error) {
+	begin := time.Now()
+	for i := range n {
+		if !sleepUntil(ctx, begin.Add(time.Duration(float64(i)/rate*float64(time.Second)))) {
+			return int64(i) * size, ctx.Err()
+		}
+		if err := do(i); err != nil {
+			return int64(i) * size, err
+		}
+	}
+	return int64(n) * size, nil
+}
+
+// besideCompaction measures open-loop reads of the library beside the
+// compaction of another volume, from its beginning to its end.
+func (b *run) besideCompaction(ctx context.Context, r *readers) (err error) {
+	b.Progress("reads beside a compaction")
+	dir := filepath.Join(b.Dirs[0], "compacted")
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	// A compaction reads, writes and reads again: three slices long.
+	total := max(minBytes, int64(b.Slice.Seconds()*float64(b.Maintenance)))
+	lib, err := buildLibrary(ctx, dir, total, only(64*kib))
+	if err != nil {
+		return err
+	}
+	v, err := volume.Open(dir, benchID, volume.Options{})
+	if err == nil {
+		_, err = v.Seal(ctx, volume.SealInfo{Slot: 64, To: id.MaxMillis})
+		err = errors.Join(err, v.Close())
+	}
+	if err != nil {
+		return err
+	}
+	seen := newRecorder()
+	if _, err := compactOnce(ctx, dir, volume.Options{FS: seen}, nil); err != nil {
+		return err
+	}
+	engine := func(context.Context) (backgroundJob, error) {
+		return backgroundJob{run: func(ctx context.Context) (int64, error) {
+			pace := &pacer{rate: b.Maintenance}
+			return compactOnce(ctx, dir, volume.Options{}, pace.wait)
+		}}, evict(dir)
+	}
+	raw := func(context.Context) (backgroundJob, error) {
+		if err := evict(dir); err != nil {
+			return backgroundJob{}, err
+		}
+		p, err := newReplay(seen.ops, lib.file, filepath.Join(b.Dirs[0], "replay"), &pacer{rate: b.Maintenance})
+		if err != nil {
+			return backgroundJob{}, err
+		}
+		return backgroundJob{run: p.run, stop: p.close}, nil
+	}
+	b.report.Settings["reads beside a compaction"] = fmt.Sprintf(
+		"another volume of %d MB on the same disk, at %d MB/s read and written, from beginning to end; raw: the compaction's reads, writes and syncs again, recorded from the engine",
+		lib.bytes/1e6, b.Maintenance/1e6)
+	return b.beside(ctx, r, "read_p99_beside_compaction", engine, raw)
+}
+
+// compactOnce compacts the volume in dir, throws the result away, and returns
+// how many bytes the throttle was asked for.
+func compactOnce(ctx context.Context, dir string, o volume.Options, throttle func(context.Context, int64) error) (int64, error) {
+	v, err := volume.Open(dir, benchID, o)
+	if err != nil {
+		return 0, err
+	}
+	n := int64(0) // Compact asks from one goroutine
+	next, err := v.Compact(ctx, volume.CompactOptions{Generation: 2, Throttle: func(ctx context.Context, more int64) error {
+		if n += more; throttle == nil {
+			return nil
+		}
+		return throttle(ctx, more)
+	}})
+	if err == nil {
+		err = next.Close()
+	}
+	err = errors.Join(err, v.Close())
+	for _, name := range []string{filepath.Join(dir, volume.FileName(benchID, 2)), indexFile(dir, 2)} {
+		if rerr := os.Remove(name); rerr != nil && !errors.Is(rerr, os.ErrNotExist) {
+			err = errors.Join(err, rerr)
+		}
+	}
+	return n, err
+}
+
+// beside runs both sides and reports them.
+func (b *run) beside(ctx context.Context, r *readers, name string, engine, raw func(context.Context) (backgroundJob, error)) error {
+	o := &beside{rate: readShare * b.rawReads, rounds: b.Rounds, sides: [2]side{
+		{name: name + "_engine", reader: func() (job, error) { return r.engine("", openClients).start(ctx) }, work: engine},
+		{name: name + "_raw", reader: func() (job, error) { return r.device("", openClients, r.align).start(ctx) }, work: raw},
+	}}
+	if err := o.run(ctx); err != nil {
+		return err
+	}
+	for i := range o.sides {
+		s := &o.sides[i]
+		res := s.all.Result(s.name, 0.99)
+		res.Value = median(s.p99s)
+		b.add(res, bench.Result{Name: s.name + "_load", Unit: "B/s", Value: median(s.load), N: len(s.load)})
+	}
+	b.report.Ratios[name] = ratio(o.sides[0].p99s, o.sides[1].p99s)
+	b.report.Settings["open-loop reads"] = fmt.Sprintf(
+		"%.0f reads of 64 KiB a second, %.0f %% of the raw device's throughput with 16 readers, at random moments (Poisson); latency from the intended beginning; values are medians of the rounds' p99", o.rate, 100*readShare)
+	return nil
+}
