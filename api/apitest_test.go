@@ -55,7 +55,8 @@ type volBlobs struct {
 	clock  clock.Clock
 	moves  atomic.Int32 // so many writes meet a closed tile first
 	err    atomic.Pointer[error]
-	hold   atomic.Pointer[chan struct{}] // writes wait for its end
+	hold   atomic.Pointer[chan struct{}]            // writes wait for its end
+	onRead atomic.Pointer[func(off, n int64) error] // asked before each read of a master
 }
 
 func (b *volBlobs) Reserve(context.Context) (id.ID, id.Cookie, error) {
@@ -77,9 +78,15 @@ func (b *volBlobs) WriteMaster(ctx context.Context, blob id.ID, cookie id.Cookie
 		Master: &volume.MasterInfo{Photo: m.Photo, Owner: m.Owner, ContentType: m.ContentType, Time: b.clock.Now()}}})
 }
 
-func (b *volBlobs) ReadMaster(ctx context.Context, blob id.ID, cookie id.Cookie) ([]byte, error) {
-	got, err := b.vol.Read(ctx, blob, 0, cookie)
-	return got.Data, err
+func (b *volBlobs) ReadMaster(ctx context.Context, blob id.ID, cookie id.Cookie, off int64, to []byte) (int, error) {
+	if look := b.onRead.Load(); look != nil {
+		if err := (*look)(off, int64(len(to))); err != nil {
+			return 0, err
+		}
+	}
+	r, err := b.vol.ReadRange(ctx, blob, 0, cookie, off, int64(len(to)))
+	defer r.Release()
+	return copy(to, r.Data), err
 }
 
 // bytes is how many bytes were ever appended.

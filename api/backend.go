@@ -81,6 +81,8 @@ var (
 	ErrMoved = errors.New("api: blob id is outside every open tile")
 	// ErrFull: no disk has room.
 	ErrFull = errors.New("api: storage is full")
+	// ErrUnavailable: the store cannot say for now.
+	ErrUnavailable = errors.New("api: storage is not available")
 )
 
 // Blobs is what the API needs of the blob store.
@@ -90,8 +92,9 @@ type Blobs interface {
 	// WriteMaster appends the verbatim upload and returns when it is durable.
 	// data is the caller's again afterwards. ErrMoved: reserve again.
 	WriteMaster(ctx context.Context, blob id.ID, cookie id.Cookie, m MasterNeedle) error
-	// ReadMaster returns the verified bytes; they are the caller's.
-	ReadMaster(ctx context.Context, blob id.ID, cookie id.Cookie) ([]byte, error)
+	// ReadMaster fills to with the verified bytes of a master from off on. It
+	// returns fewer only at the master's end.
+	ReadMaster(ctx context.Context, blob id.ID, cookie id.Cookie, off int64, to []byte) (int, error)
 }
 
 // MasterNeedle is a master with what the needle itself says of it, so that

@@ -15,7 +15,7 @@
 // feed's command, and for uploads before it the blob's bytes, are on stable
 // storage. Everything that can be refused is refused before a byte is appended.
 //
-// Memory: uploads and masters on their way out share one budget (spool); all
-// else is bounded per request. Engines behind report by errors; this package
+// Memory: uploads, and the pieces of masters on their way out, have a budget each
+// (spool); all else is bounded per request. Engines behind report by errors; this package
 // reports by Options.Events and never logs.
 package api

@@ -62,7 +62,7 @@ type Limits struct {
 	BodyBytes      int64         // 64 KiB: largest JSON body, at most 4 MiB
 	HeaderBytes    int           // 16 KiB: request line and header fields
 	SpoolBytes     int64         // 256 MiB: uploads in memory at once
-	MasterBytes    int64         // 128 MiB: masters in memory at once, on their way to their owners
+	MasterBytes    int64         // 128 MiB: pieces, of up to 1 MiB, of masters on their way to their owners
 	SpoolWait      time.Duration // 5 s: wait for room among the uploads or the masters
 	BytesPerSecond int64         // 64 KiB: slowest average of an upload or download; 16 times that while others wait for room
 	HeaderTimeout  time.Duration // 10 s: header, and grace before the average counts

@@ -1,14 +1,8 @@
 package api
 
 import (
-	"bytes"
 	"context"
-	"crypto/sha256"
-	"encoding/base64"
-	"encoding/hex"
-	"fmt"
 	"mime"
-	"net"
 	"strconv"
 	"strings"
 	"time"
@@ -168,66 +162,6 @@ func (r *request) getVariant() error {
 		return pPhotoFailed.because("")
 	}
 	return &problem{kind: pNotReady, retryAfter: time.Second}
-}
-
-// getMaster is GET /photos/{id}/master: the upload byte for byte, for its
-// owner alone, since nothing was taken out of it.
-func (r *request) getMaster() error {
-	photo, err := r.pathID(0)
-	if err != nil {
-		return err
-	}
-	v, err := r.a.opt.Feed.Photo(r.ctx, r.viewer, photo)
-	if err != nil {
-		return err
-	}
-	m := v.Master
-	if v.Author != r.viewer || m.Blob == 0 {
-		return pNotFound.because("")
-	}
-	room, err := r.a.masters.begin(r.viewer, m.Size, r.cutWrite())
-	if err != nil {
-		return err
-	}
-	if err := room.grow(r.ctx, m.Size); err != nil {
-		room.close()
-		return err
-	}
-	data, err := r.a.opt.Blobs.ReadMaster(r.ctx, m.Blob, m.Cookie)
-	if err == nil && (int64(len(data)) != m.Size || sha256.Sum256(data) != m.Digest) {
-		err = fmt.Errorf("api: master of photo %v is not what was stored", photo)
-	}
-	if err != nil {
-		room.close()
-		return err
-	}
-	if c, ok := r.rc.Conn().(*conn); ok {
-		c.sends.Store(room)
-	}
-	room.pace(true)
-	h := &r.rc.Response.Header
-	h.SetContentType(m.ContentType)
-	h.Set("Content-Disposition", `attachment; filename="`+photo.String()+"."+media.Ext(m.ContentType)+`"`)
-	h.Set("Repr-Digest", "sha-256=:"+base64.StdEncoding.EncodeToString(m.Digest[:])+":")
-	h.Set("ETag", `"`+hex.EncodeToString(m.Digest[:])+`"`)
-	r.rc.Response.SetBodyStream(&heldBytes{bytes.NewReader(data), room, r.rc.Conn()}, len(data))
-	return nil
-}
-
-// heldBytes gives the room back when the answer is written.
-type heldBytes struct {
-	*bytes.Reader
-	room *booking
-	nc   net.Conn
-}
-
-// Close implements io.Closer.
-func (b *heldBytes) Close() error {
-	if c, ok := b.nc.(*conn); ok {
-		c.sends.CompareAndSwap(b.room, nil)
-	}
-	b.room.close()
-	return nil
 }
 
 // cutWrite returns what ends an answer that waits for its peer, and the

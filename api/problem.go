@@ -147,6 +147,7 @@ var inner = []struct {
 	{feed.ErrUnavailable, pUnavailable},
 	{feed.ErrIdempotencyReused, pIdemOther},
 	{ErrFull, pStorageFull},
+	{ErrUnavailable, pUnavailable},
 	{media.ErrTooLarge, pFileTooLarge},
 	{media.ErrUnsupported, pMediaType},
 	{media.ErrTooManyPixels, pTooManyPixels},

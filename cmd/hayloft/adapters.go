@@ -52,9 +52,10 @@ func (m masters) WriteMaster(ctx context.Context, blob id.ID, cookie id.Cookie, 
 	}}))
 }
 
-func (m masters) ReadMaster(ctx context.Context, blob id.ID, cookie id.Cookie) ([]byte, error) {
-	b, err := m.s.Read(ctx, blob, uint8(media.Original), cookie)
-	return b.Data, blobError(err)
+func (m masters) ReadMaster(ctx context.Context, blob id.ID, cookie id.Cookie, off int64, to []byte) (int, error) {
+	r, err := m.s.ReadRange(ctx, blob, uint8(media.Original), cookie, off, int64(len(to)))
+	defer r.Release()
+	return copy(to, r.Data), blobError(err)
 }
 
 // blobError names the blob server's refusals as the API does.
@@ -64,6 +65,8 @@ func blobError(err error) error {
 		return fmt.Errorf("%w: %w", api.ErrMoved, err)
 	case errors.Is(err, server.ErrNoSpace):
 		return fmt.Errorf("%w: %w", api.ErrFull, err)
+	case errors.Is(err, server.ErrUnavailable):
+		return fmt.Errorf("%w: %w", api.ErrUnavailable, err)
 	}
 	return err
 }
@@ -73,7 +76,7 @@ type groups struct{ s *server.Server }
 
 func (g groups) ReadMaster(ctx context.Context, blob id.ID, cookie id.Cookie) ([]byte, error) {
 	b, err := g.s.Read(ctx, blob, uint8(media.Original), cookie)
-	return b.Data, err
+	return b.Take(), err // a child may take its time: that is no disk's budget
 }
 
 func (g groups) ReserveVariants(ctx context.Context) (id.ID, id.Cookie, error) {
@@ -158,8 +161,9 @@ func (o origin) Fetch(ctx context.Context, k cache.Key) (cache.Object, error) {
 		return cache.Object{}, err
 	}
 	if variant != media.Original {
-		return cache.Object{Data: b.Data, ContentType: contentType, ETag: etag(b.ETag)}, nil
+		return cache.Object{Data: b.Data, ContentType: contentType, ETag: etag(b.ETag), Release: b.Release}, nil
 	}
+	defer b.Release() // what is stripped is a copy
 	if b.Master == nil || b.Master.ContentType != contentType {
 		return cache.Object{}, cache.ErrNotFound
 	}
