@@ -2,6 +2,6 @@
 // HTTP, through a browser, and with kill -9. It holds tests only.
 //
 // The binary is bin/hayloft, built by the Makefile; HAYLOFT_BIN names another.
-// HAYLOFT_SOAK=1 makes the crash tests of the volumes long: 100 kills, 50 power
-// cuts.
+// HAYLOFT_KILLS, HAYLOFT_CUTS and HAYLOFT_FAULTS say how often writers are
+// killed, the power is cut and system calls fail: 10, 5 and 1 by default.
 package e2e

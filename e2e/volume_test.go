@@ -15,19 +15,17 @@ import (
 	"time"
 
 	"hayloft/client"
+	"hayloft/internal/testenv"
 	"hayloft/testdata/photos"
 	"hayloft/volume/torture"
 )
 
-// soak reports whether the long forms are wanted.
-func soak() bool { return os.Getenv("HAYLOFT_SOAK") == "1" }
-
-// times returns short, or long in a soak.
-func times(short, long int) string {
-	if soak() {
-		short = long
+// times returns how often, as the named variable says.
+func times(env string, often int) string {
+	if s := os.Getenv(env); s != "" {
+		return s
 	}
-	return strconv.Itoa(short)
+	return strconv.Itoa(often)
 }
 
 // run runs the binary and returns its output and exit code.
@@ -57,12 +55,12 @@ func tortured(t *testing.T, flags ...string) torture.Result {
 	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
 		t.Errorf("left behind: %v, %v", left, err)
 	}
-	t.Logf("%s", r.Line())
+	testenv.Tell(t, "%s: %s", r.How, r.Line())
 	return r
 }
 
 func TestTortureKill(t *testing.T) {
-	r := tortured(t, "--rounds", times(10, 100))
+	r := tortured(t, "--rounds", times("HAYLOFT_KILLS", 10))
 	if r.Puts == 0 || r.Deletes == 0 || r.Verified == 0 || r.Volumes == 0 || r.Failed+r.Poisoned+r.Late > 0 {
 		t.Errorf("too thin to prove anything, or calls failed without a reason: %+v", r)
 	}
@@ -78,7 +76,7 @@ func TestTorturePower(t *testing.T) {
 		}
 		return
 	}
-	r := tortured(t, "--power", "--rounds", times(5, 50))
+	r := tortured(t, "--power", "--rounds", times("HAYLOFT_CUTS", 5))
 	if r.Puts == 0 || r.How != "power" || r.Verified == 0 {
 		t.Errorf("too thin to prove anything: %+v", r)
 	}
@@ -179,7 +177,7 @@ func TestTortureFailingCalls(t *testing.T) {
 		{"pwritev", "signal=KILL:when=5"}, {"fdatasync", "signal=KILL:when=6"}, {"fallocate", "signal=KILL:when=2"},
 		{"renameat", "signal=KILL:when=1"}, {"fsync", "signal=KILL:when=2"}, {"ftruncate", "signal=KILL:when=1"},
 	} {
-		r := tortured(t, "--rounds", times(1, 10), "--faults",
+		r := tortured(t, "--rounds", times("HAYLOFT_FAULTS", 1), "--faults",
 			fmt.Sprintf("strace -f -qq -o %s -e trace=%s -e inject=%s:%s", os.DevNull, f.call, f.call, f.fault))
 		t.Logf("%s %s: %d calls failed, %d volumes poisoned", f.call, f.fault, r.Failed, r.Poisoned)
 		poisoned += r.Poisoned
