@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"log/slog"
@@ -9,28 +10,33 @@ import (
 	"net/http/pprof"
 	"time"
 
+	"hayloft/directory"
+	"hayloft/internal/admin"
+	"hayloft/volume"
+	"hayloft/volume/tools"
+
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-// admin is the listener for operators: metrics, health, profiles. Nothing there
-// changes anything.
-type admin struct {
+// adminListener is what operators reach: metrics, health, profiles, and the door
+// to what changes things, below /admin.
+type adminListener struct {
 	srv      *http.Server
 	registry *prometheus.Registry
 }
 
-// newAdmin makes the handler; ready says whether the process can serve.
-func newAdmin(ready func() error, log *slog.Logger) *admin {
-	a := &admin{registry: prometheus.NewRegistry()}
+// newAdmin makes the handlers.
+func newAdmin(n *node, log *slog.Logger) *adminListener {
+	a := &adminListener{registry: prometheus.NewRegistry()}
 	a.registry.MustRegister(collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(a.registry, promhttp.HandlerOpts{Registry: a.registry}))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "ok\n") })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
-		if err := ready(); err != nil {
+		if err := n.ready(); err != nil {
 			http.Error(w, fmt.Sprintf("not ready: %v", err), http.StatusServiceUnavailable)
 			return
 		}
@@ -38,9 +44,14 @@ func newAdmin(ready func() error, log *slog.Logger) *admin {
 	})
 	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 	mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
-	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("GET /debug/pprof/profile", patient(pprof.Profile))
 	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
-	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	mux.HandleFunc("GET /debug/pprof/trace", patient(pprof.Trace))
+	door := admin.NewDoor(admin.Options{
+		Token: n.adminToken, Open: n.s.adminOpen, Work: n.work, Clock: n.clock, Problem: tools.ProblemOf, Audit: n.adminAction,
+	})
+	tools.Serve(door, n.keeper(), n.clock)
+	mux.Handle("/admin/", door)
 	a.srv = &http.Server{
 		Handler: mux, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second,
 		IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
@@ -49,13 +60,49 @@ func newAdmin(ready func() error, log *slog.Logger) *admin {
 	return a
 }
 
+// patient lets a call take longer than a request may take to arrive: when that
+// time is over the server takes its client for gone.
+func patient(h http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		http.NewResponseController(w).SetReadDeadline(time.Time{}) //nolint:errcheck // then it is cut off, as before
+		h(w, r)
+	}
+}
+
+// openAdmin reads or draws the token of the admin listener.
+func (n *node) openAdmin(context.Context) error {
+	token, loose, err := adminToken(n.s.data[0])
+	if loose {
+		n.log.Warn("others on this machine could read the admin token: remove it for a new one", "file", n.first(adminTokenFile))
+	}
+	n.adminToken = token
+	return err
+}
+
+// replicas is how many replicas the directory names of a volume.
+func (n *node) replicas(v volume.ID) int {
+	row, _ := n.directory.Map().Volume(directory.VolumeID(v))
+	return len(row.Replicas)
+}
+
+// adminAction logs what somebody did, or was not let do.
+func (n *node) adminAction(a admin.Action) {
+	level := slog.LevelInfo
+	if a.Err != nil {
+		level = slog.LevelWarn
+	}
+	n.log.Log(context.Background(), level, "audit: admin call", "address", a.Address, "call", a.Method+" "+a.Path, "query", a.Query,
+		"status", a.Status, "took", a.Took.Round(time.Millisecond), "err", a.Err)
+}
+
 // serve returns when stop was called.
-func (a *admin) serve(l net.Listener) error {
+func (a *adminListener) serve(l net.Listener) error {
 	if err := a.srv.Serve(l); err != http.ErrServerClosed {
 		return fmt.Errorf("admin listener: %w", err)
 	}
 	return nil
 }
 
-// stop cuts what is being asked short: nothing there changes anything.
-func (a *admin) stop() { a.srv.Close() }
+// stop cuts what is being asked short: what changes things has ended with the
+// node's work.
+func (a *adminListener) stop() { a.srv.Close() }

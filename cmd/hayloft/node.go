@@ -39,6 +39,7 @@ type node struct {
 	who   nodeIdentity
 
 	incarnation uint64
+	adminToken  string
 	directory   *directory.Directory
 	group       *raftgroup.Group // the feed's
 	ids         *id.Keeper
@@ -70,7 +71,7 @@ func startNode(ctx context.Context, s *settings, log *slog.Logger) (n *node, err
 		}
 	}()
 	for _, step := range []func(context.Context) error{
-		n.openData, n.openGroups, n.openBlobs, n.openFeed, n.openMedia, n.openFront,
+		n.openData, n.openAdmin, n.openGroups, n.openBlobs, n.openFeed, n.openMedia, n.openFront,
 	} {
 		if err := step(ctx); err != nil {
 			return n, err
@@ -103,12 +104,7 @@ func (n *node) first(parts ...string) string {
 func (n *node) openGroups(ctx context.Context) error {
 	n.machine = feed.NewMachine()
 	g, opening := errgroup.WithContext(ctx)
-	g.Go(func() (err error) {
-		n.directory, err = directory.Open(opening, directory.Options{
-			Dir: n.first("raft", "directory"), Member: n.who.name, Clock: n.clock, Events: n.raftEvent,
-		})
-		return err
-	})
+	g.Go(func() error { return n.openDirectory(opening) })
 	g.Go(func() (err error) {
 		n.group, err = raftgroup.Open(opening, raftgroup.Options{
 			Dir: n.first("raft", "feed"), Name: "feed", NodeID: n.who.name, Machine: n.machine, Events: n.raftEvent,
@@ -118,16 +114,24 @@ func (n *node) openGroups(ctx context.Context) error {
 	if err := g.Wait(); err != nil {
 		return err
 	}
-	return n.join(ctx)
+	return n.sign(ctx)
 }
 
-// join makes this node known, gets the keys that sign, and a slot for ids.
-func (n *node) join(ctx context.Context) error {
-	row, err := n.directory.RegisterNode(ctx, directory.NodeSpec{Name: n.who.name})
+// openDirectory opens the directory and makes this node known to it.
+func (n *node) openDirectory(ctx context.Context) (err error) {
+	n.directory, err = directory.Open(ctx, directory.Options{
+		Dir: n.first("raft", "directory"), Member: n.who.name, Clock: n.clock, Events: n.raftEvent,
+	})
 	if err != nil {
 		return err
 	}
+	row, err := n.directory.RegisterNode(ctx, directory.NodeSpec{Name: n.who.name})
 	n.nodeID = row.ID
+	return err
+}
+
+// sign gets the keys that sign, and a slot for ids.
+func (n *node) sign(ctx context.Context) error {
 	keys, err := n.directory.EnsureKey(ctx, "sign")
 	if err != nil {
 		return err

@@ -76,7 +76,10 @@ func serve(ctx context.Context, s *settings, stdout, stderr io.Writer) (err erro
 		return err
 	}
 	failed := make(chan error, 2)
-	adm := newAdmin(n.ready, log)
+	if s.adminOpen && !loopbackListener(adminL) {
+		log.Warn("--admin-open: whoever reaches the admin listener can export photos and change volumes", "admin", adminL.Addr())
+	}
+	adm := newAdmin(n, log)
 	if err := errors.Join(n.register(adm.registry), n.startWork()); err != nil {
 		return errors.Join(err, n.stop())
 	}

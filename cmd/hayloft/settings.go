@@ -25,6 +25,7 @@ type settings struct {
 	data           []string
 	listen         string
 	adminListen    string
+	adminOpen      bool
 	publicURL      string
 	mediaURL       string
 	trustedProxies []string
@@ -61,7 +62,8 @@ func (s *settings) define(f *pflag.FlagSet) {
 
 	f.StringSliceVar(&s.data, "data", []string{"./data"}, "data directories, one for each disk; metadata is on the first")
 	f.StringVar(&s.listen, "listen", "127.0.0.1:8080", "address of the API, media and web page")
-	f.StringVar(&s.adminListen, "admin-listen", "127.0.0.1:9090", "address of metrics, health and profiles")
+	f.StringVar(&s.adminListen, "admin-listen", "127.0.0.1:9090", "address of metrics, health, profiles and the commands of operators")
+	f.BoolVar(&s.adminOpen, "admin-open", false, "let everybody who reaches admin-listen change things, without the token in admin.token")
 	f.StringVar(&s.publicURL, "public-url", "", "base of the URLs handed out (default http:// and the listen address)")
 	f.StringVar(&s.mediaURL, "media-url", "", "base of media URLs (default the public URL)")
 	f.StringSliceVar(&s.trustedProxies, "trusted-proxies", nil, "networks whose X-Forwarded-For is believed, as in 10.0.0.0/8")

@@ -1,8 +1,7 @@
 package main
 
 import (
-	"bufio"
-	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -10,144 +9,203 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
-	"strings"
-	"time"
 
-	"hayloft/internal/units"
-	"hayloft/internal/vfs"
-	"hayloft/internal/vfs/overlay"
+	"hayloft/internal/admin"
 	"hayloft/volume"
+	"hayloft/volume/tools"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/sys/unix"
-)
-
-// volumesDirName and diskIDName are the names in a data directory; see
-// docs/data-directory.md.
-const (
-	volumesDirName = "volumes"
-	diskIDName     = "disk.id"
+	"github.com/spf13/pflag"
 )
 
 func newVolume() *cobra.Command {
 	var f volumeFlags
 	cmd := &cobra.Command{
 		Use:   "volume",
-		Short: "Look into volume files: list, dump, verify, export",
-		Long: `These commands work offline, on the files of the data directories that --data
-names, and never change them. ls, show and dump take no lock: beside a running
-server they show a snapshot. verify and export want the directory for
-themselves and refuse it while a server uses it.`,
+		Short: "Look into volumes, and seal and compact them",
+		Long: `These commands ask a running server at its admin listener, or work offline on
+the files of a stopped one:
+
+  hayloft volume ls                        asks the server at http://127.0.0.1:9090
+  hayloft volume ls --admin http://H:9090  asks that server
+  hayloft volume ls --data DIR[,DIR...]    reads the files in these data directories
+
+With both, --admin decides, and --data only says where the admin token is:
+DIR/admin.token of the first directory. --admin-token-file names the file itself.
+With neither, the token is looked for in the data directory of --config, of
+HAYLOFT_DATA, or in ./data. dump, verify, export, seal and compact need it.
+
+Offline, ls, show, dump, verify and export never change a file. ls, show and
+dump take no lock: beside a running server they show a snapshot. The others want
+the directories for themselves. seal and compact change nothing without --apply.`,
 		Args: wantArgs(0, 0, "one of its commands"),
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.PersistentFlags().StringSliceVar(&f.data, "data", nil, "data directories with the files, one for each disk")
-	cmd.AddCommand(newVolumeLs(&f), newVolumeShow(&f), newVolumeDump(&f), newVolumeVerify(&f), newVolumeExport(&f))
+	flags := cmd.PersistentFlags()
+	flags.StringSliceVar(&f.data, "data", nil, "data directories, one for each disk: work on their files, or, with --admin, find the token there")
+	flags.StringVar(&f.admin, "admin", "http://127.0.0.1:9090", "admin listener of a running server")
+	flags.StringVar(&f.tokenFile, "admin-token-file", "", "file with the admin token of the running server")
+	flags.StringVar(&f.config, "config", "", "TOML file of the server, which names its data directory")
+	cmd.AddCommand(newVolumeLs(&f), newVolumeShow(&f), newVolumeDump(&f), newVolumeVerify(&f), newVolumeExport(&f),
+		newVolumeSeal(&f), newVolumeCompact(&f))
 	return cmd
 }
 
-type volumeFlags struct{ data []string }
-
-// offlineVolume is one volume in one data directory.
-type offlineVolume struct {
-	data    string // data directory
-	id      volume.ID
-	entries []volume.Entry // its files, by generation
+// volumeFlags say which volumes are meant.
+type volumeFlags struct {
+	data             []string
+	admin, tokenFile string
+	config           string
 }
 
-func (o *offlineVolume) dir() string { return filepath.Join(o.data, volumesDirName) }
-
-// path returns the file of a generation.
-func (o *offlineVolume) path(generation uint32) string {
-	return filepath.Join(o.dir(), volume.FileName(o.id, generation))
+// online reports whether a running server is meant.
+func (f *volumeFlags) online(cmd *cobra.Command) bool {
+	given := func(name string) bool { return cmd.Flags().Changed(name) }
+	return given("admin") || given("admin-token-file") || !given("data")
 }
 
-// newest returns the file of the highest generation.
-func (o *offlineVolume) newest() string {
-	return filepath.Join(o.dir(), o.entries[len(o.entries)-1].Name)
+// opened are the volumes that a command works on.
+type opened struct {
+	tools.Source
+	keeper tools.Keeper  // nil: the volumes cannot be changed
+	stop   func() error  // gives back what is held
+	remote *remoteServer // nil offline
 }
 
-// marked reports whether a failed write or sync left its marker.
-func (o *offlineVolume) marked() bool {
-	_, err := os.Stat(strings.TrimSuffix(o.newest(), ".vol") + ".poisoned")
-	return err == nil
-}
-
-// dirs checks the data directories.
-func (f *volumeFlags) dirs() ([]string, error) {
-	if len(f.data) == 0 || slices.Contains(f.data, "") {
-		return nil, usagef("name the data directories: --data DIR[,DIR…]")
-	}
-	var out []string
-	for _, d := range f.data {
-		d = filepath.Clean(d)
-		if slices.Contains(out, d) {
-			return nil, usagef("--data names %s twice", d)
-		}
-		st, err := os.Stat(d)
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil, fmt.Errorf("there is no directory %s", d)
-		}
+// open finds the volumes. alone says that offline no server may have them
+// meanwhile.
+func (f *volumeFlags) open(cmd *cobra.Command, alone bool) (*opened, error) {
+	if f.online(cmd) {
+		r, err := f.connect()
 		if err != nil {
 			return nil, err
 		}
-		if !st.IsDir() {
-			return nil, fmt.Errorf("%s is not a directory", d)
-		}
-		if _, err := os.Stat(filepath.Join(d, volumesDirName)); errors.Is(err, fs.ErrNotExist) {
-			hint := ""
-			if here, err := volume.List(nil, d); err == nil && len(here) > 0 {
-				hint = fmt.Sprintf("; it holds volumes itself: name the directory above it, %s", filepath.Dir(d))
-			}
-			return nil, fmt.Errorf("%s is not a data directory: it has no directory %q%s", d, volumesDirName, hint)
-		} else if err != nil {
-			return nil, err
-		}
-		out = append(out, d)
-	}
-	return out, nil
-}
-
-// volumes returns the volumes that args name, or all when there are none.
-func (f *volumeFlags) volumes(args []string) ([]*offlineVolume, error) {
-	wanted := map[volume.ID]bool{}
-	for _, a := range args {
-		id, err := parseVolume(a)
-		if err != nil {
-			return nil, err
-		}
-		wanted[id] = false
+		stop := func() error { r.client.Close(); return nil }
+		return &opened{Source: r.volumes, keeper: r.volumes, remote: r, stop: stop}, nil
 	}
 	dirs, err := f.dirs()
 	if err != nil {
 		return nil, err
 	}
-	var out []*offlineVolume
-	for _, d := range dirs {
-		entries, err := volume.List(nil, filepath.Join(d, volumesDirName))
+	files, err := tools.OpenFiles(dirs)
+	if err != nil {
+		return nil, err
+	}
+	if !alone {
+		for _, d := range files.Used() {
+			fmt.Fprintf(cmd.ErrOrStderr(), "hayloft: note: %s is in use by a running server; this is a snapshot taken without a lock\n", d)
+		}
+	} else if err := files.Claim(); err != nil {
+		return nil, errors.Join(f.explain(err, nil), files.Close())
+	}
+	return &opened{Source: files, stop: files.Close}, nil
+}
+
+// close gives back what is held, and explains err.
+func (o *opened) close(f *volumeFlags, err error) error {
+	return errors.Join(f.explain(err, o.remote), o.stop())
+}
+
+// explain says what can be done about an error.
+func (f *volumeFlags) explain(err error, r *remoteServer) error {
+	var p *admin.Problem
+	switch {
+	case errors.Is(err, tools.ErrInUse):
+		return fmt.Errorf("%w: stop it first, or ask it with --admin URL", err)
+	case errors.As(err, &p) && p.Named(admin.Unauthorized) && r != nil && r.token == "":
+		return fmt.Errorf("%s wants its admin token: name the data directory with --data or the file with --admin-token-file (%s)", f.admin, r.why)
+	case errors.As(err, &p) && p.Named(admin.Unauthorized) && r != nil:
+		return fmt.Errorf("%s refuses the admin token in %s", f.admin, r.tokenFile)
+	}
+	return err
+}
+
+// dirs are the data directories that --data names.
+func (f *volumeFlags) dirs() ([]string, error) {
+	var out []string
+	for _, d := range f.data {
+		if d == "" {
+			return nil, usagef("--data names no directory")
+		}
+		if d = filepath.Clean(d); slices.Contains(out, d) {
+			return nil, usagef("--data names %s twice", d)
+		}
+		out = append(out, d)
+	}
+	if len(out) == 0 {
+		return nil, usagef("--data names no directory")
+	}
+	return out, nil
+}
+
+// remoteServer is a running server.
+type remoteServer struct {
+	client    *admin.Client
+	volumes   *tools.Remote
+	token     string
+	tokenFile string
+	why       string // there is no token
+}
+
+func (f *volumeFlags) connect() (*remoteServer, error) {
+	r := &remoteServer{tokenFile: f.tokenFile}
+	if r.tokenFile == "" {
+		dir, err := f.tokenDir()
 		if err != nil {
 			return nil, err
 		}
-		var last *offlineVolume
-		for _, e := range entries {
-			if _, ok := wanted[e.Volume]; len(args) > 0 && !ok {
-				continue
-			}
-			wanted[e.Volume] = true
-			if last == nil || last.id != e.Volume {
-				last = &offlineVolume{data: d, id: e.Volume}
-				out = append(out, last)
-			}
-			last.entries = append(last.entries, e)
-		}
+		r.tokenFile = filepath.Join(dir, adminTokenFile)
 	}
-	for id, found := range wanted {
-		if !found {
-			return nil, fmt.Errorf("there is no volume %d in %s", id, strings.Join(dirs, ", "))
-		}
+	var err error
+	r.token, err = readAdminToken(r.tokenFile)
+	switch {
+	case err != nil && f.tokenFile != "":
+		return nil, err
+	case errors.Is(err, fs.ErrNotExist):
+		r.why = "there is no " + r.tokenFile
+	case err != nil:
+		r.why = tools.OneLine(err)
 	}
-	slices.SortStableFunc(out, func(a, b *offlineVolume) int { return cmp.Compare(a.id, b.id) })
-	return out, nil
+	if r.client, err = admin.NewClient(f.admin, r.token); err != nil {
+		return nil, usagef("--admin: %v", err)
+	}
+	r.volumes = tools.NewRemote(r.client)
+	return r, nil
+}
+
+// tokenDir is the data directory where the token is looked for: what --data
+// says, or what the server itself would use.
+func (f *volumeFlags) tokenDir() (string, error) {
+	if len(f.data) > 0 {
+		return f.data[0], nil
+	}
+	s, err := f.settings()
+	if err != nil {
+		return "", err
+	}
+	return s.data[0], nil
+}
+
+// settings are those of the server, from --config and the environment.
+func (f *volumeFlags) settings() (*settings, error) {
+	s := &settings{}
+	flags := pflag.NewFlagSet("server", pflag.ContinueOnError)
+	s.define(flags)
+	err := flags.Set("config", f.config)
+	if err == nil && len(f.data) > 0 {
+		err = flags.Set("data", f.data[0])
+		s.data = f.data
+	}
+	if err == nil {
+		_, err = resolve(flags, os.LookupEnv)
+	}
+	if err == nil {
+		err = s.validate()
+	}
+	if err != nil {
+		return nil, usageError{err}
+	}
+	return s, nil
 }
 
 func parseVolume(s string) (volume.ID, error) {
@@ -158,157 +216,31 @@ func parseVolume(s string) (volume.ID, error) {
 	return volume.ID(n), nil
 }
 
-// claimOffline keeps servers away from the directories of the volumes until
-// the overlay is closed, and fails when one is there.
-func claimOffline(o *overlay.FS, all []*offlineVolume) error {
-	var done []string
-	for _, v := range all {
-		if slices.Contains(done, v.data) {
-			continue
+// wanted are the volumes that args name, each once, or all there are.
+func (o *opened) wanted(ctx context.Context, args []string) ([]volume.ID, error) {
+	var out []volume.ID
+	for _, a := range args {
+		v, err := parseVolume(a)
+		if err != nil {
+			return nil, err
 		}
-		done = append(done, v.data)
-		err := o.Lock(filepath.Join(v.data, diskIDName))
-		if errors.Is(err, vfs.ErrLocked) {
-			return fmt.Errorf("%s is in use by a running server: stop it first", v.data)
-		}
-		if err != nil && !errors.Is(err, fs.ErrNotExist) { // bare volumes will do
-			return err
+		if !slices.Contains(out, v) {
+			out = append(out, v)
 		}
 	}
-	return nil
-}
-
-// opened is a volume that was opened over an overlay: the engine recovers it in
-// memory, as the next start of the server would on the disk.
-type opened struct {
-	*volume.Volume
-	fs     *overlay.FS
-	events []volume.Event
-}
-
-func openOffline(o *offlineVolume, share bool) (*opened, error) {
-	v := &opened{fs: &overlay.FS{Share: share}}
-	var err error
-	v.Volume, err = volume.Open(o.dir(), o.id, volume.Options{FS: v.fs, Events: func(e volume.Event) { v.events = append(v.events, e) }})
-	if errors.Is(err, vfs.ErrLocked) {
-		err = fmt.Errorf("volume %d in %s is in use by a running server: stop it first", o.id, o.data)
-	}
-	if err != nil {
-		return nil, errors.Join(err, v.fs.Close())
-	}
-	return v, nil
-}
-
-func (v *opened) close() error { return errors.Join(v.Close(), v.fs.Close()) }
-
-// openFailed names what keeps a volume from being opened.
-func openFailed(err error) string {
-	switch {
-	case errors.Is(err, volume.ErrUnsupported):
-		return "unsupported"
-	case errors.Is(err, volume.ErrCorrupt):
-		return "corrupt"
-	}
-	return "unreadable"
-}
-
-// usedDirs tells which data directories are in use, from the kernel's table
-// of locks: trying a lock could keep a server from starting.
-func usedDirs(dirs []string) []string {
-	held := map[string]bool{}
-	table, err := os.Open("/proc/locks")
-	if err != nil {
-		return nil // then nobody knows
-	}
-	defer table.Close()
-	for lines := bufio.NewScanner(table); lines.Scan(); {
-		if w := strings.Fields(lines.Text()); len(w) >= 6 && w[1] == "FLOCK" && w[3] == "WRITE" {
-			held[w[5]] = true
-		}
-	}
-	var out []string
-	for _, d := range dirs {
-		var st unix.Stat_t
-		if err := unix.Stat(filepath.Join(d, diskIDName), &st); err != nil {
-			continue
-		}
-		if held[fmt.Sprintf("%02x:%02x:%d", unix.Major(st.Dev), unix.Minor(st.Dev), st.Ino)] {
-			out = append(out, d)
-		}
-	}
-	return out
-}
-
-// warnUsed says on standard error that figures may change while they are read.
-func (f *volumeFlags) warnUsed(cmd *cobra.Command) {
-	for _, d := range usedDirs(f.data) {
-		fmt.Fprintf(cmd.ErrOrStderr(), "hayloft: note: %s is in use by a running server; this is a snapshot taken without a lock\n", d)
-	}
-}
-
-// progress tells on standard error how far long work is: a line that is
-// written over on a terminal, a line every ten seconds elsewhere.
-type progress struct {
-	stop chan struct{}
-	done chan struct{}
-}
-
-func startProgress(cmd *cobra.Command, tell func() string) *progress {
-	p := &progress{stop: make(chan struct{}), done: make(chan struct{})}
-	out := cmd.ErrOrStderr()
-	every, form := 10*time.Second, "hayloft: %s\n"
-	file, ok := out.(*os.File)
-	st, err := fileMode(file, ok)
-	terminal := err == nil && st&os.ModeCharDevice != 0
-	if terminal {
-		every, form = time.Second/5, "\r\x1b[K%s"
-	}
-	go func() {
-		defer close(p.done)
-		t := time.NewTicker(every)
-		defer t.Stop()
-		for {
-			select {
-			case <-p.stop:
-				if terminal {
-					fmt.Fprint(out, "\r\x1b[K")
-				}
-				return
-			case <-t.C:
-				fmt.Fprintf(out, form, tell())
+	if len(args) > 0 {
+		for _, v := range out { // all are there, before anything is done with one
+			if _, err := o.Show(ctx, v); err != nil {
+				return nil, err
 			}
 		}
-	}()
-	return p
-}
-
-func fileMode(f *os.File, ok bool) (os.FileMode, error) {
-	if !ok {
-		return 0, fs.ErrInvalid
+		return out, nil
 	}
-	st, err := f.Stat()
-	if err != nil {
-		return 0, err
-	}
-	return st.Mode(), nil
-}
-
-func (p *progress) end() {
-	close(p.stop)
-	<-p.done
-}
-
-// roughly writes a size for people.
-func roughly(n int64) string {
-	f := float64(n)
-	for _, u := range []string{"B", "KiB", "MiB", "GiB"} {
-		if f < 1024 {
-			if u == "B" {
-				return units.Size(n).String()
-			}
-			return fmt.Sprintf("%.1f%s", f, u)
+	rows, err := o.List(ctx)
+	for _, r := range rows {
+		if !slices.Contains(out, r.ID) {
+			out = append(out, r.ID)
 		}
-		f /= 1024
 	}
-	return fmt.Sprintf("%.1fTiB", f)
+	return out, err
 }

@@ -2,20 +2,17 @@ package main
 
 import (
 	"bufio"
-	"context"
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
-	"net/http"
 	"os"
 	"path/filepath"
 	"sync/atomic"
 
-	"hayloft/internal/id"
-	"hayloft/internal/vfs/overlay"
-	"hayloft/volume"
+	"hayloft/volume/tools"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
@@ -29,22 +26,14 @@ const (
 
 // exportLine is one line of the manifest.
 type exportLine struct {
-	File   string      `json:"file"` // below the directory
-	SHA256 string      `json:"sha256"`
-	Size   int         `json:"size"`
-	ETag   string      `json:"etag"`
-	Class  string      `json:"class"`
-	Volume volume.ID   `json:"volume"`
-	Blob   id.ID       `json:"blob"`
-	Alt    uint8       `json:"alt"`
-	Cookie string      `json:"cookie"`
-	Master *masterJSON `json:"master,omitempty"`
+	tools.Exported
+	SHA256 string `json:"sha256"`
 }
 
 func newVolumeExport(f *volumeFlags) *cobra.Command {
 	var out string
 	cmd := &cobra.Command{
-		Use:   "export [VOLUME…]",
+		Use:   "export [VOLUME...] -o DIR",
 		Short: "Write every live needle to a directory, with a manifest",
 		Long: `Writes each needle that a server would serve to a file of its own, verified:
 masters to originals/OWNER/TIME-PHOTO-BLOB.jpg, variants to
@@ -57,48 +46,39 @@ makes the exit code 1. Without numbers it takes every volume.`,
 			if out == "" {
 				return usagef("name the directory to write: -o DIR")
 			}
-			all, err := f.volumes(args)
+			o, err := f.open(cmd, true)
 			if err != nil {
 				return err
 			}
-			var claim overlay.FS
-			if err := claimOffline(&claim, all); err != nil {
-				return errors.Join(err, claim.Close())
+			all, err := o.wanted(cmd.Context(), args)
+			if err == nil {
+				e := &exporter{notes: cmd.ErrOrStderr(), dir: out}
+				p := startProgress(cmd, func() string {
+					return fmt.Sprintf("%d needles, %s exported", e.needles.Load(), roughly(e.bytes.Load()))
+				})
+				err = e.run(func(s tools.ExportSink) error {
+					for _, v := range all {
+						if err := o.Export(cmd.Context(), v, s); err != nil {
+							return err
+						}
+					}
+					return cmd.Context().Err()
+				})
+				p.end()
+				if err == nil {
+					err = e.sum(cmd.OutOrStdout())
+				}
 			}
-			return errors.Join(runExport(cmd, all, out), claim.Close())
+			return o.close(f, err)
 		},
 	}
 	cmd.Flags().StringVarP(&out, "output", "o", "", "directory to write; must be new or empty")
 	return cmd
 }
 
-func runExport(cmd *cobra.Command, all []*offlineVolume, dir string) error {
-	e, err := newExporter(cmd, dir)
-	if err != nil {
-		return err
-	}
-	p := startProgress(cmd, func() string {
-		return fmt.Sprintf("%d needles, %s exported", e.needles.Load(), roughly(e.bytes.Load()))
-	})
-	for _, o := range all {
-		if err = e.volume(cmd.Context(), o); err != nil {
-			break
-		}
-	}
-	p.end()
-	if err = errors.Join(err, e.close(err == nil)); err != nil {
-		return err
-	}
-	fmt.Fprintf(cmd.OutOrStdout(), "exported %d needles, %s, to %s\n", e.needles.Load(), roughly(e.bytes.Load()), dir)
-	if e.damaged > 0 {
-		return fmt.Errorf("%d damaged parts or needles could not be exported", e.damaged)
-	}
-	return nil
-}
-
 // exporter writes files and the two lists of them.
 type exporter struct {
-	cmd            *cobra.Command
+	notes          io.Writer
 	dir            string
 	lists          [2]*os.File // under names that say that they are not whole
 	manifest       *bufio.Writer
@@ -107,25 +87,42 @@ type exporter struct {
 	damaged        int
 }
 
-func newExporter(cmd *cobra.Command, dir string) (*exporter, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, err
+// run writes what fill gives to the sink.
+func (e *exporter) run(fill func(tools.ExportSink) error) error {
+	if err := e.begin(); err != nil {
+		return err
 	}
-	there, err := os.ReadDir(dir)
+	err := fill(tools.ExportSink{Needle: e.needle, Damaged: func(text string) error { e.complain("%s", text); return nil }})
+	return errors.Join(err, e.close(err == nil))
+}
+
+// sum says what was done.
+func (e *exporter) sum(out io.Writer) error {
+	fmt.Fprintf(out, "exported %d needles, %s, to %s\n", e.needles.Load(), roughly(e.bytes.Load()), e.dir)
+	if e.damaged > 0 {
+		return fmt.Errorf("%d damaged parts or needles could not be exported", e.damaged)
+	}
+	return nil
+}
+
+func (e *exporter) begin() error {
+	if err := os.MkdirAll(e.dir, 0o700); err != nil {
+		return err
+	}
+	there, err := os.ReadDir(e.dir)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if len(there) > 0 {
-		return nil, fmt.Errorf("%s is not empty", dir)
+		return fmt.Errorf("%s is not empty", e.dir)
 	}
-	e := &exporter{cmd: cmd, dir: dir}
 	for i, name := range []string{manifestName, sumsName} {
-		if e.lists[i], err = os.OpenFile(filepath.Join(dir, name+".tmp"), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600); err != nil {
-			return nil, err
+		if e.lists[i], err = os.OpenFile(filepath.Join(e.dir, name+".tmp"), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600); err != nil {
+			return err
 		}
 	}
 	e.manifest, e.sums = bufio.NewWriter(e.lists[0]), bufio.NewWriter(e.lists[1])
-	return e, nil
+	return nil
 }
 
 // close makes everything durable and, when it is whole, gives the lists their
@@ -147,68 +144,31 @@ func (e *exporter) close(whole bool) error {
 
 func (e *exporter) complain(format string, args ...any) {
 	e.damaged++
-	fmt.Fprintf(e.cmd.ErrOrStderr(), format+"\n", args...)
+	fmt.Fprintf(e.notes, format+"\n", args...)
 }
 
-// volume exports one volume. The scan lists the needles; the engine says which
-// of them are served, and verifies them.
-func (e *exporter) volume(ctx context.Context, o *offlineVolume) error {
-	v, err := openOffline(o, true)
-	if errors.Is(err, volume.ErrCorrupt) || errors.Is(err, volume.ErrUnsupported) {
-		e.complain("%s", oneLine(err))
-		return nil
+func (e *exporter) needle(n tools.Exported, data []byte) error {
+	// The name may come from another machine.
+	if !filepath.IsLocal(n.File) || n.File == manifestName || n.File == sumsName {
+		return fmt.Errorf("the export names a file outside: %q", n.File)
 	}
-	if err != nil {
+	same, err := e.write(n.File, data)
+	if err != nil || same { // from another replica
 		return err
-	}
-	s := v.Stats()
-	_, err = volume.Scan(v.fs, o.path(s.Generation), func(r volume.Record) error {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		switch {
-		case r.Kind == 0 && r.Offset < s.FileBytes:
-			e.complain("volume %d in %s: %d bytes at %d are damaged: what needles lie there is unknown", o.id, o.data, r.Size, r.Offset)
-		case r.Kind == volume.KindNeedle:
-			return e.needle(ctx, v.Volume, o, r)
-		}
-		return nil
-	})
-	return errors.Join(err, v.close())
-}
-
-func (e *exporter) needle(ctx context.Context, v *volume.Volume, o *offlineVolume, r volume.Record) error {
-	b, err := v.Read(ctx, r.Key, r.Alt, r.Cookie)
-	switch {
-	case errors.Is(err, volume.ErrNotFound):
-		return nil // deleted, or never acknowledged
-	case errors.Is(err, volume.ErrCorrupt):
-		e.complain("volume %d in %s: blob %v alt %d: %s", o.id, o.data, r.Key, r.Alt, oneLine(err))
-		return nil
-	case err != nil:
-		return err
-	}
-	name := exportName(v.Identity().Class, r, b)
-	sum := fmt.Sprintf("%x", sha256.Sum256(b.Data))
-	switch same, err := e.write(name, b.Data); {
-	case err != nil:
-		return err
-	case same: // from another replica
-		return nil
 	}
 	e.needles.Add(1)
-	e.bytes.Add(int64(len(b.Data)))
-	line := exportLine{name, sum, len(b.Data), fmt.Sprintf("%08x", b.ETag), v.Identity().Class.String(), o.id, r.Key, r.Alt, r.Cookie.String(), masterOf(b.Master)}
-	text, err := json.Marshal(line)
+	e.bytes.Add(int64(len(data)))
+	sum := fmt.Sprintf("%x", sha256.Sum256(data))
+	text, err := json.Marshal(exportLine{n, sum})
 	if err != nil {
 		return err
 	}
 	_, err1 := fmt.Fprintf(e.manifest, "%s\n", text)
-	_, err2 := fmt.Fprintf(e.sums, "%s  %s\n", sum, name)
+	_, err2 := fmt.Fprintf(e.sums, "%s  %s\n", sum, n.File)
 	return errors.Join(err1, err2)
 }
 
-// write makes a file. same tells that it is there already with these bytes.
+// write makes a file. same tells that it is there already.
 func (e *exporter) write(name string, data []byte) (same bool, err error) {
 	name = filepath.Join(e.dir, name)
 	if err := os.MkdirAll(filepath.Dir(name), 0o700); err != nil {
@@ -230,31 +190,4 @@ func (e *exporter) write(name string, data []byte) (same bool, err error) {
 	}
 	_, err = f.Write(data)
 	return false, errors.Join(err, f.Close())
-}
-
-// exportName is where a needle goes. Nothing in it is a text from outside.
-func exportName(class volume.Class, r volume.Record, b volume.Blob) string {
-	ext := extensionOf(b)
-	if m := b.Master; m != nil {
-		return fmt.Sprintf("originals/%v/%s-%v-%v%s", m.Owner, m.Time.UTC().Format("20060102T150405"), m.Photo, r.Key, ext)
-	}
-	return fmt.Sprintf("%s/%v-%d%s", class, r.Key, r.Alt, ext)
-}
-
-// extensionOf goes by the content type, or by the first bytes without one.
-func extensionOf(b volume.Blob) string {
-	contentType := ""
-	if b.Master != nil {
-		contentType = b.Master.ContentType
-	}
-	if contentType == "" {
-		contentType = http.DetectContentType(b.Data)
-	}
-	known := map[string]string{
-		"image/jpeg": ".jpg", "image/png": ".png", "image/gif": ".gif", "image/webp": ".webp", "image/avif": ".avif", "image/heic": ".heic",
-	}
-	if ext, ok := known[contentType]; ok {
-		return ext
-	}
-	return ".bin"
 }

@@ -19,6 +19,7 @@ var mayImport = map[string][]string{
 	"volume":        {"internal"},
 	"internal":      {"internal"},
 	"internal/id":   {"internal/clock"},
+	"volume/tools":  {"volume", "volume/server", "internal"},
 	// It kills the engine from outside.
 	"volume/torture": {"volume", "internal/id", "internal/vfs"},
 	// The nouns at the bottom import nothing of ours.
@@ -34,7 +35,7 @@ var mayImport = map[string][]string{
 // notImported are rooms inside those of mayImport that it must not open.
 // volume means the engine, not the server around it.
 var notImported = map[string][]string{
-	"volume": {"volume/server"},
+	"volume": {"volume/server", "volume/tools"},
 }
 
 // testsMayImport are siblings that a room's tests may use, though the room
@@ -58,11 +59,11 @@ var placement = map[string][]string{
 	"github.com/valyala/fasthttp":          {"api", "cache", "volume/server", "bench"},
 	"C":                                    {"cmd/hayloft-media"},
 	"unsafe":                               {"cmd/hayloft-media", "cache", "volume", "internal/vfs", "internal/slab"}, // slabs outside the heap; the index's size; alignment for direct I/O
-	"net":                                  {"cmd/hayloft", "api", "cache", "client", "bench", "volume/server"},
-	"net/http":                             {"cmd/hayloft", "client", "bench"}, // the admin listener; few requests, many features
-	"net/url":                              {"cmd/hayloft", "client", "bench", "api", "api/web", "cache", "internal/sign"},
+	"net":                                  {"cmd/hayloft", "api", "cache", "client", "bench", "volume/server", "internal/admin"},
+	"net/http":                             {"cmd/hayloft", "client", "bench", "internal/admin", "volume/tools"}, // the admin listener; few requests, many features
+	"net/url":                              {"cmd/hayloft", "client", "bench", "api", "api/web", "cache", "internal/sign", "internal/admin", "volume/tools"},
 	"net/netip":                            {"cmd/hayloft", "api", "client", "bench"},
-	"os/exec":                              {"cmd/hayloft", "media", "volume/torture"}, // decoding children; what is killed
+	"os/exec":                              {"cmd/hayloft", "media", "volume/torture", "bench/disk"}, // decoding children; what is killed
 	"log":                                  {"cmd/hayloft", "cmd/hayloft-media"},
 	"log/slog":                             {"cmd/hayloft", "cmd/hayloft-media"}, // engines emit events
 	"github.com/prometheus":                {"cmd/hayloft"},
@@ -120,10 +121,12 @@ var machineTime = map[string]string{
 	"bench":          "measures the machine",
 	"volume/torture": "kills processes of the machine",
 	"client":         "runs in other people's programs, which have no clock of ours",
-	"api/conn.go":    "deadlines of sockets are machine time",
-	"api/form.go":    "pace of a body that a socket delivers",
-	"api/upload.go":  "pace of a body that a socket delivers",
-	"api/spool.go":   "pace of bodies that sockets deliver",
+
+	"internal/admin/client.go": "patience with a socket",
+	"api/conn.go":              "deadlines of sockets are machine time",
+	"api/form.go":              "pace of a body that a socket delivers",
+	"api/upload.go":            "pace of a body that a socket delivers",
+	"api/spool.go":             "pace of bodies that sockets deliver",
 }
 
 // sleepers are tests that may call time.Sleep: they wait for what shows itself
@@ -147,6 +150,7 @@ var machineFiles = map[string]string{
 	"internal/raftgroup": "raft, bbolt and Pebble take directories of the machine",
 	"cmd":                "settings, tokens, locks and what the command line reads and writes",
 	"bench":              "reports, and the disk it measures",
+	"volume/tools":       "directories of a stopped server, which it only looks at",
 	"volume/torture":     "disks that are cut off",
 	"media/child.go":     "/proc of the decoding children",
 }

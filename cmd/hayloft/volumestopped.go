@@ -1,0 +1,61 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os"
+
+	"hayloft/internal/clock"
+	"hayloft/volume/tools"
+
+	"github.com/spf13/cobra"
+)
+
+// openStopped opens the directories of a stopped server as the server does, but
+// without its listeners and its feed: numbers of generations are the directory's
+// to give, and what is decided here the next start of the server knows.
+func (f *volumeFlags) openStopped(cmd *cobra.Command) (*opened, error) {
+	dirs, err := f.dirs()
+	if err != nil {
+		return nil, err
+	}
+	files, err := tools.OpenFiles(dirs)
+	if err != nil {
+		return nil, err
+	}
+	if used := files.Used(); len(used) > 0 {
+		return nil, f.explain(fmt.Errorf("%s is %w", used[0], tools.ErrInUse), nil)
+	}
+	s, err := f.settings()
+	if err != nil {
+		return nil, err
+	}
+	n := &node{s: s, log: warnings(cmd.ErrOrStderr()), clock: clock.Real{}, metrics: newMetrics()}
+	n.work, n.stopWork = context.WithCancel(context.WithoutCancel(cmd.Context()))
+	for _, part := range []string{n.first(nodeFile), n.first("raft", "directory")} {
+		if _, err := os.Stat(part); errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("%s has no directory of volumes (%s is missing): name the first data directory of the server first", s.data[0], part)
+		}
+	}
+	for _, step := range []func(context.Context) error{n.openData, n.openDirectory, n.openBlobs} {
+		if err := step(cmd.Context()); err != nil {
+			return nil, errors.Join(err, n.stop())
+		}
+	}
+	k := n.keeper()
+	return &opened{Source: k, keeper: k, stop: n.stop}, nil
+}
+
+// warnings logs what an operator at a terminal must know.
+func warnings(w io.Writer) *slog.Logger {
+	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: slog.LevelWarn}))
+}
+
+// keeper are the volumes of this process.
+func (n *node) keeper() *tools.Local {
+	return tools.NewLocal(tools.LocalOptions{Blobs: n.blobs, Replicas: n.replicas})
+}

@@ -1,0 +1,20 @@
+// Package tools is what an operator can do with volumes: list, show, dump,
+// verify, export, seal, compact. The command line prints what it returns.
+//
+// There are three ways to the volumes, and one meaning of every verb:
+//
+//   - Files: bare files of a stopped server, opened over a file system in memory
+//     (decision 110). Nothing is ever changed, so it is a Source only.
+//   - Local: the blob server of this process, a Keeper. The process may be the
+//     server, or a command that opened a stopped server's directories.
+//   - Remote: a Local of another process, behind its admin listener. Serve is
+//     the other end.
+//
+// A volume is verified, exported and dumped while the server goes on with it.
+// Sealing and compaction are jobs of the process that has the volumes: who
+// asked may leave, the job goes on, and who asks again joins it. Both survive a
+// crash at every step and are taken up by asking again.
+//
+// Threads: every method may be called by many goroutines; the functions given
+// to one call are called by one goroutine at a time.
+package tools
