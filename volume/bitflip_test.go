@@ -3,6 +3,7 @@ package volume
 import (
 	"bytes"
 	"errors"
+	"slices"
 	"testing"
 
 	"hayloft/internal/vfs"
@@ -43,7 +44,11 @@ func TestEveryBitFlip(t *testing.T) {
 			t.Fatal(err)
 		}
 		end := min(st.Size, lastBatch+2000)
+		idle := bodiesOfPadding(t, image, testFile)
 		for off := range end {
+			if idle(off) {
+				continue
+			}
 			mask := byte(1) << (off % 8)
 			m := image.Kill()
 			if err := m.Flip(testFile, off, mask); err != nil {
@@ -79,5 +84,23 @@ func TestEveryBitFlip(t *testing.T) {
 			}
 			closeVolume(t, v)
 		}
+	}
+}
+
+// bodiesOfPadding tells which bytes of a volume file mean nothing, one in 61 left
+// out.
+func bodiesOfPadding(t *testing.T, fs vfs.FS, name string) func(int64) bool {
+	t.Helper()
+	var bodies []extent
+	if _, err := Scan(fs, name, func(r Record) error {
+		if r.Kind == KindPadding {
+			bodies = append(bodies, extent{r.Offset + headerSize, r.Offset + r.Size})
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	return func(off int64) bool {
+		return off%61 != 0 && slices.ContainsFunc(bodies, func(e extent) bool { return off >= e.off && off < e.end })
 	}
 }

@@ -177,6 +177,7 @@ func TestHeaderFields(t *testing.T) {
 		KindTombstone: {Kind: KindTombstone, Key: 1, SyncedTo: off},
 		KindVoid:      {Kind: KindVoid, SyncedTo: dataStart, Length: 1 << 30},
 		KindMark:      {Kind: KindMark, SyncedTo: off},
+		KindPadding:   {Kind: KindPadding, SyncedTo: dataStart, Length: 448},
 	}
 	bad := map[string]func(*header){
 		"needle: no key":            func(h *header) { h.Key = 0 },
@@ -196,8 +197,11 @@ func TestHeaderFields(t *testing.T) {
 		"mark: key":                 func(h *header) { h.Key = 1 },
 		"mark: data crc":            func(h *header) { h.DataCRC = 1 },
 		"mark: alt":                 func(h *header) { h.Alt = 1 },
+		"padding: key":              func(h *header) { h.Key = 1 },
+		"padding: length uneven":    func(h *header) { h.Length = 12 },
+		"padding: length":           func(h *header) { h.Length = maxPadding + 8 },
 	}
-	kinds := map[string]Kind{"needle": KindNeedle, "tombs": KindTombstone, "void:": KindVoid, "mark:": KindMark}
+	kinds := map[string]Kind{"needle": KindNeedle, "tombs": KindTombstone, "void:": KindVoid, "mark:": KindMark, "paddi": KindPadding}
 	for name, change := range bad {
 		var h header
 		for prefix, kind := range kinds {
@@ -218,7 +222,7 @@ func TestHeaderFields(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	for _, h := range []header{{Kind: 5, SyncedTo: dataStart}, {Kind: KindMark, Flags: 4, SyncedTo: dataStart}} {
+	for _, h := range []header{{Kind: 6, SyncedTo: dataStart}, {Kind: KindMark, Flags: 4, SyncedTo: dataStart}} {
 		b := make([]byte, headerSize)
 		s.putHeader(b, &h, off)
 		if _, err := s.decodeHeader(b, off); !errors.Is(err, ErrUnsupported) {
@@ -297,6 +301,7 @@ func FuzzHeader(f *testing.F) {
 		f.Add(meta)
 	}
 	for _, h := range []header{{Kind: KindVoid, SyncedTo: dataStart, Length: 64}, {Kind: KindMark, SyncedTo: dataStart},
+		{Kind: KindPadding, SyncedTo: dataStart, Length: 64},
 		{Kind: KindTombstone, Key: 4, SyncedTo: dataStart}} {
 		b := make([]byte, headerSize)
 		s.putHeader(b, &h, off)

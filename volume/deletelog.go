@@ -116,8 +116,8 @@ func (l *deleteLog) follow(p *sealedPart) error {
 			return err
 		}
 		l.followers[p] = true
-		l.v.sealing.onDelete = func(keys map[id.ID]bool) {
-			for key := range keys {
+		l.v.sealing.onDelete = func(keys []id.ID) {
+			for _, key := range keys {
 				for f := range l.followers {
 					f.forget(key)
 				}

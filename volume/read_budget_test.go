@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"hayloft/internal/id"
+	"hayloft/internal/slab"
 	"hayloft/internal/vfs"
 )
 
@@ -87,8 +88,7 @@ func TestReadBudgetCalls(t *testing.T) {
 		if !errors.Is(second, context.Canceled) || b.Held() != 10 {
 			t.Fatalf("%v, %d bytes held", second, b.Held())
 		}
-		var h hold
-		h.buf = &buffer{space: make([]byte, 8), class: bufferClasses}
+		h := hold{lease: slab.Own(make([]byte, 8))}
 		first.pass(&h)
 		first.leave()
 		if b.Held() != 8 {
@@ -204,19 +204,4 @@ func TestWaitingReadersDoNotKeepTheVolumeOpen(t *testing.T) {
 			t.Fatalf("%v, %d bytes held", waited, b.Held())
 		}
 	})
-}
-
-// TestReleaseOfAnOldCopy: a copy of a Blob that was released takes nothing
-// from whoever has the buffer now.
-func TestReleaseOfAnOldCopy(t *testing.T) {
-	b := getBuffer(100)
-	old := b.hold()
-	stale := old
-	old.release()
-	now := b.hold()
-	stale.release()
-	if b.uses.Load() != now.use {
-		t.Fatal("an old hold released the buffer of another")
-	}
-	now.release()
 }

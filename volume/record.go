@@ -19,6 +19,7 @@ const (
 	KindTombstone Kind = 2
 	KindVoid      Kind = 3
 	KindMark      Kind = 4
+	KindPadding   Kind = 5
 )
 
 const (
@@ -35,6 +36,8 @@ const (
 	blocksAbove = 128 << 10
 	// MaxData is the largest needle, in bytes.
 	MaxData = 128 << 20
+	// maxPadding is the longest body of a padding record, in bytes.
+	maxPadding = 64 << 10
 	// MaxAlt is the largest alt of a needle.
 	MaxAlt = 254
 
@@ -106,7 +109,7 @@ type header struct {
 	Key       id.ID
 	Cookie    id.Cookie
 	SyncedTo  int64
-	Length    int64 // bytes of data, or of a void's body
+	Length    int64 // bytes of data, or of the body of a void or of padding
 	DataCRC   uint32
 	Deletes   uint32
 	MasterLen int
@@ -170,6 +173,10 @@ func (s *seal) putHeader(meta []byte, h *header, off int64) {
 	le.PutUint32(meta[60:], s.recordCRC(meta, off))
 }
 
+// padding is what stands behind the data of a record up to the next multiple of
+// align, at most.
+var padding [align]byte
+
 // errShort says that a header needs more bytes than were given.
 var errShort = errors.New("header is cut off")
 
@@ -219,7 +226,7 @@ func (h *header) parse(b []byte) {
 
 // validate applies rules 3 and 4 of a valid header to sealed bytes.
 func (h *header) validate(b []byte, off int64) error {
-	if h.Kind < KindNeedle || h.Kind > KindMark || h.Flags&^(flagBlocks|flagMaster) != 0 {
+	if h.Kind < KindNeedle || h.Kind > KindPadding || h.Flags&^(flagBlocks|flagMaster) != 0 {
 		return fmt.Errorf("%w: record at %d: kind %d, flags %#x", ErrUnsupported, off, h.Kind, h.Flags)
 	}
 	bad := b[7] != 0 || string(b[54:60]) != "\x00\x00\x00\x00\x00\x00" ||
@@ -232,9 +239,13 @@ func (h *header) validate(b []byte, off int64) error {
 	} else {
 		bad = bad || h.Cookie != 0 || h.Alt != 0 || h.Flags != 0 || h.DataCRC != 0
 	}
-	if h.Kind == KindVoid {
+	switch h.Kind {
+	case KindNeedle:
+	case KindVoid:
 		bad = bad || h.Length%align != 0
-	} else if h.Kind != KindNeedle {
+	case KindPadding:
+		bad = bad || h.Length%align != 0 || h.Length > maxPadding
+	default:
 		bad = bad || h.Length != 0
 	}
 	if bad {

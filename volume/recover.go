@@ -69,6 +69,9 @@ func (v *Volume) recover(limit int64, poisoned bool) error {
 		return err
 	}
 	r := &recovery{v: v, size: size, began: v.o.Clock.Now()}
+	if !poisoned {
+		v.openOutput()
+	}
 	if poisoned {
 		r.stop = errMarker
 	} else if err := errors.Join(v.file.Sync(), v.o.FS.SyncDir(v.dir)); err != nil { // step 1
@@ -157,6 +160,7 @@ func (r *recovery) survey(limit int64) error {
 	if limit != 0 {
 		w.end = min(r.size, limit)
 	}
+	defer w.readAhead(r.v.o.FS, r.v.name, r.base.covers)()
 	for pos := r.base.covers; pos < w.end; {
 		r.progress(pos)
 		h, _, err := w.header(pos)
@@ -314,6 +318,7 @@ func (w *walker) lastNonZero(off int64) (int64, error) {
 func (r *recovery) repair(end int64) error {
 	v, dirty := r.v, false
 	at := r.synced
+	voided := false
 	for _, f := range r.tail {
 		if f.off > at {
 			h := header{Kind: KindVoid, SyncedTo: r.synced, Length: f.off - at - headerSize, Deletes: f.h.Deletes}
@@ -321,7 +326,7 @@ func (r *recovery) repair(end int64) error {
 				return fmt.Errorf("write a void record at %d: %w", at, err)
 			}
 			r.void(at, f.off)
-			dirty = true
+			dirty, voided = true, true
 		}
 		at = f.end
 	}
@@ -340,7 +345,7 @@ func (r *recovery) repair(end int64) error {
 			return fmt.Errorf("sync at open: %w", err)
 		}
 	}
-	if r.settled() {
+	if r.settled() && !voided {
 		return nil
 	}
 	return v.writer.mark(v)
@@ -353,7 +358,8 @@ func (r *recovery) settled() bool {
 	if len(r.tail) == 0 {
 		return r.synced == r.base.covers && !r.base.unmarked
 	}
-	return onlyMarks(r.tail)
+	knows := func(f found) bool { return f.h.SyncedTo == r.synced }
+	return nothingKept(r.tail) && slices.ContainsFunc(r.tail, knows)
 }
 
 // void reports remains of a torn batch.
@@ -362,9 +368,11 @@ func (r *recovery) void(off, end int64) {
 	r.v.event(Event{Kind: EventVoid, Offset: off, Length: end - off})
 }
 
-func onlyMarks(tail []found) bool {
+// nothingKept tells whether a tail says nothing but how far everything is
+// synced, as padding does like marks.
+func nothingKept(tail []found) bool {
 	for _, f := range tail {
-		if f.h.Kind != KindMark {
+		if f.h.Kind != KindMark && f.h.Kind != KindPadding {
 			return false
 		}
 	}
@@ -406,7 +414,7 @@ func (r *recovery) report(end int64) {
 	for _, rot := range r.v.damage.rot {
 		r.v.event(Event{Kind: EventRot, Offset: rot.Offset, Length: rot.Length})
 	}
-	if !onlyMarks(r.tail) {
+	if !nothingKept(r.tail) {
 		r.v.event(Event{Kind: EventRecovered, Offset: r.synced, Length: end - r.synced})
 	}
 }

@@ -24,7 +24,8 @@ const (
 type crashed struct {
 	mem     *vfs.Mem
 	model   *model
-	offsets []int64 // of the third batch's records, and its end
+	offsets []int64 // of the third batch's records, and where its padding begins
+	end     int64   // of the padding
 }
 
 func newCrashed(t testing.TB, seed uint64) *crashed {
@@ -80,6 +81,9 @@ func newCrashed(t testing.TB, seed uint64) *crashed {
 	if _, err := Scan(c.mem, testFile, func(r Record) error {
 		if r.SyncedTo > l {
 			l, c.offsets = r.SyncedTo, nil
+		}
+		if c.end = r.Offset + r.Size; r.Kind == KindPadding {
+			return nil
 		}
 		c.offsets = append(c.offsets, r.Offset)
 		if r.Offset+r.Size > c.offsets[0] {
@@ -195,7 +199,7 @@ func TestHoleInTheMiddle(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	want := []Kind{1, 1, 1, 2, 2, 1, 3, 2, 2, 1, 4, 1, 4}
+	want := []Kind{1, 1, 5, 1, 5, 2, 2, 5, 1, 3, 2, 2, 1, 5, 4, 5, 1, 5, 4, 5}
 	if !slices.Equal(kinds, want) {
 		t.Fatalf("records: %v, want %v", kinds, want)
 	}
@@ -231,7 +235,7 @@ func TestStaleHeader(t *testing.T) {
 	c := newCrashed(t, 1)
 	v := reopen(t, c.mem.Kill())
 	h := header{Kind: KindNeedle, Key: 99, Cookie: 1, SyncedTo: dataStart, DataCRC: 1,
-		Length: c.offsets[5] - c.offsets[0] - headerSize}
+		Length: c.end - c.offsets[0] - headerSize}
 	var b [headerSize]byte
 	v.seal.putHeader(b[:], &h, c.offsets[0])
 	closeVolume(t, v)
@@ -328,9 +332,9 @@ func TestLostTombstone(t *testing.T) {
 // TestLostTombstoneAtL: the same when the gap reaches up to a torn batch.
 func TestLostTombstoneAtL(t *testing.T) {
 	c := newCrashed(t, 1)
-	overwrite(t, c.mem, testFile, c.offsets[0]-128, make([]byte, 128))  // both tombstones of 2
-	overwrite(t, c.mem, testFile, c.offsets[0]+200, []byte{1, 2, 3, 4}) // and data of the record that carries L
-	overwrite(t, c.mem, testFile, c.offsets[1], make([]byte, 8192))     // and everything behind
+	overwrite(t, c.mem, testFile, c.offsets[0]-pageSize, make([]byte, pageSize)) // the batch of both tombstones of 2
+	overwrite(t, c.mem, testFile, c.offsets[0]+200, []byte{1, 2, 3, 4})          // and data of the record that carries L
+	overwrite(t, c.mem, testFile, c.offsets[1], make([]byte, 8192))              // and everything behind
 	for range 2 {
 		v, events := openWatched(t, c.mem)
 		if count(*events, EventRot) != 1 {
@@ -354,7 +358,7 @@ func TestEvidenceOfTheLastSyncIsKept(t *testing.T) {
 	}
 	killed := c.mem.Kill()
 	closeVolume(t, v)
-	overwrite(t, killed, testFile, c.offsets[0]-128, make([]byte, 128)) // both tombstones of 2, the last batch
+	overwrite(t, killed, testFile, c.offsets[0]-pageSize, make([]byte, 128)) // both tombstones of 2, the last batch
 	v, events = openWatched(t, killed)
 	if count(*events, EventRot) != 1 || count(*events, EventVoid) != 0 {
 		t.Fatalf("events: %+v", *events)

@@ -22,7 +22,7 @@ type sealing struct {
 
 	// onDelete, in a delete log, is told of keys that are newly deleted. Set
 	// and called on the writer goroutine.
-	onDelete func(map[id.ID]bool)
+	onDelete func([]id.ID)
 }
 
 // sealedPart is what serves a sealed volume. It never changes.

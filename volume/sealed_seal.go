@@ -130,7 +130,7 @@ func (p *sealedPart) again(v *Volume, info SealInfo) (SealRecord, error) {
 // while deletes go on.
 func (v *Volume) sealFrom(ctx context.Context, file vfs.File, info SealInfo) (p *sealedPart, err error) {
 	var in inventory
-	if err := in.take(ctx, file, &v.seal, v.synced.Load(), true, nil); err != nil {
+	if err := in.take(ctx, file, &v.seal, v.synced.Load(), true, info.Throttle); err != nil {
 		return nil, err
 	}
 	if err := createDeleteLog(v.dir, v.sb.Volume, v.o); err != nil {
@@ -164,7 +164,7 @@ func (v *Volume) sealNow(in *inventory, file vfs.File, info SealInfo) (*sealedPa
 	if !info.United && (len(in.gaps) > 0 || len(v.damage.rot) > 0) {
 		return nil, fmt.Errorf("%w: %d gaps may hide needles or deletes that other replicas hold", ErrCorrupt, max(len(in.gaps), len(v.damage.rot)))
 	}
-	info.United = false
+	info.United, info.Throttle = false, nil
 	p := &sealedPart{rec: SealRecord{SealInfo: info, End: in.end, Needles: int64(len(live)), Digest: digestOf(live),
 		Sealed: v.o.Clock.Now().Truncate(time.Millisecond).UTC()}}
 	for i := range live {
@@ -195,8 +195,7 @@ func (v *Volume) trim() error {
 	w := &v.writer
 	if w.unmarked {
 		if err := w.mark(v); err != nil {
-			v.setPoison(err)
-			v.leaveMarker()
+			v.poisonWith(err)
 			return v.poisoned()
 		}
 	}

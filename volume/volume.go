@@ -37,8 +37,8 @@ type Options struct {
 	// the index before the next one is begun, at most; with a small index it is
 	// begun earlier. 0 means 512 MiB, the largest is 1 GiB.
 	CheckpointBytes int64
-	// PageCache has needles read through the page cache. The zero value reads
-	// past it where the file system can.
+	// PageCache has the volume read and written through the page cache. The zero
+	// value goes past it where the file system can.
 	PageCache bool
 	// Reads bounds the readers of this volume together with those of the others
 	// that are given the same. nil: nothing bounds them.
@@ -122,6 +122,8 @@ type Volume struct {
 	reads       readFile
 
 	writer  writer        // used by the writer goroutine alone, and by Open before it starts
+	pipe    pipe          // from it to the flusher, and back
+	out     output        // whose turn it is to flush
 	stopped chan struct{} // closed when the writer goroutine has ended
 
 	synced   atomic.Int64          // end of what is known to be on stable storage and readable
@@ -191,10 +193,12 @@ func openFile(dir string, e Entry, o Options) (*Volume, error) { return openShar
 func openSharing(dir string, e Entry, o Options, log *deleteLog) (vol *Volume, err error) {
 	vol = &Volume{o: o, dir: dir, name: filepath.Join(dir, e.Name), steps: o.Steps, stopped: make(chan struct{})}
 	vol.sealing.log = log
+	vol.pipe.unit = 1
 	if vol.file, err = o.FS.OpenWrite(vol.name); err != nil {
 		return nil, fmt.Errorf("open volume %d: %w", e.Volume, err)
 	}
 	if err := vol.load(e); err != nil {
+		vol.out.close()
 		return nil, fmt.Errorf("open volume %d: %w", e.Volume, errors.Join(err, vol.file.Close()))
 	}
 	vol.queue.init()
@@ -351,6 +355,7 @@ func (v *Volume) Close() error {
 	defer v.life.Unlock()
 	v.closed = true
 	v.reads.close()
+	defer v.out.close()
 	if p := v.sealing.part.Load(); p != nil {
 		v.dropCheckpoint()
 		return errors.Join(p.log.leave(p), v.file.Close())

@@ -195,36 +195,43 @@ func TestOneBatch(t *testing.T) {
 	closeVolume(t, v)
 }
 
-// TestFullToTheByte: a volume takes exactly MaxBytes; deletes still work then.
+// TestFullToTheByte: a volume takes exactly MaxBytes of records; padding may lie
+// behind them. Deletes still work then.
 func TestFullToTheByte(t *testing.T) {
-	mem := newMem(t, 1)
-	n := testNeedle(1, 1, 1000) // 64 + 1000 bytes
-	v, err := Create("/d", testIdent, Options{FS: mem, MaxBytes: dataStart + 8*1064})
-	if err != nil {
-		t.Fatal(err)
+	for _, cache := range []bool{true, false} {
+		mem := newMem(t, 1)
+		n := testNeedle(1, 1, 1000) // 64 + 1000 bytes
+		o := Options{FS: mem, MaxBytes: dataStart + 8*1064, PageCache: cache}
+		if !cache { // each one alone in blocks of its own
+			o.MaxBytes = dataStart + 7*pageSize + 1064
+		}
+		v, err := Create("/d", testIdent, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for key := range id.ID(7) {
+			mustAppend(t, v, testNeedle(10+key, 1, 1000))
+		}
+		wantErr(t, v.Append(bg, []Needle{testNeedle(2, 1, 1001)}), ErrFull)
+		wantErr(t, v.Append(bg, []Needle{n, testNeedle(1, 2, 0)}), ErrFull)
+		mustAppend(t, v, n)
+		if s := v.Stats(); cache && s.FileBytes != s.MaxBytes || !cache && s.FileBytes != dataStart+8*pageSize {
+			t.Fatalf("%d of %d bytes", s.FileBytes, s.MaxBytes)
+		}
+		wantErr(t, v.Append(bg, []Needle{testNeedle(3, 1, 0)}), ErrFull)
+		mustAppend(t, v, n) // is there already
+		if err := v.Delete(bg, 10); err != nil {
+			t.Fatal(err)
+		}
+		closeVolume(t, v)
+		if v, err = Open("/d", 7, o); err != nil {
+			t.Fatal(err)
+		}
+		mustRead(t, v, n)
+		wantErr(t, readErr(v, testNeedle(10, 1, 1000)), ErrNotFound)
+		wantErr(t, v.Append(bg, []Needle{testNeedle(3, 1, 0)}), ErrFull)
+		closeVolume(t, v)
 	}
-	for key := range id.ID(7) {
-		mustAppend(t, v, testNeedle(10+key, 1, 1000))
-	}
-	wantErr(t, v.Append(bg, []Needle{testNeedle(2, 1, 1001)}), ErrFull)
-	wantErr(t, v.Append(bg, []Needle{n, testNeedle(1, 2, 0)}), ErrFull)
-	mustAppend(t, v, n)
-	if s := v.Stats(); s.FileBytes != s.MaxBytes {
-		t.Fatalf("%d of %d bytes", s.FileBytes, s.MaxBytes)
-	}
-	wantErr(t, v.Append(bg, []Needle{testNeedle(3, 1, 0)}), ErrFull)
-	mustAppend(t, v, n) // is there already
-	if err := v.Delete(bg, 10); err != nil {
-		t.Fatal(err)
-	}
-	closeVolume(t, v)
-	if v, err = Open("/d", 7, Options{FS: mem, MaxBytes: dataStart + 8*1064}); err != nil {
-		t.Fatal(err)
-	}
-	mustRead(t, v, n)
-	wantErr(t, readErr(v, testNeedle(10, 1, 1000)), ErrNotFound)
-	wantErr(t, v.Append(bg, []Needle{testNeedle(3, 1, 0)}), ErrFull)
-	closeVolume(t, v)
 }
 
 // TestNoSpace: a full disk is foreseen: the put fails clearly, nothing is
