@@ -71,10 +71,12 @@ func (v *Volume) Compact(ctx context.Context, o CompactOptions) (*Volume, error)
 	if p == nil {
 		return nil, fmt.Errorf("%w: volume %d", ErrNotSealed, v.sb.Volume)
 	}
+	begin := v.now()
 	next, err := v.compact(ctx, p, log, o)
 	if err != nil {
 		return nil, fmt.Errorf("compact volume %d: %w", v.sb.Volume, errors.Join(err, log.release()))
 	}
+	v.took(&v.steps.compact, begin)
 	return next, nil
 }
 

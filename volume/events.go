@@ -12,7 +12,7 @@ type EventKind uint8
 
 // What the engine reports.
 const (
-	EventRecovered        EventKind = iota + 1 // Open found the traces of a crash; Length bytes were kept
+	EventRecovered        EventKind = iota + 1 // Open found the traces of a crash; Length bytes were kept, see Recovery
 	EventVoid                                  // Open found a torn batch's remains: never acknowledged, dropped
 	EventRot                                   // a damaged part of the file was found; it is kept
 	EventCorruptRead                           // a read failed verification, or the device failed it
@@ -49,8 +49,18 @@ type Event struct {
 	Volume         ID
 	Offset, Length int64
 	Key            id.ID         // 0 when none is known
-	Elapsed        time.Duration // of EventIndexRebuilt and EventScanning
+	Elapsed        time.Duration // of EventIndexRebuilt, EventScanning and EventRecovered
+	Recovery       Recovery      // of EventRecovered
 	Err            error         // the cause, if there is one
+}
+
+// Recovery is what an opening found and did.
+type Recovery struct {
+	Elapsed    time.Duration
+	Checkpoint bool  // the index came from a checkpoint, or a sealed index
+	Walked     int64 // bytes that were gone through, record by record
+	Kept       int   // records kept behind the last known sync
+	Voided     int   // places there where something was dropped
 }
 
 // Stats is a snapshot of counters and gauges. Counters start at Open.
@@ -74,5 +84,7 @@ type Stats struct {
 	CorruptReads      int64 // reads that failed verification or the device failed
 	Rot               int   // damaged parts found by Open
 	VoidBytes         int64 // dropped or voided by Open
+	DeleteLogBytes    int64 // of the delete log, 0 while there is none
+	Recovery          Recovery
 	Poisoned          error // why the volume is read-only, or nil
 }

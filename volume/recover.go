@@ -49,13 +49,14 @@ type recovery struct {
 	base    base   // the checkpoint, or nothing
 	deletes uint32 // deletes accounted for so far
 	tail    []found
-	garbage int64 // end of what is not zero behind the last whole record
-	stop    error // why nothing may be appended
-	began   time.Time
-	told    int64  // up to where progress was reported
-	guessed int64  // up to where was walked when the size of the index was foreseen
-	slots   uint64 // of the checkpoint
-	broken  bool   // stop is a failed write or sync: it holds for later processes too
+	garbage int64         // end of what is not zero behind the last whole record
+	stop    error         // why nothing may be appended
+	began   time.Duration // as now tells it
+	told    int64         // up to where progress was reported
+	guessed int64         // up to where was walked when the size of the index was foreseen
+	slots   uint64        // of the checkpoint
+	voids   int           // places where something was dropped
+	broken  bool          // stop is a failed write or sync: it holds for later processes too
 }
 
 var errMarker = errors.New("an earlier process left the poison marker")
@@ -68,7 +69,7 @@ func (v *Volume) recover(limit int64, poisoned bool) error {
 	if err != nil {
 		return err
 	}
-	r := &recovery{v: v, size: size, began: v.o.Clock.Now()}
+	r := &recovery{v: v, size: size, began: v.now()}
 	if !poisoned {
 		v.openOutput()
 	}
@@ -102,8 +103,21 @@ func (v *Volume) recover(limit int64, poisoned bool) error {
 		v.damage.torn = r.synced
 		v.leaveMarker() // up to end: what was kept was read from the device
 	}
+	v.recovery = Recovery{Elapsed: v.now() - r.began, Checkpoint: r.base.refused == nil && r.base.covers > dataStart,
+		Walked: max(r.size, end) - r.base.covers, Kept: r.kept(), Voided: r.voids}
 	r.report(end)
 	return nil
+}
+
+// kept counts the records behind L that say more than how far everything is
+// synced.
+func (r *recovery) kept() (n int) {
+	for i := range r.tail {
+		if !nothingKept(r.tail[i : i+1]) {
+			n++
+		}
+	}
+	return n
 }
 
 // start takes the checkpoint for granted: what it covers is known to be synced
@@ -365,6 +379,7 @@ func (r *recovery) settled() bool {
 // void reports remains of a torn batch.
 func (r *recovery) void(off, end int64) {
 	r.v.damage.voidBytes += end - off
+	r.voids++
 	r.v.event(Event{Kind: EventVoid, Offset: off, Length: end - off})
 }
 
@@ -389,7 +404,7 @@ func (r *recovery) progress(pos int64) {
 	}
 	if pos-max(r.told, r.base.covers) >= progressBytes {
 		r.told = pos
-		r.v.event(Event{Kind: EventScanning, Offset: pos, Length: r.size, Elapsed: r.v.o.Clock.Now().Sub(r.began)})
+		r.v.event(Event{Kind: EventScanning, Offset: pos, Length: r.size, Elapsed: r.v.now() - r.began})
 	}
 }
 
@@ -409,13 +424,14 @@ func (r *recovery) report(end int64) {
 	young := end-dataStart < minCheckpoint && errors.Is(r.base.refused, fs.ErrNotExist)
 	if r.base.refused != nil && !young {
 		r.v.event(Event{Kind: EventIndexRebuilt, Offset: dataStart, Length: end - dataStart,
-			Elapsed: r.v.o.Clock.Now().Sub(r.began), Err: r.base.refused})
+			Elapsed: r.v.now() - r.began, Err: r.base.refused})
 	}
 	for _, rot := range r.v.damage.rot {
 		r.v.event(Event{Kind: EventRot, Offset: rot.Offset, Length: rot.Length})
 	}
 	if !nothingKept(r.tail) {
-		r.v.event(Event{Kind: EventRecovered, Offset: r.synced, Length: end - r.synced})
+		r.v.event(Event{Kind: EventRecovered, Offset: r.synced, Length: end - r.synced,
+			Elapsed: r.v.recovery.Elapsed, Recovery: r.v.recovery})
 	}
 }
 

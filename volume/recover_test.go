@@ -608,3 +608,56 @@ func FuzzOpen(f *testing.F) {
 		closeVolume(t, v)
 	})
 }
+
+// TestOpeningTellsWhatItDid: how long it took, whether it had a checkpoint, what
+// it went through, kept and dropped.
+func TestOpeningTellsWhatItDid(t *testing.T) {
+	c := newCrashed(t, 1)
+	overwrite(t, c.mem, testFile, c.offsets[1]+500, make([]byte, 700)) // a hole: 3/1 is gone
+	v, events := openWatched(t, c.mem)
+	r := v.Stats().Recovery
+	if r.Checkpoint || r.Walked < c.offsets[5]-dataStart || r.Kept != 4 || r.Voided != 1 || r.Elapsed <= 0 {
+		t.Errorf("%+v", r)
+	}
+	told := false
+	for _, e := range *events {
+		if e.Kind == EventRecovered {
+			told = e.Recovery.Kept == 4 && e.Recovery.Voided == 1 && e.Elapsed > 0 && e.Length > 0
+		}
+	}
+	if !told {
+		t.Errorf("events: %+v", *events)
+	}
+	steps := v.Steps()
+	if steps.Open.Count != 1 || steps.Open.Sum != r.Elapsed || steps.Walked.Sum != r.Walked {
+		t.Errorf("steps: %+v", steps)
+	}
+	closeVolume(t, v)
+
+	v = reopen(t, c.mem)
+	if r := v.Stats().Recovery; !r.Checkpoint || r.Walked != 0 || r.Kept+r.Voided != 0 {
+		t.Errorf("after a clean stop: %+v", r)
+	}
+	mustSeal(t, v)
+	if err := v.Delete(bg, 4); err != nil {
+		t.Fatal(err)
+	}
+	if s := v.Stats(); s.DeleteLogBytes < dataStart+2*headerSize {
+		t.Errorf("the delete log has %d bytes", s.DeleteLogBytes)
+	}
+	closeVolume(t, v)
+	v = reopen(t, c.mem)
+	if r := v.Stats().Recovery; !r.Checkpoint || r.Walked != 0 {
+		t.Errorf("sealed: %+v", r)
+	}
+	end := v.Stats().FileBytes
+	closeVolume(t, v)
+	if err := c.mem.Remove("/d/" + indexName(7, 1)); err != nil {
+		t.Fatal(err)
+	}
+	v = reopen(t, c.mem)
+	if r := v.Stats().Recovery; r.Checkpoint || r.Walked != end-dataStart {
+		t.Errorf("sealed, without index: %+v", r)
+	}
+	closeVolume(t, v)
+}

@@ -197,12 +197,14 @@ func (p *sealedPart) loadIndex(v *Volume) error {
 	idx, err := readSealIndex(v.o.FS, v.indexPath(), v.sealHead(&p.rec))
 	if err == nil && idx.head.Needles == p.rec.Needles {
 		p.idx = idx
+		v.recovery.Checkpoint = true
 		return nil
 	}
 	if isUnsupported(err) {
 		err = nil // a newer program's: ours is made again, beside the file
 	}
 	v.event(Event{Kind: EventSealedIndexLost, Err: err})
+	v.recovery.Walked = p.rec.End - dataStart
 	return p.rebuildIndex(v)
 }
 
@@ -358,6 +360,7 @@ func (p *sealedPart) stats(v *Volume) Stats {
 		Batches: c.batches.Load() + l.Batches, Syncs: c.syncs.Load() + l.Syncs, BatchBytes: c.batchBytes.Load() + l.BatchBytes,
 		Reads: c.reads.Load(), CorruptReads: c.corruptReads.Load(),
 		Rot: len(v.damage.rot) + l.Rot, VoidBytes: v.damage.voidBytes + l.VoidBytes,
+		DeleteLogBytes: l.FileBytes, Recovery: v.recovery,
 		Poisoned: v.poisoned(),
 	}
 	if s.Poisoned == nil {

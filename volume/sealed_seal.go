@@ -94,6 +94,7 @@ func (v *Volume) Seal(ctx context.Context, info SealInfo) (SealRecord, error) {
 	if p := v.sealing.part.Load(); p != nil {
 		return p.again(v, info)
 	}
+	begin := v.now()
 	if err := v.Fence(ctx); err != nil {
 		return SealRecord{}, err
 	}
@@ -114,6 +115,7 @@ func (v *Volume) Seal(ctx context.Context, info SealInfo) (SealRecord, error) {
 	}
 	p.saveIndex(v)
 	v.removeLeftovers()
+	v.took(&v.steps.seal, begin)
 	v.event(Event{Kind: EventSealed, Length: p.rec.End})
 	return p.rec, nil
 }

@@ -12,8 +12,8 @@ import (
 type Steps struct {
 	queue, assemble, write, sync, append histogram.Histogram
 	read, verify                         histogram.Histogram
-	checkpoint, seal, compact            histogram.Histogram
-	batchBytes, batchRecords             histogram.Sizes
+	checkpoint, seal, compact, open      histogram.Histogram
+	batchBytes, batchRecords, walked     histogram.Sizes
 }
 
 // StepStats is what a Steps counted so far.
@@ -26,11 +26,13 @@ type StepStats struct {
 	Read       histogram.Snapshot // one read of the device on behalf of a needle
 	Verify     histogram.Snapshot // both check sums of what one such read brought
 	Checkpoint histogram.Snapshot // one checkpoint, until its name is durable
-	Seal       histogram.Snapshot // one sealing, from the fence until the seal record is durable
-	Compact    histogram.Snapshot // one compaction, until its output is verified and durable
+	Seal       histogram.Snapshot // one sealing, until its index is written too
+	Compact    histogram.Snapshot // one compaction, until its output is verified, durable and open
+	Open       histogram.Snapshot // one opening of a file, its recovery included
 
 	BatchBytes   histogram.SizeSnapshot // of each batch written
 	BatchRecords histogram.SizeSnapshot // of each batch written
+	Walked       histogram.SizeSnapshot // bytes that each opening had to go through, record by record
 }
 
 // Snapshot returns what was counted so far.
@@ -39,7 +41,8 @@ func (s *Steps) Snapshot() StepStats {
 		Queue: s.queue.Snapshot(), Assemble: s.assemble.Snapshot(), Write: s.write.Snapshot(), Sync: s.sync.Snapshot(),
 		Append: s.append.Snapshot(), Read: s.read.Snapshot(), Verify: s.verify.Snapshot(),
 		Checkpoint: s.checkpoint.Snapshot(), Seal: s.seal.Snapshot(), Compact: s.compact.Snapshot(),
-		BatchBytes: s.batchBytes.Snapshot(), BatchRecords: s.batchRecords.Snapshot(),
+		Open:       s.open.Snapshot(),
+		BatchBytes: s.batchBytes.Snapshot(), BatchRecords: s.batchRecords.Snapshot(), Walked: s.walked.Snapshot(),
 	}
 }
 

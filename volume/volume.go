@@ -129,6 +129,7 @@ type Volume struct {
 	synced   atomic.Int64          // end of what is known to be on stable storage and readable
 	poison   atomic.Pointer[error] // why nothing is appended any more
 	damage   damage                // set by Open, then read-only
+	recovery Recovery              // the same
 	counters counters
 	steps    *Steps  // of the options
 	sealing  sealing // what fencing and sealing add
@@ -193,6 +194,7 @@ func openFile(dir string, e Entry, o Options) (*Volume, error) { return openShar
 func openSharing(dir string, e Entry, o Options, log *deleteLog) (vol *Volume, err error) {
 	vol = &Volume{o: o, dir: dir, name: filepath.Join(dir, e.Name), steps: o.Steps, stopped: make(chan struct{})}
 	vol.sealing.log = log
+	begin := vol.now()
 	vol.pipe.unit = 1
 	if vol.file, err = o.FS.OpenWrite(vol.name); err != nil {
 		return nil, fmt.Errorf("open volume %d: %w", e.Volume, err)
@@ -201,6 +203,9 @@ func openSharing(dir string, e Entry, o Options, log *deleteLog) (vol *Volume, e
 		vol.out.close()
 		return nil, fmt.Errorf("open volume %d: %w", e.Volume, errors.Join(err, vol.file.Close()))
 	}
+	vol.recovery.Elapsed = vol.now() - begin
+	vol.steps.open.Observe(vol.recovery.Elapsed)
+	vol.steps.walked.Observe(vol.recovery.Walked)
 	vol.queue.init()
 	vol.reads.open(vol)
 	vol.checkpoints.start(vol)
@@ -337,7 +342,7 @@ func (v *Volume) Stats() Stats {
 		Appended:      c.appended.Load(), Deleted: c.deleted.Load(),
 		Batches: c.batches.Load(), Syncs: c.syncs.Load(), BatchBytes: c.batchBytes.Load(),
 		Reads: c.reads.Load(), CorruptReads: c.corruptReads.Load(),
-		Rot: len(v.damage.rot), VoidBytes: v.damage.voidBytes,
+		Rot: len(v.damage.rot), VoidBytes: v.damage.voidBytes, Recovery: v.recovery,
 		Poisoned: v.poisoned(),
 	}
 }
