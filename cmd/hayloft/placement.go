@@ -176,6 +176,8 @@ func (n *node) openBlobs(ctx context.Context) (err error) {
 		Directory: placement{n.directory, n.nodeID, n.incarnation},
 		Clock:     n.clock, VolumeBytes: int64(n.s.volumeSize), KeepFree: int64(n.s.diskReserve),
 		DirectoryTimeout: 5 * time.Second, Events: n.blobEvent,
+		OpenPerDisk: n.s.openVolumes, SealAfter: time.Duration(n.s.sealAfter),
+		CompactShare: n.s.compactGarbage, Maintenance: int64(n.s.maintenanceRate),
 	})
 	return err
 }

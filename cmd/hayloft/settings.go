@@ -38,6 +38,11 @@ type settings struct {
 	diskReserve units.Size
 	cacheMemory units.Size
 
+	openVolumes     int
+	sealAfter       units.Duration
+	compactGarbage  float64
+	maintenanceRate units.Size
+
 	celebrityThreshold int
 	timelineCap        int
 	activeWindow       units.Duration
@@ -59,6 +64,8 @@ func (s *settings) define(f *pflag.FlagSet) {
 	s.activeWindow = units.Duration(30 * 24 * time.Hour)
 	s.deleteGrace = units.Duration(30 * 24 * time.Hour)
 	s.drainTimeout = units.Duration(15 * time.Second)
+	s.sealAfter = units.Duration(30 * 24 * time.Hour)
+	s.maintenanceRate = units.Size(64 << 20)
 
 	f.StringSliceVar(&s.data, "data", []string{"./data"}, "data directories, one for each disk; metadata is on the first")
 	f.StringVar(&s.listen, "listen", "127.0.0.1:8080", "address of the API, media and web page")
@@ -74,6 +81,10 @@ func (s *settings) define(f *pflag.FlagSet) {
 	f.Var(&s.volumeSize, "volume-size", "size at which a volume is closed")
 	f.Var(&s.diskReserve, "disk-reserve", "free space on each disk that photos never take")
 	f.Var(&s.cacheMemory, "cache-memory", "memory of the photo cache")
+	f.IntVar(&s.openVolumes, "open-volumes", 1, "volumes of each class that each disk has open at a time")
+	f.Var(&s.sealAfter, "seal-after", "age at which an open volume is sealed though it is not full")
+	f.Float64Var(&s.compactGarbage, "compact-garbage", 0.25, "share of a sealed volume that must be garbage for it to be compacted by itself")
+	f.Var(&s.maintenanceRate, "maintenance-rate", "bytes per second and disk that sealing, compaction and exports take, a quarter of it beside traffic")
 	f.IntVar(&s.celebrityThreshold, "celebrity-threshold", 10_000, "followers from which new posts are pulled instead of pushed")
 	f.IntVar(&s.timelineCap, "timeline-cap", 500, "entries kept in each timeline")
 	f.Var(&s.activeWindow, "active-window", "readers away for longer receive no pushes")
@@ -190,7 +201,7 @@ func tomlValue(fl *pflag.Flag) string {
 		}
 		return "[" + strings.Join(quoted, ", ") + "]"
 	default:
-		if t := fl.Value.Type(); t == "int" || t == "bool" {
+		if t := fl.Value.Type(); t == "int" || t == "bool" || t == "float64" {
 			return fl.Value.String()
 		}
 		return fmt.Sprintf("%q", fl.Value.String())
@@ -213,6 +224,10 @@ func (s *settings) validate() error {
 	fault(s.deleteGrace > 0, "--delete-grace must be positive: DELETE …?purge=now removes at once")
 	fault(s.activeWindow > 0, "--active-window must be positive")
 	fault(s.diskReserve > 0, "--disk-reserve must be positive: deletes need room too")
+	fault(s.openVolumes >= 1 && s.openVolumes <= 64, "--open-volumes %d: 1 to 64", s.openVolumes)
+	fault(s.sealAfter > 0, "--seal-after must be positive")
+	fault(s.compactGarbage > 0 && s.compactGarbage <= 1, "--compact-garbage %v: a share above 0, at most 1", s.compactGarbage)
+	fault(s.maintenanceRate > 0, "--maintenance-rate must be positive")
 	fault(s.drainTimeout > 0, "--drain-timeout must be positive")
 	fault(s.mediaWorkers >= 0, "--media-workers must not be negative")
 	fault(s.signup == "open" || s.signup == "closed", "--signup %q is neither open nor closed", s.signup)

@@ -61,3 +61,14 @@ func (p *pace) due(n int64) time.Duration {
 	p.next = p.next.Add(cost)
 	return p.next.Sub(now)
 }
+
+// Throttle waits until n more bytes may be read from a disk by who reads whole
+// volumes: exports share the rate of the disk's upkeep.
+func (s *Server) Throttle(ctx context.Context, disk uint32, n int64) error {
+	for _, d := range s.disks {
+		if d.number == disk {
+			return d.pace.wait(ctx, n)
+		}
+	}
+	return ctx.Err()
+}

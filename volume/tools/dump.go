@@ -29,7 +29,7 @@ const AllAlts = -1
 
 // kinds are the names of records; a gap is where no record was found.
 var kinds = map[volume.Kind]string{
-	0: "gap", volume.KindNeedle: "needle", volume.KindTombstone: "tombstone", volume.KindVoid: "void", volume.KindMark: "mark",
+	0: "gap", volume.KindNeedle: "needle", volume.KindTombstone: "tombstone", volume.KindVoid: "void", volume.KindMark: "mark", volume.KindPadding: "padding",
 }
 
 func kindName(k volume.Kind) string {

@@ -20,6 +20,7 @@ type Blobs interface {
 	Verify(ctx context.Context, v volume.ID, disk uint32, found func(volume.Finding), report func(server.Progress)) (volume.Report, error)
 	Seal(ctx context.Context, v volume.ID, report func(server.Progress)) error
 	Compact(ctx context.Context, v volume.ID, report func(server.Progress)) (volume.SealRecord, error)
+	Throttle(ctx context.Context, disk uint32, n int64) error
 }
 
 var _ Blobs = (*server.Server)(nil)
@@ -27,9 +28,8 @@ var _ Blobs = (*server.Server)(nil)
 // LocalOptions configure a Local. Blobs must be given.
 type LocalOptions struct {
 	Blobs    Blobs
-	FS       vfs.FS                                   // nil: the machine's
-	Replicas func(v volume.ID) int                    // how many the directory names; nil: not known
-	Pace     func(ctx context.Context, n int64) error // of exports; nil: at once
+	FS       vfs.FS                // nil: the machine's
+	Replicas func(v volume.ID) int // how many the directory names; nil: not known
 }
 
 // Local are the volumes of a blob server in this process.
@@ -205,7 +205,8 @@ func (l *Local) Export(ctx context.Context, v volume.ID, s ExportSink) error {
 		if i.Sick != nil {
 			err = s.Damaged(OneLine(i.Sick))
 		} else {
-			err = l.o.Blobs.Use(v, i.Disk, func(vol *volume.Volume) error { return export(ctx, vol, i.Dir, l.o.Pace, s) })
+			slowly := func(ctx context.Context, n int64) error { return l.o.Blobs.Throttle(ctx, i.Disk, n) }
+			err = l.o.Blobs.Use(v, i.Disk, func(vol *volume.Volume) error { return export(ctx, vol, i.Dir, slowly, s) })
 		}
 		if err != nil {
 			return err
