@@ -34,9 +34,12 @@ type index struct {
 
 	tail cursor // the last entry; the writer's
 
-	// foreseen is how many slots a segment is expected to take soon: a table
-	// that must grow is made for that many at once. The writer's.
-	foreseen int
+	// foreseen is the table of a segment that is expected to be needed soon: one
+	// that must be made again is made for that at once. The writer's.
+	foreseen struct {
+		slots  int
+		blocks uint64
+	}
 }
 
 const (
@@ -241,7 +244,7 @@ func (ix *index) insert(h, block uint64) {
 		t = newTable(0, block)
 		s.table.Store(t)
 	case (s.used+1)*loadDen > len(t.slots)*loadNum:
-		t = ix.rebuild(s, segmentOf(h), max(len(t.slots)+len(t.slots)/4, ix.foreseen))
+		t = ix.rebuild(s, segmentOf(h), max(len(t.slots)+len(t.slots)/4, ix.foreseen.slots))
 	case block+1 >= 1<<t.bits:
 		t = ix.rebuild(s, segmentOf(h), len(t.slots))
 	}
@@ -250,14 +253,17 @@ func (ix *index) insert(h, block uint64) {
 	}
 }
 
-// foresee tells how many slots the table will take when a walk is over. Tables
-// made for so many at once need not grow by and by, which costs more than all
-// the rest of a walk. settle ends it.
-func (ix *index) foresee(slots uint64) { ix.foreseen = int(roomFor(slots)) }
+// foresee tells how much larger the index will be when a walk is over. Tables
+// made for that at once need not be made again and again, which costs more than
+// all the rest of a walk. settle ends it.
+func (ix *index) foresee(times float64) {
+	ix.foreseen.slots = int(roomFor(uint64(float64(ix.slots()) * times)))
+	ix.foreseen.blocks = min(uint64(float64(ix.blocks.Load())*times), 1<<(maxBlockBits-1))
+}
 
 // settle makes tables smaller that were made for more than came.
 func (ix *index) settle() {
-	ix.foreseen = 0
+	ix.foreseen.slots, ix.foreseen.blocks = 0, 0
 	for i := range ix.segments {
 		s := &ix.segments[i]
 		fit := int(roomFor(uint64(s.used) * indexSegments))
@@ -285,7 +291,7 @@ func newTable(slots int, block uint64) *table {
 // old one leads to.
 func (ix *index) rebuild(s *segment, number uint64, slots int) *table {
 	old := s.table.Load()
-	t := newTable(slots, ix.blocks.Load())
+	t := newTable(slots, max(ix.blocks.Load(), ix.foreseen.blocks))
 	s.used = 0
 	for i := range old.slots {
 		v := old.slots[i].Load()

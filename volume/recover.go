@@ -413,9 +413,11 @@ const guessBytes = 16 << 20
 
 // foresee takes it that the rest of the file is like what was walked of it.
 func (r *recovery) foresee(pos int64) {
-	all := r.v.idx.slots()
-	walked := float64(all - min(all, r.slots))
-	r.v.idx.foresee(all + uint64(walked*float64(r.size-pos)/float64(pos-r.base.covers)))
+	all := float64(r.v.idx.slots())
+	walked := max(0, all-float64(r.slots))
+	if all > 0 {
+		r.v.idx.foresee(1 + walked/all*float64(r.size-pos)/float64(pos-r.base.covers))
+	}
 }
 
 // report tells what was found.

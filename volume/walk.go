@@ -32,6 +32,8 @@ type walker struct {
 
 	buf   []byte // window
 	off   int64  // of the window
+	own   []byte // memory of a window that was not read ahead
+	ahead *ahead // nil: nothing is read ahead
 	bad   []extent
 	pages int // number of bad pages
 }
@@ -48,6 +50,12 @@ func (w *walker) window(off int64, n int) ([]byte, error) {
 	}
 	from, size := off, windowSmall
 	if have := w.off + int64(len(w.buf)); off <= have+jumpBytes {
+		if w.ahead != nil {
+			if b, at, ok := w.ahead.window(off, n); ok {
+				w.buf, w.off = b, at
+				return b[off-at:][:n], nil
+			}
+		}
 		// Where the kernel reads ahead, it must see that nothing is left out.
 		from, size = min(off, have), windowLarge
 	}
@@ -59,10 +67,10 @@ func (w *walker) window(off int64, n int) ([]byte, error) {
 }
 
 func (w *walker) fill(off int64, n int) error {
-	if cap(w.buf) < n {
-		w.buf = make([]byte, n)
+	if cap(w.own) < n {
+		w.own = make([]byte, n)
 	}
-	w.buf, w.off = w.buf[:n], off
+	w.buf, w.off = w.own[:n], off
 	return w.read(w.buf, off)
 }
 
