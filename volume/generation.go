@@ -5,6 +5,9 @@ import (
 	"path/filepath"
 )
 
+// HeadBytes is what the superblocks take of every volume file.
+const HeadBytes = dataStart
+
 // OpenGeneration is Open of one of several generations of a volume: the one that
 // the directory has committed. It is ErrNoVolume when that is not in dir.
 func OpenGeneration(dir string, v ID, generation uint32, o Options) (*Volume, error) {

@@ -154,9 +154,9 @@ func (d *disk) openOne(v volume.ID, all []volume.Entry) (*volume.Volume, error) 
 }
 
 // newDisk returns a disk that is not registered yet.
-func newDisk(s *Server, dir string, ident identity, lock vfs.File) *disk {
+func newDisk(s *Server, dir string, ident identity, lock vfs.File, reads *volume.ReadBudget) *disk {
 	return &disk{
-		s: s, dir: dir, ident: ident, lock: lock, pace: pace{s: s},
+		s: s, dir: dir, ident: ident, lock: lock, reads: reads, pace: pace{s: s},
 		turn: make(chan struct{}, 1), kicked: make(chan struct{}, 1), troubles: make(map[volume.ID]failure),
 	}
 }

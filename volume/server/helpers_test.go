@@ -213,6 +213,11 @@ func (h *house) stop() {
 	if err := h.s.Close(context.Background()); err != nil {
 		h.t.Error(err)
 	}
+	for _, d := range h.s.Stats().Disks {
+		if d.Reading != 0 {
+			h.t.Errorf("%s: %d bytes of reads were not released", d.Dir, d.Reading)
+		}
+	}
 	h.s = nil
 }
 
@@ -228,6 +233,20 @@ func (h *house) crash(seed uint64) {
 	h.s = nil
 	h.mem, h.opts.FS = after, after
 	h.start()
+}
+
+// until looks again and again until ok holds.
+func (h *house) until(what string, ok func() bool) {
+	h.t.Helper()
+	limit, again := time.After(time.Minute), time.NewTicker(time.Millisecond)
+	defer again.Stop()
+	for !ok() {
+		select {
+		case <-again.C:
+		case <-limit:
+			h.t.Fatalf("waited a minute for %s", what)
+		}
+	}
 }
 
 func (h *house) saw(kind server.EventKind) (n int) {
@@ -303,5 +322,6 @@ func (h *house) check(b stored) {
 		if want := content(b.blob, alt, b.size); string(got.Data) != string(want) {
 			h.t.Errorf("read %v alt %d: wrong bytes", b.blob, alt)
 		}
+		got.Release()
 	}
 }

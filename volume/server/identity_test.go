@@ -127,9 +127,10 @@ func TestDeadDisk(t *testing.T) {
 	h.start()
 	served, unavailable := 0, 0
 	for _, b := range []stored{one, two} {
-		switch _, err := h.s.Read(t.Context(), b.blob, 0, b.cookie); {
+		switch got, err := h.s.Read(t.Context(), b.blob, 0, b.cookie); {
 		case err == nil:
 			served++
+			got.Release()
 		case errors.Is(err, server.ErrUnavailable):
 			unavailable++
 		default:

@@ -178,6 +178,7 @@ func (s *Server) runJob(d *disk, j *job) (volume.SealRecord, error) {
 func (j *job) throttle(d *disk) func(context.Context, int64) error {
 	return func(ctx context.Context, n int64) error {
 		j.add(n)
+		d.s.n.upkeep.Add(uint64(n))
 		return d.pace.wait(ctx, n)
 	}
 }

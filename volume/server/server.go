@@ -1,12 +1,10 @@
 package server
 
 import (
-	"cmp"
 	"context"
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -101,7 +99,7 @@ func (s *Server) start(ctx context.Context) error {
 			s.o.Events(Event{Kind: EventDiskFailing, Dir: dir, Err: err})
 			continue
 		}
-		s.disks = append(s.disks, &disk{s: s, dir: dir, ident: ident, lock: lock, reads: volume.NewReadBudget(share, s.o.MaxReads)})
+		s.disks = append(s.disks, newDisk(s, dir, ident, lock, volume.NewReadBudget(share, s.o.MaxReads)))
 		if other, twice := uuids[ident.uuid]; twice {
 			return fmt.Errorf("%w: %s has the identity of %s: one is a copy", ErrDisk, dir, other)
 		}
@@ -224,48 +222,6 @@ func (s *Server) release() error {
 		errs = append(errs, d.lock.Close())
 	}
 	return errors.Join(errs...)
-}
-
-// Stats returns a snapshot.
-func (s *Server) Stats() Stats {
-	st := Stats{
-		Writes: s.n.writes.Load(), Moved: s.n.moved.Load(), Rolled: s.n.rolled.Load(), Reads: s.n.reads.Load(),
-		NotFound: s.n.notFound.Load(), CorruptReads: s.n.corrupt.Load(), Deletes: s.n.deletes.Load(),
-	}
-	byDisk := make(map[*disk]int)
-	for i, d := range s.disks {
-		st.Disks = append(st.Disks, d.stats())
-		byDisk[d] = i
-	}
-	st.Disks = append(st.Disks, s.dead...)
-	type row struct {
-		disk int
-		v    volume.Stats
-	}
-	var rows []row
-	s.mu.RLock()
-	for w, h := range s.volumes {
-		d := &st.Disks[byDisk[h.disk]]
-		if h.vol == nil {
-			d.Sick[w.vol] = h.sick
-			continue
-		}
-		v := h.vol.Stats()
-		d.Volumes++
-		if v.Poisoned != nil {
-			d.ReadOnly++
-		}
-		st.BytesAppended += v.BatchBytes
-		rows = append(rows, row{byDisk[h.disk], v})
-	}
-	s.mu.RUnlock()
-	slices.SortFunc(rows, func(a, b row) int {
-		return cmp.Or(cmp.Compare(a.disk, b.disk), cmp.Compare(a.v.Volume, b.v.Volume))
-	})
-	for _, r := range rows {
-		st.Volumes = append(st.Volumes, r.v)
-	}
-	return st
 }
 
 func hexOf(u [16]byte) string { return hex.EncodeToString(u[:]) }

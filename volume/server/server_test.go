@@ -60,6 +60,7 @@ func TestMasterInfoComesBack(t *testing.T) {
 	if err != nil || got.Master == nil || got.Master.Photo != 5 || got.Master.Owner != 6 || got.Master.ContentType != "image/jpeg" {
 		t.Errorf("%+v, %v", got.Master, err)
 	}
+	got.Release()
 }
 
 func TestNotFound(t *testing.T) {

@@ -328,34 +328,3 @@ type Event struct {
 	Err    error
 	Engine volume.Event // with EventVolume
 }
-
-// DiskStats is the state of one disk.
-type DiskStats struct {
-	Dir     string
-	UUID    string
-	Disk    uint32 // the directory's number
-	Free    int64  // bytes, as last asked
-	Total   int64  // bytes
-	Full    bool   // nothing is written for want of room
-	Failing error  // why nothing is written for now, or nil
-	Volumes int    // in service
-	Reading int64  // bytes that reads hold, of its share of MaxReadBytes
-	Sick    map[volume.ID]error
-	// ReadOnly counts poisoned volumes: served, never appended to.
-	ReadOnly int
-}
-
-// Stats is a snapshot. Counters start at Open.
-type Stats struct {
-	Disks   []DiskStats
-	Volumes []volume.Stats // in service, by disk and id
-
-	BytesAppended int64 // to all volumes, tombstones included
-	Writes        uint64
-	Moved         uint64 // Writes answered ErrMoved
-	Rolled        uint64 // volumes left for another
-	Reads         uint64
-	NotFound      uint64
-	CorruptReads  uint64
-	Deletes       uint64
-}

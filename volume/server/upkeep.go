@@ -105,7 +105,7 @@ func (d *disk) due(row Row, files int) jobKind {
 }
 
 // garbage is how many bytes of a file hold nothing that can be read.
-func garbage(st volume.Stats) int64 { return max(st.FileBytes-st.LiveBytes, 0) }
+func garbage(st volume.Stats) int64 { return max(st.FileBytes-st.LiveBytes-volume.HeadBytes, 0) }
 
 // wasteful reports whether a sealed volume is worth compacting.
 func (o *Options) wasteful(st volume.Stats) bool {

@@ -1,0 +1,137 @@
+package server
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"hayloft/volume"
+)
+
+// DiskStats is the state of one disk.
+type DiskStats struct {
+	Dir     string
+	UUID    string
+	Disk    uint32 // the directory's number
+	Free    int64  // bytes, as last asked
+	Total   int64  // bytes
+	Full    bool   // nothing is written for want of room
+	Failing error  // why nothing is written for now, or nil
+	Volumes int    // in service
+	Reading int64  // bytes that reads hold, of its share of MaxReadBytes
+	Sick    map[volume.ID]error
+	// ReadOnly counts poisoned volumes: served, never appended to.
+	ReadOnly int
+}
+
+// Stats is a snapshot. Counters start at Open.
+type Stats struct {
+	Disks   []DiskStats
+	Volumes []volume.Stats // in service, by disk and id
+
+	BytesAppended int64 // to all volumes, tombstones included
+	Writes        uint64
+	Moved         uint64 // Writes answered ErrMoved
+	Rolled        uint64 // volumes left for another
+	Reads         uint64
+	NotFound      uint64
+	CorruptReads  uint64
+	Deletes       uint64
+
+	Classes []ClassStats
+	// Seals, Compactions and UpkeepFailures count what came to its end and what
+	// did not, UpkeepBytes what that read and wrote.
+	Seals, Compactions, UpkeepFailures uint64
+	UpkeepBytes                        uint64
+	// OldestClosing is when the tile of the volume was closed that waits longest
+	// for its seal; zero when none does.
+	OldestClosing time.Time
+}
+
+// ClassStats counts the replicas of a class on this node by state. Open, Closing
+// and Sealed are those in service.
+type ClassStats struct {
+	Class                       volume.Class
+	Open, Closing, Sealed, Sick int
+	FileBytes                   int64
+	GarbageBytes                int64 // that hold nothing readable
+}
+
+// Stats returns a snapshot.
+func (s *Server) Stats() Stats {
+	st := Stats{
+		Writes: s.n.writes.Load(), Moved: s.n.moved.Load(), Rolled: s.n.rolled.Load(), Reads: s.n.reads.Load(),
+		NotFound: s.n.notFound.Load(), CorruptReads: s.n.corrupt.Load(), Deletes: s.n.deletes.Load(),
+		Seals: s.n.seals.Load(), Compactions: s.n.compactions.Load(), UpkeepFailures: s.n.failures.Load(), UpkeepBytes: s.n.upkeep.Load(),
+		Classes: []ClassStats{{Class: volume.ClassVariants}, {Class: volume.ClassOriginals}},
+	}
+	byDisk := make(map[*disk]int)
+	for i, d := range s.disks {
+		st.Disks = append(st.Disks, d.stats())
+		byDisk[d] = i
+	}
+	st.Disks = append(st.Disks, s.dead...)
+	type row struct {
+		disk int
+		v    volume.Stats
+	}
+	var rows []row
+	s.mu.RLock()
+	for w, h := range s.volumes {
+		d := &st.Disks[byDisk[h.disk]]
+		if h.vol == nil {
+			d.Sick[w.vol] = h.sick
+			continue
+		}
+		v := h.vol.Stats()
+		d.Volumes++
+		if v.Poisoned != nil {
+			d.ReadOnly++
+		}
+		st.BytesAppended += v.BatchBytes
+		rows = append(rows, row{byDisk[h.disk], v})
+	}
+	s.mu.RUnlock()
+	slices.SortFunc(rows, func(a, b row) int {
+		return cmp.Or(cmp.Compare(a.disk, b.disk), cmp.Compare(a.v.Volume, b.v.Volume))
+	})
+	inService := make(map[where]volume.Stats)
+	for _, r := range rows {
+		st.Volumes = append(st.Volumes, r.v)
+		inService[where{st.Disks[r.disk].Disk, r.v.Volume}] = r.v
+	}
+	for _, d := range s.disks {
+		for _, r := range s.o.Directory.Rows(d.number) {
+			v, ok := inService[where{d.number, r.Volume.Volume}]
+			st.count(r, v, ok)
+		}
+	}
+	return st
+}
+
+// count adds a replica that the directory knows.
+func (st *Stats) count(r Row, v volume.Stats, inService bool) {
+	i := slices.IndexFunc(st.Classes, func(c ClassStats) bool { return c.Class == r.Volume.Class })
+	if i < 0 {
+		return
+	}
+	c := &st.Classes[i]
+	if r.State == StateClosing && r.Closed != 0 {
+		if at := r.Closed.Time(); st.OldestClosing.IsZero() || at.Before(st.OldestClosing) {
+			st.OldestClosing = at
+		}
+	}
+	switch {
+	case !inService:
+		c.Sick++
+		return
+	case r.State == StateOpen:
+		c.Open++
+	case r.State == StateClosing:
+		c.Closing++
+	default:
+		c.Sealed++
+	}
+	c.FileBytes += v.FileBytes
+	c.GarbageBytes += garbage(v)
+}
