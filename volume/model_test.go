@@ -259,7 +259,7 @@ func (h *history) newOp() *op {
 	group := make([]Needle, 1+h.rng.IntN(4))
 	for i := range group {
 		size := h.rng.IntN(1500)
-		if h.rng.IntN(60) == 0 {
+		if h.rng.IntN(400) == 0 { // rare: it costs as much as a hundred others
 			size = blocksAbove + h.rng.IntN(1000)
 		}
 		group[i] = h.needle(h.next, uint8(i), size)
