@@ -92,9 +92,7 @@ func newLog(name string, m method, ahead, chunk int64) (*log, error) {
 		l.align = minAlign(l.f)
 	}
 	if m.room == roomZeros {
-		if l.zeros, err = alignedBuf(1 << 20); err != nil {
-			return nil, errors.Join(err, l.f.Close())
-		}
+		l.zeros = alignedBuf(1 << 20)
 	}
 	if err = l.reserve(ahead); err == nil {
 		err = syncBoth(l.f, filepath.Dir(name))
@@ -177,6 +175,5 @@ func (l *log) append(buf []byte, n int) error {
 
 // close closes and removes the file.
 func (l *log) close() error {
-	freeBuf(l.zeros)
 	return errors.Join(l.f.Close(), os.Remove(l.f.Name()))
 }

@@ -69,14 +69,10 @@ func (m *mix) device(name string, clients int) *arm {
 			return job{}, err
 		}
 		batch := mixGroup * int(recordBytes(m.size))
-		bufs, free, err := clientBufs(clients, batch+pageSize)
-		if err != nil {
-			return job{}, err
-		}
+		bufs := clientBufs(clients, batch+pageSize)
 		limit := m.limit(len(order))
 		l, err := newLog(filepath.Join(m.dir, "mix.log"), m.method, int64(limit*m.writes/100+1)*int64(batch), 16<<20)
 		if err != nil {
-			free()
 			return job{}, err
 		}
 		for _, b := range bufs {
@@ -92,6 +88,6 @@ func (m *mix) device(name string, clients int) *arm {
 				return mixGroup, l.append(bufs[client], batch)
 			}
 			return 1, m.r.readDirect(bufs[client], &m.r.lib.needles[order[i]], m.r.align)
-		}, stop: func() error { free(); return l.close() }}, nil
+		}, stop: l.close}, nil
 	}}
 }

@@ -90,10 +90,10 @@ func (r *readers) device(name string, clients int, align int64) *arm {
 		if err != nil {
 			return job{}, err
 		}
-		bufs, free, err := clientBufs(clients, len(noise)+2*pageSize)
+		bufs := clientBufs(clients, len(noise)+2*pageSize)
 		return job{limit: len(order), do: func(_ context.Context, client, i int) (float64, error) {
 			return 1, r.readDirect(bufs[client], &r.lib.needles[order[i]], align)
-		}, stop: func() error { free(); return nil }}, err
+		}}, err
 	}}
 }
 
@@ -212,11 +212,7 @@ func countCalls(ctx context.Context, lib *library, count int, seed uint64) (c ca
 
 // control counts the block device's reads over as many direct reads.
 func (r *readers) control(order []int) (n int64, err error) {
-	buf, err := alignedBuf(len(noise) + 2*pageSize)
-	if err != nil {
-		return 0, err
-	}
-	defer freeBuf(buf)
+	buf := alignedBuf(len(noise) + 2*pageSize)
 	n = overBlocks(r.lib.dir, func() {
 		for _, i := range order {
 			if e := r.readDirect(buf, &r.lib.needles[i], r.align); err == nil {

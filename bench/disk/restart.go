@@ -96,7 +96,6 @@ func (r *restart) reopen(ctx context.Context) error {
 		if sum(r.clean) > enough {
 			break
 		}
-		heap, outside := heapInUse(), mapped()
 		before, known := resetPeak()
 		v, took, err := r.open(ctx)
 		if err != nil {
@@ -109,14 +108,13 @@ func (r *restart) reopen(ctx context.Context) error {
 		if err := r.touch(ctx, v); err != nil {
 			return errors.Join(err, v.Close())
 		}
-		used := max(0, heapInUse()-heap) + max(0, mapped()-outside)
 		s := v.Stats()
-		r.perNeedle = max(r.perNeedle, float64(used)/float64(s.Needles))
 		r.file = s.FileBytes
-		runtime.KeepAlive(v)
-		if err := v.Close(); err != nil {
+		used, err := held(v)
+		if err != nil {
 			return err
 		}
+		r.perNeedle = max(r.perNeedle, float64(used)/float64(s.Needles))
 	}
 	st, err := os.Stat(checkpointFile(r.dir))
 	if err != nil {
@@ -172,6 +170,17 @@ func (r *restart) touch(ctx context.Context, v *volume.Volume) error {
 	return nil
 }
 
+// held closes v and returns how much memory that gave back: the live heap, and
+// what was mapped. What readers of the whole process share stays, and is not
+// counted.
+func held(v *volume.Volume) (int64, error) {
+	heap, outside := heapInUse(), mapped()
+	if err := v.Close(); err != nil {
+		return 0, err
+	}
+	return max(0, heap-heapInUse()) + max(0, outside-mapped()), nil
+}
+
 // heapInUse is the live heap in bytes.
 func heapInUse() int64 {
 	runtime.GC()
@@ -193,8 +202,8 @@ type rebuild struct {
 	told           int64 // events of progress
 }
 
-// readAhead is what the raw side of a rebuild reads at a time.
-const readAhead = 4 << 20
+// The raw side of a rebuild reads so many pieces of so many bytes at once.
+const throughClients, throughBytes = 4, 1 << 20
 
 func (r *rebuild) run(ctx context.Context) error {
 	var told atomic.Int64
@@ -236,28 +245,27 @@ func (r *rebuild) run(ctx context.Context) error {
 	return nil
 }
 
-// readThrough reads a file from the device, and returns bytes per second.
+// readThrough reads a file from the device, and returns bytes per second. A few
+// reads are under way at any time, or the device would wait for the program.
 func readThrough(ctx context.Context, name string) (float64, error) {
 	f, _, err := openDirect(name, os.O_RDONLY)
 	if err != nil {
 		return 0, err
 	}
 	defer f.Close() //nolint:errcheck // read only
-	buf, err := alignedBuf(readAhead)
-	if err != nil {
-		return 0, err
-	}
-	defer freeBuf(buf)
 	st, err := f.Stat()
 	if err != nil {
 		return 0, err
 	}
+	bufs := clientBufs(throughClients, throughBytes)
 	begin := time.Now()
-	for at := int64(0); at < st.Size() && ctx.Err() == nil; at += readAhead {
+	err = inParallel(ctx, throughClients, int((st.Size()+throughBytes-1)/throughBytes), func(c, i int) error {
+		at := int64(i) * throughBytes
 		// At the end of the file a direct read stops with an error.
-		if n, err := f.ReadAt(buf, at); at+int64(n) < min(at+readAhead, st.Size()) {
-			return 0, fmt.Errorf("read %s at %d: %w", name, at, err)
+		if n, err := f.ReadAt(bufs[c], at); at+int64(n) < min(at+throughBytes, st.Size()) {
+			return fmt.Errorf("read %s at %d: %w", name, at, err)
 		}
-	}
-	return float64(st.Size()) / time.Since(begin).Seconds(), ctx.Err()
+		return nil
+	})
+	return float64(st.Size()) / time.Since(begin).Seconds(), err
 }

@@ -8,7 +8,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"runtime"
 	"sync/atomic"
 
 	"hayloft/bench"
@@ -121,7 +120,6 @@ func (s *sealed) measure(ctx context.Context, st *sealedState, generation uint32
 		}
 		return vfs.Outcome{}
 	}}
-	heap, outside := heapInUse(), mapped()
 	v, err := volume.Open(s.dir, benchID, volume.Options{FS: hook})
 	if err != nil {
 		return err
@@ -143,16 +141,18 @@ func (s *sealed) measure(ctx context.Context, st *sealedState, generation uint32
 		return ctx.Err()
 	})
 	st.reads, st.errors = float64(reads.Load())/float64(st.n), int(failed.Load())
-	used := max(0, heapInUse()-heap) + max(0, mapped()-outside)
 	index := indexFile(s.dir, generation)
 	pages, cerr := cached(index)
+	used, herr := held(v)
+	if err := errors.Join(err, cerr, herr); err != nil {
+		return err
+	}
 	st.memory = float64(used+pages) / float64(st.n)
-	info, serr := os.Stat(index)
-	if serr == nil {
+	info, err := os.Stat(index)
+	if err == nil {
 		st.file = float64(info.Size()) / float64(st.n)
 	}
-	runtime.KeepAlive(v)
-	return errors.Join(err, cerr, serr, v.Close())
+	return err
 }
 
 // indexFile is the index beside the volume in dir (docs/format.md).

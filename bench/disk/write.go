@@ -126,22 +126,18 @@ func (w writing) device(name string, m method, sizes []int) *arm {
 		for _, s := range sizes {
 			longest = max(longest, s)
 		}
-		buf, err := alignedBuf(longest + pageSize)
-		if err != nil {
-			return job{}, err
-		}
+		buf := alignedBuf(longest + pageSize)
 		for at := 0; at < len(buf); {
 			at += copy(buf[at:], noise)
 		}
 		l, err := newLog(filepath.Join(w.dir, "raw.log"), m, total, 16<<20)
 		if err != nil {
-			freeBuf(buf)
 			return job{}, err
 		}
 		return job{limit: limit, do: func(_ context.Context, _, i int) (float64, error) {
 			n := sizes[i%len(sizes)]
 			return float64(n), l.append(buf, n)
-		}, stop: func() error { freeBuf(buf); return l.close() }}, nil
+		}, stop: l.close}, nil
 	}}
 }
 
