@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"hayloft/volume/server"
 )
 
 // Options of Run. The zero value but for Dirs and Writer works.
@@ -37,7 +39,8 @@ type Options struct {
 	// 200,000, quick 40,000.
 	Sealed int
 	// Maintenance is the budget of the compaction beside which reads are
-	// measured, in bytes per second read and written; 0 means 64 MiB.
+	// measured, in bytes per second read and written; 0 means a server's default
+	// (of which it takes a quarter while there is traffic).
 	Maintenance int64
 	// Writer is the command of the process that is killed before a restart. Run
 	// adds --dir DIR --from N --size N; it must call Writer.
@@ -97,7 +100,7 @@ func (o Options) withDefaults() Options {
 		o.Sealed = int(quick(200_000, 40_000))
 	}
 	if o.Maintenance == 0 {
-		o.Maintenance = 64 << 20
+		o.Maintenance = server.DefaultMaintenance
 	}
 	if o.Progress == nil {
 		o.Progress = func(string) {}

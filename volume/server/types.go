@@ -192,7 +192,7 @@ type Options struct {
 	SealAfter time.Duration
 	// Maintenance bounds what sealing, compaction and the removal of what they
 	// replace read and write, in bytes per second and disk, a quarter of it
-	// while there is traffic. 0: 64 MiB.
+	// while there is traffic. 0: DefaultMaintenance.
 	Maintenance int64
 	// CompactShare is the share of a sealed file that must be dead for it to be
 	// compacted by itself, CompactBytes how much that must be. 0: 0.25, 64 MiB.
@@ -241,9 +241,11 @@ func (o Options) Validate() error {
 const (
 	maxDisks        = 1024
 	maxOpenPerDisk  = 64
-	defaultSealAge  = 30 * 24 * time.Hour
-	defaultMaintain = 64 << 20
+	defaultSealAge = 30 * 24 * time.Hour
 )
+
+// DefaultMaintenance is the rate of Options.Maintenance, in bytes per second.
+const DefaultMaintenance = 64 << 20
 
 func (o Options) withDefaults() Options {
 	if o.Space == nil {
@@ -283,7 +285,7 @@ func (o Options) withDefaults() Options {
 		o.SealAfter = defaultSealAge
 	}
 	if o.Maintenance == 0 {
-		o.Maintenance = defaultMaintain
+		o.Maintenance = DefaultMaintenance
 	}
 	if o.CompactShare == 0 {
 		o.CompactShare = 0.25
