@@ -239,8 +239,8 @@ func (o Options) Validate() error {
 }
 
 const (
-	maxDisks        = 1024
-	maxOpenPerDisk  = 64
+	maxDisks       = 1024
+	maxOpenPerDisk = 64
 	defaultSealAge = 30 * 24 * time.Hour
 )
 
