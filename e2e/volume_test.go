@@ -5,6 +5,8 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -441,27 +443,67 @@ func refusedWhileHeld(t *testing.T, dir string) {
 	}
 }
 
+// twoGenerations makes a data directory with two files of one volume, of which
+// none supersedes the other.
+func twoGenerations(t *testing.T, dir string) string {
+	t.Helper()
+	to := t.TempDir()
+	b, err := os.ReadFile(filepath.Join(dir, "volumes", "00000001-00000001.vol"))
+	if err == nil {
+		err = os.Mkdir(filepath.Join(to, "volumes"), 0o750)
+	}
+	for _, g := range []string{"1", "2"} {
+		if err == nil {
+			err = os.WriteFile(filepath.Join(to, "volumes", "00000001-0000000"+g+".vol"), b, 0o640)
+		}
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return to
+}
+
 // TestVolumeUsage wants wrong calls to be answered with one line and the right
 // exit code.
 func TestVolumeUsage(t *testing.T) {
 	dir := wreck(t)
 	volumes := filepath.Join(dir, "volumes")
+	other := httptest.NewServer(http.NotFoundHandler())
+	defer other.Close()
+	twice := twoGenerations(t, dir)
 	for _, c := range []struct {
 		args string
 		code int
 		says string
 	}{
-		{"volume ls", 2, "--data"},
+		{"volume ls --admin http://127.0.0.1:1", 1, "no answer from http://127.0.0.1:1"},
+		{"volume ls --admin nonsense", 2, "--admin"},
+		{"volume ls --admin http://127.0.0.1:1/x", 2, "--admin"},
+		{"volume ls --admin " + other.URL, 1, "is that the admin listener"},
+		{"volume seal --all --apply --admin " + other.URL, 1, "is that the admin listener"},
+		{"volume ls --data=", 2, "--data"},
+		{"volume ls --config " + dir + "/nope.toml", 2, "nope.toml"},
+		{"volume ls --data " + twice, 1, "1 of 1 volumes cannot be opened"},
+		{"volume show --data " + twice + " 1", 1, "generations"},
+		{"volume seal --data " + twice + " 1", 1, "cannot be opened"},
+		{"volume verify --data " + twice, 1, "generations"},
+		{"volume seal --data " + dir, 2, "--all"},
+		{"volume compact --all 1 --data " + dir, 2, "--all"},
+		{"volume seal 99 --data " + dir, 1, "no such volume 99"},
+		{"volume compact x --data " + dir, 2, "not the number"},
+		{"volume compact 1 --data " + dir, 1, "seal it first"},
+		{"volume seal --all --apply --data " + dir, 1, "name the first data directory"},
+		{"volume compact --all --apply --data " + dir, 1, "name the first data directory"},
 		{"volume ls --data " + dir + "/nope", 1, "no directory"},
 		{"volume ls --data " + volumes, 1, "name the directory above it"},
 		{"volume ls --data " + dir + "," + dir, 2, "twice"},
 		{"volume ls extra --data " + dir, 2, "no arguments"},
-		{"volume show --data " + dir + " 99", 1, "no volume 99"},
+		{"volume show --data " + dir + " 99", 1, "no such volume 99"},
 		{"volume show --data " + dir + " x", 2, "not the number"},
 		{"volume dump --data " + dir + " --kind foo 1", 2, "--kind"},
 		{"volume dump --data " + dir + " --key foo 1", 2, "--key"},
 		{"volume dump " + dir + "/disk.id", 1, "no such file"},
-		{"volume verify --data " + dir + " 99", 1, "no volume 99"},
+		{"volume verify --data " + dir + " 99", 1, "no such volume 99"},
 		{"volume export --data " + dir, 2, "-o"},
 		{"torture", 2, "one directory"},
 		{"torture --minutes 0 " + dir, 2, "--minutes"},
