@@ -3,7 +3,6 @@ package server
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 
@@ -32,9 +31,6 @@ type VolumeInfo struct {
 	Retry error
 }
 
-// errMissing: the directory has a replica on the disk, and the disk has no file.
-var errMissing = errors.New("server: the disk has no file of the volume")
-
 // Volumes returns every replica on this node, by volume and disk.
 func (s *Server) Volumes() []VolumeInfo {
 	if s.enter() != nil {
@@ -49,7 +45,7 @@ func (s *Server) Volumes() []VolumeInfo {
 			if s.handle(d.number, r.Volume.Volume) == nil {
 				out = append(out, VolumeInfo{
 					Volume: r.Volume.Volume, Class: r.Volume.Class, Generation: r.Volume.Generation,
-					Disk: d.number, Dir: d.dir, State: "sick", Sick: errMissing,
+					Disk: d.number, Dir: d.dir, State: "sick", Sick: ErrMissing,
 				})
 			}
 		}
