@@ -75,14 +75,19 @@ func (r *Report) WriteMarkdown(w io.Writer) error {
 	return p.err
 }
 
-// WriteDir writes report.md, report.csv and latency.svg into dir.
+// WriteDir writes report.md, report.csv, latency.svg and, if there are ratios,
+// ratios.svg into dir.
 func (r *Report) WriteDir(dir string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	for name, write := range map[string]func(io.Writer) error{
+	files := map[string]func(io.Writer) error{
 		"report.md": r.WriteMarkdown, "report.csv": r.writeCSV, "latency.svg": r.writeSVG,
-	} {
+	}
+	if len(r.Ratios) > 0 {
+		files["ratios.svg"] = r.writeRatios
+	}
+	for name, write := range files {
 		if err := writeFile(filepath.Join(dir, name), write); err != nil {
 			return err
 		}

@@ -3,12 +3,15 @@ package disk
 import (
 	"context"
 	"encoding/json"
+	"encoding/xml"
 	"errors"
 	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -109,6 +112,51 @@ func TestRun(t *testing.T) {
 	}
 	if _, err := json.Marshal(r); err != nil { // no infinite ratio
 		t.Error(err)
+	}
+	checkReport(t, r)
+}
+
+// checkReport checks that the report's files have everything in it and that the
+// pictures are XML whose bars lie inside them.
+func checkReport(t *testing.T, r *bench.Report) {
+	t.Helper()
+	dir := t.TempDir()
+	if err := r.WriteDir(dir); err != nil {
+		t.Fatal(err)
+	}
+	md, err := os.ReadFile(filepath.Join(dir, "report.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"durability:", "cache state:", "warm-up:", "data set:", "| read_64k_payload_r16 |"} {
+		if !strings.Contains(string(md), want) {
+			t.Errorf("report.md has no %q", want)
+		}
+	}
+	for name, label := range map[string]string{"latency.svg": "read_p99_beside_writes_engine", "ratios.svg": "read_64k_throughput_r16"} {
+		text, err := os.ReadFile(filepath.Join(dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !strings.Contains(string(text), ">"+label+"<") {
+			t.Errorf("%s has no label %s", name, label)
+		}
+		var picture struct {
+			Width float64 `xml:"width,attr"`
+			Rect  []struct {
+				X     float64 `xml:"x,attr"`
+				Width string  `xml:"width,attr"`
+			} `xml:"rect"`
+		}
+		if err := xml.Unmarshal(text, &picture); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		for _, bar := range picture.Rect[1:] { // behind the background
+			w, err := strconv.ParseFloat(bar.Width, 64)
+			if err != nil || !(w >= 0) || bar.X+w > picture.Width {
+				t.Errorf("%s has a bar from %v of width %s in a picture of %v", name, bar.X, bar.Width, picture.Width)
+			}
+		}
 	}
 }
 
