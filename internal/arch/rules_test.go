@@ -58,7 +58,7 @@ var placement = map[string][]string{
 	"github.com/cockroachdb/pebble":        {"directory", "feed", "feed/timeline", "internal/raftgroup"},
 	"github.com/valyala/fasthttp":          {"api", "cache", "volume/server", "bench"},
 	"C":                                    {"cmd/hayloft-media"},
-	"unsafe":                               {"cmd/hayloft-media", "cache", "volume", "internal/vfs", "internal/slab"}, // slabs outside the heap; the index's size; alignment for direct I/O
+	"unsafe":                               {"cmd/hayloft-media", "cache", "volume", "volume/coding", "internal/vfs", "internal/slab"}, // slabs outside the heap; the index's size; alignment for direct I/O
 	"net":                                  {"cmd/hayloft", "api", "cache", "client", "bench", "volume/server", "internal/admin"},
 	"net/http":                             {"cmd/hayloft", "client", "bench", "internal/admin", "volume/tools"}, // the admin listener; few requests, many features
 	"net/url":                              {"cmd/hayloft", "client", "bench", "api", "api/web", "cache", "internal/sign", "internal/admin", "volume/tools"},
@@ -82,7 +82,7 @@ var placement = map[string][]string{
 	"golang.org/x/crypto":                  {"api"},
 	"github.com/bbrks/go-blurhash":         {"media"},
 	"github.com/bep/imagemeta":             {"media"},
-	"github.com/klauspost/reedsolomon":     {"volume"},
+	"github.com/klauspost/reedsolomon":     {"volume/coding"},
 	"github.com/bradfitz/gomemcache":       {"cache"},
 	"github.com/blevesearch/bleve":         {"feed"},
 	"github.com/cockroachdb/pebble/v2/vfs": {"directory", "feed", "feed/timeline", "internal/raftgroup"},

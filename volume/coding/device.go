@@ -1,0 +1,81 @@
+package coding
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"hayloft/internal/slab"
+	"hayloft/internal/vfs"
+)
+
+// device is a file opened for reading what the device holds.
+type device struct {
+	f      vfs.File
+	direct bool // offsets, lengths and memory must be multiples of pageSize
+}
+
+// openDevice opens a file past the page cache. Where that cannot be done it
+// drops what is cached.
+func openDevice(fsys vfs.FS, name string) (*device, error) {
+	f, unit, err := fsys.OpenDirect(name)
+	if err == nil {
+		// Some file systems open such files and do not read them.
+		_, probe := f.ReadAt(slab.Alloc(pageSize), 0)
+		if unit <= pageSize && !errors.Is(probe, unix.EINVAL) {
+			return &device{f: f, direct: true}, nil
+		}
+		err = errors.Join(vfs.ErrNoDirect, f.Close())
+	}
+	if !errors.Is(err, vfs.ErrNoDirect) {
+		return nil, err
+	}
+	if f, err = fsys.Open(name); err != nil {
+		return nil, err
+	}
+	if err := f.Evict(0, 0); err != nil {
+		return nil, errors.Join(fmt.Errorf("drop cached pages: %w", err), f.Close())
+	}
+	return &device{f: f}, nil
+}
+
+func isAligned(b []byte, off int64) bool {
+	at := int64(uintptr(unsafe.Pointer(unsafe.SliceData(b))))
+	return (off|int64(len(b))|at)&(pageSize-1) == 0
+}
+
+// read fills b from offset off; end of file is an error.
+func (d *device) read(b []byte, off int64) error {
+	if len(b) == 0 {
+		return nil
+	}
+	if !d.direct || isAligned(b, off) {
+		n, err := d.f.ReadAt(b, off)
+		return short(n, len(b), off, err)
+	}
+	from, to := off&^(pageSize-1), roundUp(off+int64(len(b)), pageSize)
+	lease := buffers.Get(int(to - from))
+	defer lease.Release()
+	buf := lease.Bytes()[:to-from]
+	n, err := d.f.ReadAt(buf, from)
+	n = copy(b, buf[min(off-from, int64(n)):n])
+	return short(n, len(b), off, err)
+}
+
+func short(n, want int, off int64, err error) error {
+	if n == want {
+		return nil
+	}
+	if err == nil || err == io.EOF {
+		err = io.ErrUnexpectedEOF
+	}
+	return fmt.Errorf("read %d bytes at %d: %w", want, off, err)
+}
+
+func (d *device) close() error { return d.f.Close() }
+
+// buffers is the memory of readers and of small pieces.
+var buffers slab.Pool
