@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"strings"
+	"time"
 
 	"hayloft/api"
 	"hayloft/cache"
@@ -139,6 +140,7 @@ func (n *node) blobEvent(e server.Event) {
 	}
 	switch e.Kind {
 	case server.EventVolume:
+		n.metrics.events.WithLabelValues(e.Dir, e.Engine.Kind.String()).Inc()
 		engineEvent(log, e.Engine)
 	case server.EventVolumeSick:
 		log.Error("a volume can't be opened and is out of service", "err", e.Err)
@@ -152,25 +154,79 @@ func (n *node) blobEvent(e server.Event) {
 		log.Info("the volume is closed, the next one follows", "why", e.Err)
 	case server.EventLease:
 		log.Warn("slot lease", "err", e.Err)
+	case server.EventSealed:
+		log.Info("the volume is sealed")
+	case server.EventCompacted:
+		log.Info("the volume is compacted, and served from its new generation")
+	case server.EventUpkeepFailed:
+		log.Error(e.Work+" the volume failed and will be tried again", "err", e.Err)
+	case server.EventGeneration:
+		log.Warn("files that nobody decided over are left alone", "err", e.Err)
 	}
 }
 
-// engineLevels are the weights of what a volume reports; all else is damage, and
-// loud.
-var engineLevels = map[volume.EventKind]slog.Level{
-	volume.EventRecovered: slog.LevelInfo, volume.EventVoid: slog.LevelInfo, volume.EventScanning: slog.LevelInfo,
-	volume.EventFenced: slog.LevelInfo, volume.EventSealed: slog.LevelInfo, volume.EventRemoved: slog.LevelInfo,
-	volume.EventCompacting: slog.LevelInfo, volume.EventCompacted: slog.LevelInfo, volume.EventRepaired: slog.LevelInfo,
-	volume.EventIndexRebuilt: slog.LevelWarn, volume.EventCheckpointFailed: slog.LevelWarn, volume.EventPageCache: slog.LevelWarn,
-	volume.EventSealedIndexLost: slog.LevelWarn, volume.EventSealedIndexFailed: slog.LevelWarn,
+// tellOpened sums up what opening the volumes took.
+func (n *node) tellOpened(took time.Duration) {
+	st := n.blobs.Stats()
+	var sum volume.Recovery
+	scanned := 0
+	for _, v := range st.Volumes {
+		r := v.Recovery
+		sum.Elapsed, sum.Walked = max(sum.Elapsed, r.Elapsed), sum.Walked+r.Walked
+		sum.Kept, sum.Voided = sum.Kept+r.Kept, sum.Voided+r.Voided
+		if !r.Checkpoint {
+			scanned++
+		}
+	}
+	n.log.Info("volumes are open", "volumes", len(st.Volumes), "took", took.Round(time.Millisecond), "slowest", sum.Elapsed.Round(time.Millisecond),
+		"without_checkpoint", scanned, "walked", sum.Walked, "records_kept", sum.Kept, "places_dropped", sum.Voided)
+}
+
+// engineLines say how loud each event of a volume is, and what it means.
+var engineLines = map[volume.EventKind]struct {
+	level slog.Level
+	text  string
+}{
+	volume.EventRecovered:         {slog.LevelInfo, "recovered after a crash"},
+	volume.EventVoid:              {slog.LevelInfo, "a torn batch was dropped; nobody was told that it was stored"},
+	volume.EventRot:               {slog.LevelError, "a part of the file is damaged; it is kept"},
+	volume.EventCorruptRead:       {slog.LevelError, "a read failed verification, or the device failed it; nothing was served"},
+	volume.EventPoisoned:          {slog.LevelError, "a write or sync failed: read-only from now on"},
+	volume.EventNoSpace:           {slog.LevelError, "the disk is full: puts are refused for now"},
+	volume.EventSuperblock:        {slog.LevelError, "one copy of the superblock is damaged; the other serves"},
+	volume.EventMarkerFailed:      {slog.LevelError, "the poison marker could not be written"},
+	volume.EventCheckpointFailed:  {slog.LevelWarn, "a checkpoint could not be written: the next start takes longer"},
+	volume.EventIndexRebuilt:      {slog.LevelWarn, "the index was rebuilt from the whole file"},
+	volume.EventScanning:          {slog.LevelInfo, "going through the file"},
+	volume.EventPageCache:         {slog.LevelWarn, "the page cache can't be passed by here: the volume works, at a lower speed"},
+	volume.EventFenced:            {slog.LevelInfo, "fenced: puts are refused from now on"},
+	volume.EventSealed:            {slog.LevelInfo, "sealed"},
+	volume.EventSealedIndexLost:   {slog.LevelWarn, "the sealed index is lost or damaged and is made again"},
+	volume.EventSealedIndexFailed: {slog.LevelWarn, "the sealed index could not be written; it will be made again"},
+	volume.EventCompacting:        {slog.LevelInfo, "compacting"},
+	volume.EventCompacted:         {slog.LevelInfo, "compacted: a new generation is there"},
+	volume.EventRepaired:          {slog.LevelInfo, "a damaged needle was replaced by a good copy"},
+	volume.EventRemoved:           {slog.LevelInfo, "a leftover or an older generation was removed"},
 }
 
 // engineEvent logs what a volume reports.
 func engineEvent(log *slog.Logger, e volume.Event) {
-	level, known := engineLevels[e.Kind]
+	line, known := engineLines[e.Kind]
 	if !known {
-		level = slog.LevelError
+		line.level = slog.LevelError
 	}
-	log.Log(context.Background(), level, "volume: "+e.Kind.String(),
-		"offset", e.Offset, "length", e.Length, "key", e.Key, "took", e.Elapsed, "err", e.Err)
+	args := []any{"event", e.Kind.String(), "offset", e.Offset, "length", e.Length}
+	if e.Key != 0 {
+		args = append(args, "key", e.Key)
+	}
+	if e.Elapsed != 0 {
+		args = append(args, "took", e.Elapsed)
+	}
+	if r := e.Recovery; e.Kind == volume.EventRecovered {
+		args = append(args, "walked", r.Walked, "records_kept", r.Kept, "places_dropped", r.Voided, "checkpoint", r.Checkpoint)
+	}
+	if e.Err != nil {
+		args = append(args, "err", e.Err)
+	}
+	log.Log(context.Background(), line.level, "volume: "+line.text, args...)
 }

@@ -8,8 +8,6 @@ import (
 
 	"hayloft/api"
 	"hayloft/feed"
-	"hayloft/volume"
-	"hayloft/volume/server"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -19,6 +17,7 @@ import (
 type metrics struct {
 	requests *prometheus.CounterVec
 	took     *prometheus.HistogramVec
+	events   *prometheus.CounterVec // of the volumes
 
 	mu      sync.Mutex // guards the two below
 	backlog feed.Backlog
@@ -34,6 +33,9 @@ func newMetrics() *metrics {
 			Name: "hayloft_http_request_seconds", Help: "Time to answer a call, by route.",
 			Buckets: []float64{.0005, .001, .002, .005, .01, .02, .05, .1, .2, .5, 1, 2, 5, 10},
 		}, []string{"route"}),
+		events: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "hayloft_volume_events_total", Help: "What volumes report, by disk and kind of event.",
+		}, []string{"disk", "event"}),
 	}
 }
 
@@ -79,9 +81,23 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 
 // register adds every figure of this node.
 func (n *node) register(r *prometheus.Registry) error {
+	for _, d := range n.blobs.Stats().Disks { // from 0 on: an alarm needs the step to 1
+		for kind := range engineLines {
+			n.metrics.events.WithLabelValues(d.Dir, kind.String())
+		}
+	}
+	for _, part := range n.collectors() {
+		if err := r.Register(part); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// collectors are everything that shows figures of this node.
+func (n *node) collectors() []prometheus.Collector {
 	c := &collector{}
 	const count, level = prometheus.CounterValue, prometheus.GaugeValue
-	n.addBlobMetrics(c)
 	cs := n.cache.Stats
 	c.add(count, "cache_hits_total", "Responses from memory.", func() float64 { return float64(cs().Hits) })
 	c.add(count, "cache_misses_total", "Requests that began a fill.", func() float64 { return float64(cs().Misses) })
@@ -115,12 +131,7 @@ func (n *node) register(r *prometheus.Registry) error {
 	c.add(level, "raft_applied_index", "Log index that the feed has applied.", func() float64 { return float64(n.group.AppliedIndex()) })
 	c.add(count, "raft_entries_total", "Log entries that the feed has applied.", func() float64 { return float64(n.group.Stats().Entries) })
 	c.add(count, "raft_commands_total", "Commands that the feed has applied.", func() float64 { return float64(n.group.Stats().Commands) })
-	for _, part := range []prometheus.Collector{c, n.metrics.requests, n.metrics.took} {
-		if err := r.Register(part); err != nil {
-			return err
-		}
-	}
-	return nil
+	return []prometheus.Collector{c, newVolumeMetrics(n.blobs.Stats, n.clock.Now), n.metrics.requests, n.metrics.took, n.metrics.events}
 }
 
 // owed is the feed's backlog, counted at most once in two seconds: counting
@@ -137,41 +148,4 @@ func (n *node) owed() feed.Backlog {
 		}
 	}
 	return m.backlog
-}
-
-// addBlobMetrics adds the figures of disks and volumes, summed over them.
-func (n *node) addBlobMetrics(c *collector) {
-	const count, level = prometheus.CounterValue, prometheus.GaugeValue
-	bs := n.blobs.Stats
-	overVolumes := func(of func(volume.Stats) float64) func() float64 {
-		return func() (sum float64) {
-			for _, v := range bs().Volumes {
-				sum += of(v)
-			}
-			return sum
-		}
-	}
-	overDisks := func(of func(server.DiskStats) float64) func() float64 {
-		return func() (sum float64) {
-			for _, d := range bs().Disks {
-				sum += of(d)
-			}
-			return sum
-		}
-	}
-	c.add(count, "volume_appended_bytes_total", "Bytes appended to volumes.", func() float64 { return float64(bs().BytesAppended) })
-	c.add(count, "blob_writes_total", "Groups written.", func() float64 { return float64(bs().Writes) })
-	c.add(count, "blob_reads_total", "Needles read.", func() float64 { return float64(bs().Reads) })
-	c.add(count, "blob_deletes_total", "Blobs tombstoned.", func() float64 { return float64(bs().Deletes) })
-	c.add(count, "volume_corrupt_reads_total", "Reads that failed verification.", func() float64 { return float64(bs().CorruptReads) })
-	c.add(count, "volume_batches_total", "Group commits.", overVolumes(func(v volume.Stats) float64 { return float64(v.Batches) }))
-	c.add(count, "volume_syncs_total", "Syncs of volume files.", overVolumes(func(v volume.Stats) float64 { return float64(v.Syncs) }))
-	c.add(level, "volume_needles", "Readable needles.", overVolumes(func(v volume.Stats) float64 { return float64(v.Needles) }))
-	c.add(level, "volume_live_bytes", "Bytes of readable needles.", overVolumes(func(v volume.Stats) float64 { return float64(v.LiveBytes) }))
-	c.add(level, "volume_file_bytes", "Bytes of volume files.", overVolumes(func(v volume.Stats) float64 { return float64(v.FileBytes) }))
-	c.add(level, "volume_index_bytes", "Memory of the indexes.", overVolumes(func(v volume.Stats) float64 { return float64(v.IndexBytes) }))
-	c.add(level, "volume_poisoned", "Volumes that take no more after a failed write or sync.", overDisks(func(d server.DiskStats) float64 { return float64(d.ReadOnly) }))
-	c.add(level, "volume_sick", "Volumes that can't be opened.", overDisks(func(d server.DiskStats) float64 { return float64(len(d.Sick)) }))
-	c.add(level, "disk_free_bytes", "Free space of the data directories.", overDisks(func(d server.DiskStats) float64 { return float64(d.Free) }))
-	c.add(level, "disk_total_bytes", "Size of the data directories' disks.", overDisks(func(d server.DiskStats) float64 { return float64(d.Total) }))
 }

@@ -171,6 +171,7 @@ func commitOf(s server.Sealed) directory.Seal {
 
 // openBlobs takes the disks into use.
 func (n *node) openBlobs(ctx context.Context) (err error) {
+	began := n.clock.Elapsed()
 	n.blobs, err = server.Open(ctx, server.Options{
 		Dirs:      n.s.data,
 		Directory: placement{n.directory, n.nodeID, n.incarnation},
@@ -179,5 +180,8 @@ func (n *node) openBlobs(ctx context.Context) (err error) {
 		OpenPerDisk: n.s.openVolumes, SealAfter: time.Duration(n.s.sealAfter),
 		CompactShare: n.s.compactGarbage, Maintenance: int64(n.s.maintenanceRate),
 	})
+	if err == nil {
+		n.tellOpened(n.clock.Elapsed() - began)
+	}
 	return err
 }

@@ -23,6 +23,7 @@ type disk struct {
 	lock   vfs.File // the identity file, held open
 	number uint32   // the directory's
 	reads  *volume.ReadBudget
+	steps  volume.Steps // of all its volumes
 
 	turn   chan struct{} // held (full) by the job that is at work on the disk
 	kicked chan struct{} // holds one token when the disk is to be looked over
@@ -111,6 +112,7 @@ func (d *disk) stats() DiskStats {
 	return DiskStats{
 		Dir: d.dir, UUID: hexOf(d.ident.uuid), Disk: d.number, Free: d.space.Free, Total: d.space.Capacity,
 		Full: d.full, Failing: d.failing, Reading: d.reads.Held(), Sick: make(map[volume.ID]error),
+		Steps: d.steps.Snapshot(),
 	}
 }
 

@@ -136,7 +136,7 @@ func (s *Server) start(ctx context.Context) error {
 func (s *Server) volumeOptions(d *disk) volume.Options {
 	return volume.Options{
 		FS: s.o.FS, Clock: s.o.Clock, MaxBytes: s.o.VolumeBytes, AllocChunk: s.o.AllocChunk,
-		Reads: d.reads,
+		Reads: d.reads, Steps: &d.steps,
 		Events: func(e volume.Event) {
 			s.o.Events(Event{Kind: EventVolume, Dir: d.dir, Volume: e.Volume, Err: e.Err, Engine: e})
 		},

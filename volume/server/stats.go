@@ -22,6 +22,9 @@ type DiskStats struct {
 	Sick    map[volume.ID]error
 	// ReadOnly counts poisoned volumes: served, never appended to.
 	ReadOnly int
+	// Steps are the latencies and batch sizes of all volumes that are or were in
+	// service on the disk.
+	Steps volume.StepStats
 }
 
 // Stats is a snapshot. Counters start at Open.
