@@ -344,7 +344,7 @@ func (h *history) run(create bool) (err error) {
 	rotten := h.model.rotten
 	_, cerr := h.v.Check(bg, func(f Finding) {
 		// A torn batch that could not be repaired looks like rot.
-		if !rotten && (f.Kind != FindingGap || h.v.poisoned() == nil) {
+		if torn := h.v.damage.torn; !rotten && (torn == 0 || f.Offset < torn) {
 			err = errors.Join(err, fmt.Errorf("finding %v at %d: %w", f.Kind, f.Offset, f.Err))
 		}
 	})
