@@ -32,11 +32,14 @@ func (g *gate) set(on bool) {
 	g.mu.Unlock()
 }
 
-func (g *gate) before(op vfs.Op) vfs.Outcome {
+func (g *gate) isOn() bool {
 	g.mu.Lock()
-	on := g.on
-	g.mu.Unlock()
-	if on && op.Kind == g.kind {
+	defer g.mu.Unlock()
+	return g.on
+}
+
+func (g *gate) before(op vfs.Op) vfs.Outcome {
+	if g.isOn() && op.Kind == g.kind {
 		g.arrived <- struct{}{}
 		<-g.pass
 	}
