@@ -127,14 +127,9 @@ func (in *inventory) add(w *walker, h *header, meta []byte, pos int64, deep bool
 		units: uint32(h.size() / align), length: uint32(h.Length), crc: h.DataCRC}
 	_, err := h.master(meta)
 	if deep {
-		// Reading the data may move the window that meta lies in.
-		kept := append([]byte(nil), meta...)
 		var dataErr error
-		if buf, dataErr = w.data(h, pos, buf); fatal(dataErr) {
+		if buf, dataErr = w.data(h, meta, pos, buf); fatal(dataErr) {
 			return buf, dataErr
-		}
-		if dataErr == nil && h.Flags&flagBlocks != 0 {
-			_, dataErr = h.verifyBlocks(kept, buf, 0, 0, pos)
 		}
 		err = errors.Join(err, dataErr)
 	}

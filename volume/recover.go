@@ -285,7 +285,7 @@ func (r *recovery) walkTail() (end, later int64, err error) {
 		}
 		whole := err == nil && pos+h.size() <= r.size && (pos == end || pos-end >= headerSize)
 		if whole && h.Kind == KindNeedle {
-			buf, err = w.data(&h, pos, buf)
+			buf, err = w.data(&h, nil, pos, buf)
 			if fatal(err) {
 				return 0, 0, err
 			}

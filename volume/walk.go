@@ -175,8 +175,12 @@ func (w *walker) resync(off int64) (int64, error) {
 }
 
 // data reads a record's data into a buffer of its own, growing buf, and
-// verifies it.
-func (w *walker) data(h *header, off int64, buf []byte) ([]byte, error) {
+// verifies it; with meta against the table there as well.
+func (w *walker) data(h *header, meta []byte, off int64, buf []byte) ([]byte, error) {
+	// Reading may move the window that meta lies in.
+	if meta != nil && h.Flags&flagBlocks != 0 {
+		meta = append([]byte(nil), meta...)
+	}
 	if int64(cap(buf)) < h.Length {
 		buf = make([]byte, h.Length)
 	}
@@ -190,5 +194,8 @@ func (w *walker) data(h *header, off int64, buf []byte) ([]byte, error) {
 	if w.unreadable(at, at+h.Length) {
 		return buf, fmt.Errorf("%w: record at %d: the device cannot read it", ErrCorrupt, off)
 	}
-	return buf, h.verifyData(buf, off)
+	if meta == nil {
+		return buf, h.verifyData(buf, off)
+	}
+	return buf, h.verifyAll(meta, buf, off)
 }
