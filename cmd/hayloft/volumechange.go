@@ -257,7 +257,9 @@ func (c *change) applyOne(cmd *cobra.Command, k tools.Keeper, p *changed, report
 		switch {
 		case err == nil:
 			p.Applied, p.Note = true, note
-		case cmd.Context().Err() != nil || !tools.OfVolume(err):
+		case cmd.Context().Err() != nil:
+			return fmt.Errorf("interrupted while %s volume %d: a running server goes on with it, and the same command takes it up again", c.doing, p.ID)
+		case !tools.OfVolume(err):
 			return fmt.Errorf("%s volume %d: %w", c.doing, p.ID, err)
 		default:
 			p.Error = tools.OneLine(err)

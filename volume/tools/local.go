@@ -2,9 +2,7 @@ package tools
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"path/filepath"
 	"slices"
 
@@ -60,16 +58,12 @@ func (l *Local) replicas(v volume.ID) ([]server.VolumeInfo, error) {
 
 // List implements Source.
 func (l *Local) List(ctx context.Context) ([]Row, error) {
-	rows := []Row{}
+	rows, files := []Row{}, listing{fs: l.o.FS}
 	for _, i := range l.o.Blobs.Volumes() {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		d, err := l.look(i)
-		if err != nil {
-			return nil, err
-		}
-		rows = append(rows, d.Row)
+		rows = append(rows, l.look(i, &files).Row)
 	}
 	return rows, nil
 }
@@ -80,53 +74,66 @@ func (l *Local) Show(_ context.Context, v volume.ID) ([]Detail, error) {
 	if err != nil {
 		return nil, err
 	}
-	details := []Detail{}
+	details, files := []Detail{}, listing{fs: l.o.FS}
 	for _, i := range all {
-		d, err := l.look(i)
-		if err != nil {
-			return nil, err
-		}
-		details = append(details, d)
+		details = append(details, l.look(i, &files))
 	}
 	return details, nil
 }
 
 // look describes a volume in service, or one that cannot be.
-func (l *Local) look(i server.VolumeInfo) (Detail, error) {
+func (l *Local) look(i server.VolumeInfo, files *listing) Detail {
 	none, noEpoch := 0, int64(0)
 	d := Detail{Row: Row{ID: i.Volume, Data: i.Dir, Work: i.Work, Epoch: &noEpoch, Shards: &none}, Events: []string{}}
 	if l.o.Replicas != nil {
 		n := l.o.Replicas(i.Volume)
 		d.Replicas = &n
 	}
-	entries, err := l.files(i)
-	if err != nil {
-		return d, err
-	}
+	entries, err := files.of(i)
 	for _, e := range entries {
 		d.SizeBytes += e.Bytes
 	}
-	if i.Sick == nil {
+	if i.Sick == nil && err == nil {
 		err = l.o.Blobs.Use(i.Volume, i.Disk, func(v *volume.Volume) error { d.describe(v); return nil })
 	}
-	if err = errors.Join(i.Sick, err); err != nil {
+	if i.Sick != nil {
+		err = i.Sick
+	}
+	if err != nil {
 		d.failed(err)
-		return d, nil
+		return d
 	}
 	if d.State != StatePoisoned {
 		d.State = i.State // the file may be behind or ahead of what was decided
 	}
 	d.File = l.path(i, *d.Generation)
-	return d, nil
+	return d
 }
 
-// files are the files of a volume, every generation that is there.
-func (l *Local) files(i server.VolumeInfo) ([]volume.Entry, error) {
-	all, err := volume.List(l.o.FS, filepath.Join(i.Dir, volumesDirName))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
+// listing remembers what lies in directories, for one call.
+type listing struct {
+	fs   vfs.FS
+	seen map[string]map[volume.ID][]volume.Entry
+}
+
+// of returns the files of a volume, every generation that is there.
+func (l *listing) of(i server.VolumeInfo) ([]volume.Entry, error) {
+	if found, ok := l.seen[i.Dir]; ok {
+		return found[i.Volume], nil
 	}
-	return slices.DeleteFunc(all, func(e volume.Entry) bool { return e.Volume != i.Volume }), err
+	all, err := volume.List(l.fs, filepath.Join(i.Dir, volumesDirName))
+	if err != nil {
+		return nil, err
+	}
+	found := map[volume.ID][]volume.Entry{}
+	for _, e := range all {
+		found[e.Volume] = append(found[e.Volume], e)
+	}
+	if l.seen == nil {
+		l.seen = map[string]map[volume.ID][]volume.Entry{}
+	}
+	l.seen[i.Dir] = found
+	return found[i.Volume], nil
 }
 
 func (l *Local) path(i server.VolumeInfo, generation uint32) string {
@@ -156,7 +163,8 @@ func (l *Local) Dump(ctx context.Context, v volume.ID, q Query, s DumpSink) erro
 }
 
 func (l *Local) dumpSick(ctx context.Context, i server.VolumeInfo, q Query, s DumpSink) error {
-	entries, err := l.files(i)
+	files := listing{fs: l.o.FS}
+	entries, err := files.of(i)
 	if err != nil {
 		return err
 	}
