@@ -73,7 +73,7 @@ func (m *model) check(v *Volume) error {
 	}
 	m.tried = map[pair]Needle{}
 	for key := range m.dying {
-		if _, _, deleted := v.idx.get(key, 0); deleted {
+		if _, _, deleted := v.idx.Load().get(key, 0); deleted {
 			m.deleted[key] = true
 		}
 	}
@@ -354,7 +354,9 @@ func (h *history) run(create bool) (err error) {
 // rot flips a bit of what a file that was opened well holds, now and then. From
 // then on explicit errors are fine, and nothing else is.
 func (h *history) rot() error {
-	if h.rng.IntN(24) != 0 || h.model.rotten || h.v.poisoned() != nil {
+	// Where a call fails there may have been no room for the mark that makes
+	// damage to the last batch rot.
+	if h.rng.IntN(24) != 0 || h.model.rotten || h.inject != nil || h.v.poisoned() != nil {
 		return nil
 	}
 	size := h.v.synced.Load() - dataStart
