@@ -66,7 +66,8 @@ func (v *Volume) Check(ctx context.Context, fn func(Finding)) (Report, error) {
 	if err != nil {
 		return Report{}, fmt.Errorf("check volume %d: %w", v.sb.Volume, err)
 	}
-	c := &checker{v: v, fn: fn, end: v.synced.Load()}
+	// The index first: it is empty only when the volume is sealed by then.
+	c := &checker{v: v, idx: v.idx.Load(), fn: fn, end: v.synced.Load()}
 	if p := v.sealing.part.Load(); p != nil {
 		c.report, err = p.check(ctx, v, file, fn)
 	} else {
@@ -80,6 +81,7 @@ func (v *Volume) Check(ctx context.Context, fn func(Finding)) (Report, error) {
 
 type checker struct {
 	v      *Volume
+	idx    *index
 	fn     func(Finding)
 	end    int64 // what is checked; the file may grow behind it
 	report Report
@@ -133,7 +135,7 @@ func (c *checker) record(r Record) {
 	case KindTombstone:
 		c.report.Tombstones++
 		c.seen = append(c.seen, r.Offset)
-		if _, _, deleted := c.v.idx.get(r.Key, 0); !deleted {
+		if _, _, deleted := c.idx.get(r.Key, 0); !deleted {
 			f.Kind, f.Err = FindingDeletes, fmt.Errorf("%w: the index does not know that %v was deleted", ErrCorrupt, r.Key)
 			c.find(f)
 		}
@@ -150,7 +152,7 @@ func (c *checker) needle(r Record, f Finding) {
 		return
 	}
 	c.report.Needles++
-	p, found, deleted := c.v.idx.get(r.Key, r.Alt)
+	p, found, deleted := c.idx.get(r.Key, r.Alt)
 	if deleted || found && p.off == r.Offset && p.size == r.Size {
 		return
 	}
@@ -161,7 +163,7 @@ func (c *checker) needle(r Record, f Finding) {
 // dangling looks for index entries without a record.
 func (c *checker) dangling() {
 	var lost []Finding
-	c.v.idx.each(func(key id.ID, alt uint8, p place) bool {
+	c.idx.each(func(key id.ID, alt uint8, p place) bool {
 		if p.off >= c.end {
 			return true // appended since
 		}

@@ -37,7 +37,7 @@ func TestCheck(t *testing.T) {
 	if len(all) != 0 || r.Needles != 4 || r.Tombstones != 2 || r.Bytes != v.Stats().FileBytes || r.Findings != 0 {
 		t.Fatalf("%+v, %+v", r, all)
 	}
-	place := func(key id.ID) int64 { p, _, _ := v.idx.get(key, 0); return p.off }
+	place := func(key id.ID) int64 { p, _, _ := v.idx.Load().get(key, 0); return p.off }
 	for name, c := range map[string]struct {
 		off  int64
 		kind FindingKind
@@ -65,7 +65,7 @@ func TestCheck(t *testing.T) {
 	wantErr(t, err, ErrClosed)
 }
 
-func place0(v *Volume, key id.ID) place { p, _, _ := v.idx.get(key, 0); return p }
+func place0(v *Volume, key id.ID) place { p, _, _ := v.idx.Load().get(key, 0); return p }
 
 func flip(t *testing.T, m *vfs.Mem, off int64) {
 	t.Helper()

@@ -22,7 +22,7 @@ func contentOf(v *Volume) string {
 	s := v.Stats()
 	out := fmt.Sprintf("%d needles %d tombstones %d live, end %d, deletes %d, damage %+v\n",
 		s.Needles, s.Tombstones, s.LiveBytes, s.FileBytes, v.writer.deletes, v.damage)
-	v.idx.each(func(key id.ID, alt uint8, p place) bool {
+	v.idx.Load().each(func(key id.ID, alt uint8, p place) bool {
 		out += fmt.Sprintf("%v/%d %+v\n", key, alt, p)
 		return true
 	})
@@ -228,8 +228,8 @@ func TestCheckpointNewerThanData(t *testing.T) {
 func TestDamageSurvivesCheckpoint(t *testing.T) {
 	mem, _ := filled(t, 30)
 	v := reopen(t, mem)
-	p, _, deleted := v.idx.get(5, 0)
-	q, _, _ := v.idx.get(20, 0)
+	p, _, deleted := v.idx.Load().get(5, 0)
+	q, _, _ := v.idx.Load().get(20, 0)
 	closeVolume(t, v)
 	if !deleted {
 		t.Fatal("5 is there")
@@ -260,7 +260,7 @@ func TestDamageSurvivesCheckpoint(t *testing.T) {
 func TestRotBelowCheckpoint(t *testing.T) {
 	mem, _ := filled(t, 30)
 	v := reopen(t, mem)
-	p, _, _ := v.idx.get(25, 0)
+	p, _, _ := v.idx.Load().get(25, 0)
 	closeVolume(t, v)
 	if err := mem.Flip(testFile, p.off+20, 1); err != nil {
 		t.Fatal(err)

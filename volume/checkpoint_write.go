@@ -46,20 +46,21 @@ type checkpointer struct {
 // last one as it was.
 type snapshot struct {
 	checkpoint
+	idx  *index // sealing takes it off the volume
 	head uint64 // of the last block
 }
 
 // snapshot is taken by the writer, between two batches.
 func (v *Volume) snapshot() snapshot {
-	w, c := &v.writer, &v.counters
-	s := snapshot{checkpoint: checkpoint{
+	w, c, idx := &v.writer, &v.counters, v.idx.Load()
+	s := snapshot{idx: idx, checkpoint: checkpoint{
 		covers: w.end, unmarked: w.unmarked, deletes: w.deletes,
 		needles: c.needles.Load(), tombstones: c.tombstones.Load(), liveBytes: c.liveBytes.Load(),
-		blocks: v.idx.blocks.Load(), slots: v.idx.slots(), damage: v.damage,
+		blocks: idx.blocks.Load(), slots: idx.slots(), damage: v.damage,
 	}}
 	if s.blocks > 0 {
-		s.last = v.idx.tail.place
-		s.head = v.idx.block(s.blocks - 1).head.Load()
+		s.last = idx.tail.place
+		s.head = idx.block(s.blocks - 1).head.Load()
 	}
 	return s
 }
@@ -81,7 +82,7 @@ func (v *Volume) dropCheckpoint() {
 // offerCheckpoint has a checkpoint begun if one is due and none waits to be.
 // The writer calls it between two batches and never waits.
 func (v *Volume) offerCheckpoint() {
-	due := min(v.o.CheckpointBytes, max(minCheckpoint, checkpointShare*blockSize*int64(v.idx.blocks.Load())))
+	due := min(v.o.CheckpointBytes, max(minCheckpoint, checkpointShare*blockSize*int64(v.idx.Load().blocks.Load())))
 	if v.writer.end-v.checkpoints.begun < due || !v.checkpointing() {
 		return
 	}
@@ -117,7 +118,7 @@ func (c *checkpointer) stop() {
 // Losing one costs the next Open a walk and nothing else, so its failure is an
 // event, not an error.
 func (v *Volume) lastCheckpoint() {
-	if v.checkpointing() && v.checkpoints.covered.Load() != v.writer.end && v.idx.blocks.Load() > 0 {
+	if v.checkpointing() && v.checkpoints.covered.Load() != v.writer.end && v.idx.Load().blocks.Load() > 0 {
 		v.checkpoint(v.snapshot())
 	}
 }
@@ -184,7 +185,7 @@ func (v *Volume) fillCheckpoint(f vfs.File, s snapshot) error {
 	for n := uint64(0); n < s.blocks; {
 		from := len(buf)
 		for end := min(n+chunkBlocks, s.blocks); n < end; n++ {
-			b := v.idx.block(n)
+			b := s.idx.block(n)
 			head := b.head.Load()
 			if n == s.blocks-1 {
 				head = s.head
@@ -244,7 +245,7 @@ func (v *Volume) restore(end int64) base {
 	if b.refused = c.matches(v.file, &v.seal); b.refused != nil {
 		return b
 	}
-	v.idx.adopt(list.chunks, c.blocks, list.tables)
+	v.idx.Load().adopt(list.chunks, c.blocks, list.tables)
 	v.counters.needles.Store(c.needles)
 	v.counters.tombstones.Store(c.tombstones)
 	v.counters.liveBytes.Store(c.liveBytes)

@@ -89,7 +89,7 @@ func (l *deleteLog) release() error {
 }
 
 func (l *deleteLog) deleted(key id.ID) bool {
-	_, _, deleted := l.v.idx.get(key, 0)
+	_, _, deleted := l.v.idx.Load().get(key, 0)
 	return deleted
 }
 

@@ -53,11 +53,12 @@ func (v *Volume) Export(ctx context.Context, throttle func(ctx context.Context, 
 		err = nil
 		return true
 	}
+	idx := v.idx.Load() // empty only when the volume is sealed by then
 	if s := v.sealing.part.Load(); s != nil {
 		s.idx.each(one)
 		return err
 	}
-	v.idx.each(func(key id.ID, alt uint8, p place) bool { return alt == altTombstone || one(key, alt, p) })
+	idx.each(func(key id.ID, alt uint8, p place) bool { return alt == altTombstone || one(key, alt, p) })
 	return err
 }
 

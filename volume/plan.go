@@ -81,7 +81,7 @@ func (v *Volume) plan(o *op) (*batch, error) {
 }
 
 func (v *Volume) planDelete(o *op) (*batch, error) {
-	if _, _, deleted := v.idx.get(o.key, 0); deleted {
+	if _, _, deleted := v.idx.Load().get(o.key, 0); deleted {
 		return nil, nil
 	}
 	if b := v.writer.deleting[o.key]; b != nil {
@@ -100,7 +100,7 @@ func (v *Volume) planDelete(o *op) (*batch, error) {
 // not concluded, and then in which. Another content, and a deleted key, are
 // errors.
 func (v *Volume) stored(n *Needle) (bool, *batch, error) {
-	p, found, deleted := v.idx.get(n.Key, n.Alt)
+	p, found, deleted := v.idx.Load().get(n.Key, n.Alt)
 	if deleted || v.writer.deleting[n.Key] != nil {
 		return false, nil, fmt.Errorf("%w: %v", ErrTombstoned, n.Key)
 	}

@@ -108,7 +108,10 @@ func (v *Volume) locate(key id.ID, alt uint8) (place, error) {
 	if s := v.sealing.part.Load(); s != nil {
 		return s.locate(v, key, alt)
 	}
-	p, found, deleted := v.idx.get(key, alt)
+	p, found, deleted := v.idx.Load().get(key, alt)
+	if s := v.sealing.part.Load(); s != nil && !found {
+		return s.locate(v, key, alt) // sealed meanwhile: the index may be empty
+	}
 	switch {
 	case deleted:
 		return p, notFound(key, alt)

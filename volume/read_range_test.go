@@ -67,7 +67,7 @@ func TestReadsOfARange(t *testing.T) {
 // rewriteHeader changes the header of a record on the device, checksum included.
 func rewriteHeader(t *testing.T, v *Volume, key id.ID, change func(h *header, meta []byte) []byte) {
 	t.Helper()
-	p, _, _ := v.idx.get(key, 0)
+	p, _, _ := v.idx.Load().get(key, 0)
 	b := make([]byte, p.size)
 	if _, err := v.file.ReadAt(b, p.off); err != nil {
 		t.Fatal(err)
@@ -82,7 +82,7 @@ func rewriteHeader(t *testing.T, v *Volume, key id.ID, change func(h *header, me
 	if _, err := v.file.WriteVAt([][]byte{meta, data}, p.off); err != nil {
 		t.Fatal(err)
 	}
-	v.idx.put(key, 0, place{p.off, h.size()})
+	v.idx.Load().put(key, 0, place{p.off, h.size()})
 }
 
 // TestWholeReadsCompareTheETag: a table that fits its blocks does not vouch for
@@ -222,7 +222,7 @@ func TestOneBadSector(t *testing.T) {
 		mustAppend(t, v, n)
 		all = append(all, n)
 	}
-	p, _, _ := v.idx.get(5, 0)
+	p, _, _ := v.idx.Load().get(5, 0)
 	from.Store(p.off + 8000)
 	to.Store(p.off + 8512)
 	for _, n := range all {

@@ -70,7 +70,7 @@ func TestReadRange(t *testing.T) {
 		wantErr(t, err, ErrNotFound)
 	}
 	n := testNeedle(4, 0, 5*BlockSize+17)
-	p, _, _ := v.idx.get(4, 0)
+	p, _, _ := v.idx.Load().get(4, 0)
 	h, _ := newNeedle(&n)
 	if err := mem.Flip(testFile, p.off+int64(h.metaLen())+2*BlockSize+9, 1); err != nil {
 		t.Fatal(err)
@@ -85,7 +85,7 @@ func TestReadRange(t *testing.T) {
 		}
 	}
 	big := testNeedle(5, 0, 40*BlockSize)
-	p, _, _ = v.idx.get(5, 0)
+	p, _, _ = v.idx.Load().get(5, 0)
 	h, _ = newNeedle(&big)
 	if err := mem.Flip(testFile, p.off+int64(h.metaLen())+35*BlockSize, 1); err != nil {
 		t.Fatal(err)
@@ -132,9 +132,9 @@ func TestReadError(t *testing.T) {
 func TestIndexPointsWrong(t *testing.T) {
 	v := create(t, newMem(t, 1))
 	mustAppend(t, v, testNeedle(1, 0, 100), testNeedle(2, 0, 100))
-	q, _, _ := v.idx.get(2, 0)
-	v.idx.put(3, 0, q)
-	v.idx.put(4, 0, place{q.off + 8, q.size})
+	q, _, _ := v.idx.Load().get(2, 0)
+	v.idx.Load().put(3, 0, q)
+	v.idx.Load().put(4, 0, place{q.off + 8, q.size})
 	wantErr(t, readErr(v, Needle{Key: 3, Cookie: testNeedle(2, 0, 0).Cookie}), ErrCorrupt)
 	wantErr(t, readErr(v, Needle{Key: 4, Cookie: 1}), ErrCorrupt)
 	kinds := map[FindingKind]int{}

@@ -95,7 +95,7 @@ func (v *Volume) recover(limit int64, poisoned bool) error {
 	for _, f := range r.tail {
 		r.index(f)
 	}
-	v.idx.settle()
+	v.idx.Load().settle()
 	if r.stop != nil {
 		v.setPoison(r.stop)
 	}
@@ -130,7 +130,7 @@ func (r *recovery) start(limit int64) {
 	r.base = base{checkpoint: checkpoint{covers: dataStart}}
 	if strings.HasSuffix(r.v.name, volumeExt) {
 		r.base = r.v.restore(end)
-		r.slots = r.v.idx.slots()
+		r.slots = r.v.idx.Load().slots()
 	}
 	r.reset(r.base.covers)
 }
@@ -413,10 +413,10 @@ const guessBytes = 16 << 20
 
 // foresee takes it that the rest of the file is like what was walked of it.
 func (r *recovery) foresee(pos int64) {
-	all := float64(r.v.idx.slots())
+	all := float64(r.v.idx.Load().slots())
 	walked := max(0, all-float64(r.slots))
 	if all > 0 {
-		r.v.idx.foresee(1 + walked/all*float64(r.size-pos)/float64(pos-r.base.covers))
+		r.v.idx.Load().foresee(1 + walked/all*float64(r.size-pos)/float64(pos-r.base.covers))
 	}
 }
 
@@ -447,22 +447,22 @@ func (v *Volume) writeHeader(h *header, off int64) error {
 
 // indexNeedle makes a needle readable.
 func (v *Volume) indexNeedle(h *header, off int64) {
-	_, found, deleted := v.idx.get(h.Key, h.Alt)
+	_, found, deleted := v.idx.Load().get(h.Key, h.Alt)
 	if found || deleted {
 		return // the first one counts; a tombstone hides all
 	}
 	p := place{off, h.size()}
-	v.idx.put(h.Key, h.Alt, p)
+	v.idx.Load().put(h.Key, h.Alt, p)
 	v.counters.needles.Add(1)
 	v.counters.liveBytes.Add(p.size)
 }
 
 // indexTombstone hides a key.
 func (v *Volume) indexTombstone(key id.ID, off int64) {
-	if _, _, deleted := v.idx.get(key, 0); deleted {
+	if _, _, deleted := v.idx.Load().get(key, 0); deleted {
 		return // the twin
 	}
-	n, size := v.idx.remove(key, place{off, headerSize})
+	n, size := v.idx.Load().remove(key, place{off, headerSize})
 	v.counters.tombstones.Add(1)
 	v.counters.needles.Add(-int64(n))
 	v.counters.liveBytes.Add(-size)

@@ -548,8 +548,8 @@ func TestMisdirected(t *testing.T) {
 	mustAppend(t, v, testNeedle(2, 0, 1000))
 	mustAppend(t, v, testNeedle(3, 0, 1000))
 	closeVolume(t, v)
-	p, _, _ := v.idx.get(1, 0)
-	q, _, _ := v.idx.get(2, 0)
+	p, _, _ := v.idx.Load().get(1, 0)
+	q, _, _ := v.idx.Load().get(2, 0)
 	all, err := vfs.ReadFile(mem, testFile, 1<<20)
 	if err != nil {
 		t.Fatal(err)

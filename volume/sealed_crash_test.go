@@ -171,7 +171,7 @@ func checkLife(v *Volume, m *lifeModel) error {
 		if p := v.sealing.part.Load(); p != nil && p.log.deleted(key) {
 			return true
 		}
-		_, _, inFile := v.idx.get(key, 0)
+		_, _, inFile := v.idx.Load().get(key, 0)
 		return inFile
 	}
 	for p, n := range m.puts {

@@ -355,7 +355,7 @@ func (p *sealedPart) stats(v *Volume) Stats {
 		Identity: v.sb.Identity,
 		Needles:  p.live.Load(), Tombstones: l.Tombstones,
 		LiveBytes: p.liveBytes.Load(), FileBytes: p.rec.End, MaxBytes: v.o.MaxBytes,
-		IndexBytes: p.idx.bytes() + l.IndexBytes + v.idx.bytes(), // the last until it is opened anew
+		IndexBytes: p.idx.bytes() + l.IndexBytes,
 		Appended:   c.appended.Load(), Deleted: c.deleted.Load(),
 		Batches: c.batches.Load() + l.Batches, Syncs: c.syncs.Load() + l.Syncs, BatchBytes: c.batchBytes.Load() + l.BatchBytes,
 		Reads: c.reads.Load(), CorruptReads: c.corruptReads.Load(),

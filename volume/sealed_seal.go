@@ -189,6 +189,7 @@ func (v *Volume) sealNow(in *inventory, file vfs.File, info SealInfo) (*sealedPa
 		return nil, errors.Join(err, log.leave(p))
 	}
 	v.sealing.part.Store(p)
+	v.idx.Store(new(index)) // who finds nothing in it looks for the part again
 	return p, nil
 }
 

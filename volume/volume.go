@@ -111,7 +111,8 @@ type Volume struct {
 	dir  string
 	name string // of the file, with the directory
 	file vfs.File
-	idx  index
+	// idx is that of an open volume; sealing empties it.
+	idx atomic.Pointer[index]
 
 	// life is held for reading by whoever uses file, and for writing by Close.
 	life   sync.RWMutex
@@ -194,6 +195,7 @@ func openFile(dir string, e Entry, o Options) (*Volume, error) { return openShar
 func openSharing(dir string, e Entry, o Options, log *deleteLog) (vol *Volume, err error) {
 	vol = &Volume{o: o, dir: dir, name: filepath.Join(dir, e.Name), steps: o.Steps, stopped: make(chan struct{})}
 	vol.sealing.log = log
+	vol.idx.Store(new(index))
 	begin := vol.now()
 	vol.pipe.unit = 1
 	if vol.file, err = o.FS.OpenWrite(vol.name); err != nil {
@@ -323,7 +325,11 @@ func (v *Volume) Has(key id.ID) bool {
 	if p := v.sealing.part.Load(); p != nil {
 		return p.has(key)
 	}
-	return v.idx.has(key)
+	if v.idx.Load().has(key) {
+		return true
+	}
+	p := v.sealing.part.Load()
+	return p != nil && p.has(key) // sealed meanwhile
 }
 
 // Stats returns a snapshot.
@@ -336,7 +342,7 @@ func (v *Volume) Stats() Stats {
 		Identity: v.sb.Identity,
 		Needles:  c.needles.Load(), Tombstones: c.tombstones.Load(),
 		LiveBytes: c.liveBytes.Load(), FileBytes: v.synced.Load(), MaxBytes: v.o.MaxBytes,
-		IndexBytes:  v.idx.bytes(),
+		IndexBytes:  v.idx.Load().bytes(),
 		Checkpoints: v.checkpoints.written.Load(), CheckpointBytes: v.checkpoints.bytes.Load(),
 		CheckpointEnd: v.checkpoints.covered.Load(),
 		Appended:      c.appended.Load(), Deleted: c.deleted.Load(),
