@@ -53,6 +53,9 @@ func BenchmarkAppend(b *testing.B) {
 				b.StopTimer()
 				s := v.Stats()
 				b.ReportMetric(float64(s.Appended)/float64(max(1, s.Syncs)), "needles/sync")
+				steps := v.Steps()
+				b.ReportMetric(float64(steps.Write.Sum+steps.Sync.Sum)/float64(b.Elapsed()), "busy") // the device, of the time
+				b.ReportMetric(float64(steps.Assemble.Sum)/float64(max(1, s.Batches)), "assemble-ns/batch")
 			})
 		}
 	}
