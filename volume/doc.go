@@ -32,8 +32,10 @@
 // in this package removes a volume file except RemoveSuperseded, on request.
 //
 // Ownership: Data given to Append is the engine's until Append returns, also
-// when the context ends meanwhile. Data handed out by Read is the caller's,
-// until it calls Release, which nobody has to.
+// when the context ends meanwhile. Data handed out by Read and
+// ReadRange is the caller's until it calls Release or Take, which it owes: its
+// memory is booked in Options.Reads until then (decision 113). Whoever forgets it
+// keeps that part of the budget from everybody for ever, and corrupts nothing.
 //
 // The codec (superblock.go, record.go, marker.go, checkpoint.go) does no I/O. recover.go
 // implements the recovery of docs/format.md, step by step.

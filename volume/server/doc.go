@@ -19,6 +19,12 @@
 //     only under a table fetched since the call began, or by the volume that
 //     holds the blob itself; else the answer is ErrUnavailable. What is corrupt
 //     is volume.ErrCorrupt and never bytes.
+//   - Memory of reads. Each disk has a share of Options.MaxReadBytes, booked
+//     before it is read into and until the caller releases it, and a number of
+//     places. Who has to wait is served in the order of coming. A read ends with
+//     its context, and after Options.ReadTimeout at the latest, though the disk
+//     hangs: what it brings too late is dropped. So a disk that hangs costs its
+//     own readers, and its share.
 //   - Containment. A sick volume or disk is out of service and reported, and
 //     the process goes on.
 //
