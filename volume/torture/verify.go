@@ -107,6 +107,7 @@ func (l *ledger) verifyKey(ctx context.Context, v *volume.Volume, key id.ID, e *
 			if !bytes.Equal(blob.Data, n.Data) || !sameMaster(blob.Master, n.Master) {
 				l.result.wrong("%s: other bytes than were put", at)
 			}
+			blob.Release()
 			if e.del == delDone || e.put == putAbsent || e.absent&(1<<i) != 0 {
 				l.result.back("%s", at)
 			}

@@ -326,6 +326,7 @@ func (k *worker) read(ctx context.Context) {
 		default:
 			k.report.say(sayWrong, r.Volume, r.Key, fmt.Sprintf("read of alt %d: %v", n.Alt, err))
 		}
+		b.Release()
 	}
 }
 
