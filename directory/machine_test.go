@@ -146,7 +146,9 @@ func randomCommand(r *rand.Rand, m *Map, now id.Millis) []byte {
 	if w.To > w.From {
 		at += id.Millis(r.Uint64N(uint64(w.To-w.From) + 2))
 	}
-	switch 1 + r.IntN(8) {
+	switch op := uint8(1 + r.IntN(opAbandonCompaction)); op {
+	case opCloseVolume, opSealVolume, opBeginCompaction, opCommitCompaction, opAbandonCompaction:
+		return randomLifecycle(r, m, op, now)
 	case opRegisterNode:
 		return encodeCommand(opRegisterNode, &registerNode{fmt.Sprintf("n%d", r.IntN(4)), fmt.Sprintf("h%d", r.IntN(2)), "", "z", now})
 	case opRegisterDisk:
@@ -212,7 +214,7 @@ func TestDeterminism(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for op := byte(1); op <= 8; op++ {
+	for op := byte(1); op <= opAbandonCompaction; op++ {
 		if obeyed[op] < 5 {
 			t.Errorf("operation %d was obeyed %d times only", op, obeyed[op])
 		}
@@ -239,7 +241,7 @@ func invariants(m *Map) error {
 				return fmt.Errorf("open tile %+v is not the last", tile)
 			case i > 0 && (ts[i-1].To == 0 || ts[i-1].To > tile.From):
 				return fmt.Errorf("tiles %+v and %+v overlap", ts[i-1], tile)
-			case (tile.To == 0) != (v.State == StateOpen):
+			case (tile.To == 0) != (v.State == StateOpen), tile.Slot != v.Slot, tile.From != v.From, tile.To != v.To:
 				return fmt.Errorf("tile %+v, volume %+v", tile, v)
 			}
 		}
@@ -252,7 +254,7 @@ func invariants(m *Map) error {
 			return fmt.Errorf("volume %d has %d tiles", v, n)
 		}
 	}
-	return nil
+	return lifecycleInvariants(m)
 }
 
 func TestRefusals(t *testing.T) {
