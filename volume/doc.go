@@ -16,10 +16,12 @@
 // that, and every open volume file is locked besides.
 //
 // Threads: every method of Volume may be called by many goroutines. One writer
-// goroutine per open Volume takes whatever is queued as one batch, writes it,
-// syncs once, makes it readable and then acknowledges all of it. Readers never
-// wait for it and take no lock to look a needle up. A second goroutine writes
-// checkpoints of the index behind it. Check and Scan run beside everything
+// goroutine per open Volume puts whatever is queued together as one batch, which
+// a second one, the flusher, writes and syncs once, past the page cache where it
+// can (decision 114); the writer then makes it readable and acknowledges all of
+// it. While one batch is being flushed the next one is put together. Readers
+// never wait for them and take no lock to look a needle up. A third goroutine
+// writes checkpoints of the index behind them. Check and Scan run beside everything
 // else.
 //
 // The index of an open volume is in RAM (index.go, decision 013). Its

@@ -23,7 +23,7 @@ const (
 	EventCheckpointFailed                      // a checkpoint could not be written: the next Open walks further
 	EventIndexRebuilt                          // Open walked all Length bytes, in Elapsed; Err says why there was no checkpoint to use
 	EventScanning                              // Open walked up to Offset of Length bytes, in Elapsed, and goes on
-	EventPageCache                             // the file cannot be read past the page cache, though it should
+	EventPageCache                             // the file cannot be read or written past the page cache, though it should
 )
 
 var eventNames = [...]string{

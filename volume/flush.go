@@ -12,7 +12,7 @@ import (
 )
 
 // While one batch is on its way to stable storage the next one is put together
-// (decision 112). The writer goroutine does the putting together, a second one,
+// (decision 114). The writer goroutine does the putting together, a second one,
 // the flusher, writes and syncs, one batch at a time. The flusher takes the open
 // batch the moment it has nothing to do, so batches are as large as the device
 // makes callers wait, and no timer is involved.
