@@ -16,8 +16,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"hayloft/bench"
 	"hayloft/internal/id"
 	"hayloft/volume"
@@ -282,7 +280,11 @@ func TestMethods(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			buf := alignedBuf(512 * kib)
+			buf, err := alignedBuf(512 * kib)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer freeBuf(buf)
 			want := []byte{}
 			for i, n := range []int{4096, 65600, 200000, 1 << 18} {
 				for j := range buf {
@@ -351,11 +353,11 @@ func TestMethodsReport(t *testing.T) {
 func TestMapped(t *testing.T) {
 	const size = 64 << 20
 	before := mapped()
-	outside, err := unix.Mmap(-1, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANON|unix.MAP_PRIVATE)
+	outside, err := alignedBuf(size)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer unix.Munmap(outside) //nolint:errcheck // memory of ours
+	defer freeBuf(outside)
 	for i := 0; i < size; i += pageSize {
 		outside[i] = 1
 	}

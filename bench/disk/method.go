@@ -35,29 +35,33 @@ type method struct {
 	room   room
 	direct bool
 	sync   durability
+	huge   bool // from memory on huge pages
 }
 
 // methods are all that were compared for docs/decisions/100. The first four
 // are the raw side of the write ratios.
 var methods = []method{
-	{"fallocate, buffered, fdatasync", roomSize, false, byFdatasync},
-	{"fallocate, O_DIRECT, fdatasync", roomSize, true, byFdatasync},
-	{"fallocate, O_DIRECT, O_DSYNC", roomSize, true, byODsync},
-	{"growing, buffered, fdatasync", roomNone, false, byFdatasync},
+	{name: "fallocate, buffered, fdatasync", room: roomSize},
+	{name: "fallocate, O_DIRECT, fdatasync", room: roomSize, direct: true},
+	{name: "fallocate, O_DIRECT, O_DSYNC", room: roomSize, direct: true, sync: byODsync},
+	{name: "growing, buffered, fdatasync"},
 
-	{"KEEP_SIZE, buffered, fdatasync", roomKeepSize, false, byFdatasync},
-	{"zeros, buffered, fdatasync", roomZeros, false, byFdatasync},
-	{"fallocate, buffered, O_DSYNC", roomSize, false, byODsync},
-	{"fallocate, buffered, RWF_DSYNC", roomSize, false, byRWFDsync},
-	{"growing, O_DIRECT, fdatasync", roomNone, true, byFdatasync},
-	{"KEEP_SIZE, O_DIRECT, fdatasync", roomKeepSize, true, byFdatasync},
-	{"zeros, O_DIRECT, fdatasync", roomZeros, true, byFdatasync},
-	{"zeros, O_DIRECT, O_DSYNC", roomZeros, true, byODsync},
-	{"fallocate, O_DIRECT, RWF_DSYNC", roomSize, true, byRWFDsync},
-	{"growing, buffered, no sync", roomNone, false, byNothing},
+	{name: "KEEP_SIZE, buffered, fdatasync", room: roomKeepSize},
+	{name: "zeros, buffered, fdatasync", room: roomZeros},
+	{name: "fallocate, buffered, O_DSYNC", room: roomSize, sync: byODsync},
+	{name: "fallocate, buffered, RWF_DSYNC", room: roomSize, sync: byRWFDsync},
+	{name: "growing, O_DIRECT, fdatasync", direct: true},
+	{name: "KEEP_SIZE, O_DIRECT, fdatasync", room: roomKeepSize, direct: true},
+	{name: "zeros, O_DIRECT, fdatasync", room: roomZeros, direct: true},
+	{name: "zeros, O_DIRECT, O_DSYNC", room: roomZeros, direct: true, sync: byODsync},
+	{name: "fallocate, O_DIRECT, RWF_DSYNC", room: roomSize, direct: true, sync: byRWFDsync},
+	{name: "growing, buffered, no sync", sync: byNothing},
 }
 
 const rawMethods = 4
+
+// hugeMethod is the one that is measured with memory of the engine's kind too.
+var hugeMethod = method{name: "fallocate, O_DIRECT, fdatasync, huge pages", room: roomSize, direct: true, huge: true}
 
 // log is a file that a method appends to.
 type log struct {
@@ -92,7 +96,9 @@ func newLog(name string, m method, ahead, chunk int64) (*log, error) {
 		l.align = minAlign(l.f)
 	}
 	if m.room == roomZeros {
-		l.zeros = alignedBuf(1 << 20)
+		if l.zeros, err = alignedBuf(1 << 20); err != nil {
+			return nil, errors.Join(err, l.f.Close())
+		}
 	}
 	if err = l.reserve(ahead); err == nil {
 		err = syncBoth(l.f, filepath.Dir(name))
@@ -175,5 +181,6 @@ func (l *log) append(buf []byte, n int) error {
 
 // close closes and removes the file.
 func (l *log) close() error {
+	freeBuf(l.zeros)
 	return errors.Join(l.f.Close(), os.Remove(l.f.Name()))
 }

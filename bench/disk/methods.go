@@ -73,17 +73,21 @@ func writeMethods(ctx context.Context, o Options, dir string, report *bench.Repo
 
 func methodArm(file string, m method, size int) *arm {
 	return &arm{name: m.name, clients: 1, start: func(context.Context) (job, error) {
-		buf := alignedBuf(size + pageSize)
+		buf, err := alignedBuf(size + pageSize)
+		if err != nil {
+			return job{}, err
+		}
 		for at := 0; at < len(buf); {
 			at += copy(buf[at:], noise)
 		}
 		l, err := newLog(file, m, 0, methodChunk)
 		if err != nil {
+			freeBuf(buf)
 			return job{}, err
 		}
 		return job{limit: max(1, methodSlice/size), do: func(context.Context, int, int) (float64, error) {
 			return float64(size), l.append(buf, size)
-		}, stop: l.close}, nil
+		}, stop: func() error { freeBuf(buf); return l.close() }}, nil
 	}}
 }
 
@@ -143,7 +147,10 @@ func (m readMethod) arm(lib *library, clients int) *arm {
 		if err != nil {
 			return job{}, err
 		}
-		bufs := clientBufs(clients, len(noise)+2*pageSize)
+		bufs, free, err := clientBufs(clients, len(noise)+2*pageSize)
+		if err != nil {
+			return job{}, errors.Join(err, f.Close())
+		}
 		do := func(_ context.Context, client, i int) (float64, error) {
 			return 1, readExtent(f, bufs[client], &lib.needles[list[i]], align)
 		}
@@ -162,7 +169,7 @@ func (m readMethod) arm(lib *library, clients int) *arm {
 			cold := do
 			do = func(ctx context.Context, client, i int) (float64, error) { return cold(ctx, client, i%len(list)) }
 		}
-		return job{limit: limit, do: do, stop: f.Close}, nil
+		return job{limit: limit, do: do, stop: func() error { free(); return f.Close() }}, nil
 	}}
 }
 

@@ -69,10 +69,14 @@ func (m *mix) device(name string, clients int) *arm {
 			return job{}, err
 		}
 		batch := mixGroup * int(recordBytes(m.size))
-		bufs := clientBufs(clients, batch+pageSize)
+		bufs, free, err := clientBufs(clients, batch+pageSize)
+		if err != nil {
+			return job{}, err
+		}
 		limit := m.limit(len(order))
 		l, err := newLog(filepath.Join(m.dir, "mix.log"), m.method, int64(limit*m.writes/100+1)*int64(batch), 16<<20)
 		if err != nil {
+			free()
 			return job{}, err
 		}
 		for _, b := range bufs {
@@ -88,6 +92,6 @@ func (m *mix) device(name string, clients int) *arm {
 				return mixGroup, l.append(bufs[client], batch)
 			}
 			return 1, m.r.readDirect(bufs[client], &m.r.lib.needles[order[i]], m.r.align)
-		}, stop: l.close}, nil
+		}, stop: func() error { free(); return l.close() }}, nil
 	}}
 }

@@ -47,15 +47,19 @@ func (b *run) besideWrites(ctx context.Context, r *readers) error {
 		}}, nil
 	}
 	raw := func(context.Context) (backgroundJob, error) {
-		buf := alignedBuf(batch + pageSize)
+		buf, err := alignedBuf(batch + pageSize)
+		if err != nil {
+			return backgroundJob{}, err
+		}
 		copy(buf, noise)
 		l, err := newLog(filepath.Join(b.Dirs[0], "beside.log"), b.best, int64(count*(batch+pageSize)), 16<<20)
 		if err != nil {
+			freeBuf(buf)
 			return backgroundJob{}, err
 		}
 		return backgroundJob{run: func(ctx context.Context) (int64, error) {
 			return evenly(ctx, count, rate, int64(batch), func(int) error { return l.append(buf, batch) })
-		}, stop: l.close}, nil
+		}, stop: func() error { freeBuf(buf); return l.close() }}, nil
 	}
 	b.report.Settings["reads beside writes"] = fmt.Sprintf(
 		"%d batches of %d images, one at a time at even distances, %.0f MB/s, to the volume that is read; raw: the same with %s",

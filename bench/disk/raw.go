@@ -2,6 +2,7 @@ package disk
 
 import (
 	"errors"
+	"fmt"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -13,15 +14,46 @@ import (
 // makes the device deliver.
 const pageSize = 4096
 
-// alignedBuf returns n bytes on page borders, as O_DIRECT wants them, and on
-// huge pages if there are any, as the engine's buffers are: a device fills one
-// piece of memory faster than many.
-func alignedBuf(n int) []byte { return slab.Alloc(max(n, 1<<20))[:n] }
+// alignedBuf returns n bytes of ordinary memory on page borders, as O_DIRECT
+// wants them and as fio has them. Give it back with freeBuf.
+func alignedBuf(n int) ([]byte, error) {
+	b, err := unix.Mmap(-1, 0, max(n, 1), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANON|unix.MAP_PRIVATE)
+	if err != nil {
+		return nil, fmt.Errorf("memory for direct reads and writes: %w", err)
+	}
+	return b, nil
+}
+
+func freeBuf(b []byte) {
+	if b != nil {
+		unix.Munmap(b) //nolint:errcheck // memory of ours
+	}
+}
 
 // clientBufs is one aligned buffer for each client.
-func clientBufs(clients, n int) [][]byte {
+func clientBufs(clients, n int) (bufs [][]byte, free func(), err error) {
+	free = func() {
+		for _, b := range bufs {
+			freeBuf(b)
+		}
+	}
+	for range clients {
+		b, err := alignedBuf(n)
+		if err != nil {
+			free()
+			return nil, nil, err
+		}
+		bufs = append(bufs, b)
+	}
+	return bufs, free, nil
+}
+
+// hugeBufs is clientBufs on huge pages, if there are any, as the engine's
+// buffers are: a device fills one piece of memory faster than many (decision
+// 120). The collector frees it.
+func hugeBufs(clients, n int) [][]byte {
 	n = (n + pageSize - 1) / pageSize * pageSize
-	all := alignedBuf(clients * n)
+	all := slab.Alloc(max(clients*n, 1<<20))
 	bufs := make([][]byte, clients)
 	for i := range bufs {
 		bufs[i] = all[i*n : (i+1)*n : (i+1)*n]

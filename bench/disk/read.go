@@ -90,7 +90,18 @@ func (r *readers) device(name string, clients int, align int64) *arm {
 		if err != nil {
 			return job{}, err
 		}
-		bufs := clientBufs(clients, len(noise)+2*pageSize)
+		bufs, free, err := clientBufs(clients, len(noise)+2*pageSize)
+		return job{limit: len(order), do: func(_ context.Context, client, i int) (float64, error) {
+			return 1, r.readDirect(bufs[client], &r.lib.needles[order[i]], align)
+		}, stop: func() error { free(); return nil }}, err
+	}}
+}
+
+// deviceHuge is device with the memory of the engine's kind.
+func (r *readers) deviceHuge(name string, clients int, align int64) *arm {
+	bufs := hugeBufs(clients, len(noise)+2*pageSize)
+	return &arm{name: name, clients: clients, start: func(context.Context) (job, error) {
+		order, err := r.fresh()
 		return job{limit: len(order), do: func(_ context.Context, client, i int) (float64, error) {
 			return 1, r.readDirect(bufs[client], &r.lib.needles[order[i]], align)
 		}}, err
@@ -212,7 +223,11 @@ func countCalls(ctx context.Context, lib *library, count int, seed uint64) (c ca
 
 // control counts the block device's reads over as many direct reads.
 func (r *readers) control(order []int) (n int64, err error) {
-	buf := alignedBuf(len(noise) + 2*pageSize)
+	buf, err := alignedBuf(len(noise) + 2*pageSize)
+	if err != nil {
+		return 0, err
+	}
+	defer freeBuf(buf)
 	n = overBlocks(r.lib.dir, func() {
 		for _, i := range order {
 			if e := r.readDirect(buf, &r.lib.needles[i], r.align); err == nil {

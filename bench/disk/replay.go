@@ -71,7 +71,9 @@ func newReplay(ops []vfs.Op, source, scratch string, pace *pacer) (r *replay, er
 			err = errors.Join(err, r.close())
 		}
 	}()
-	r.buf = alignedBuf(int(longest))
+	if r.buf, err = alignedBuf(int(longest)); err != nil {
+		return r, err
+	}
 	for at := 0; at < len(r.buf); {
 		at += copy(r.buf[at:], noise)
 	}
@@ -137,6 +139,7 @@ func (r *replay) do(op vfs.Op) error {
 
 // close closes the files and removes the scratch file.
 func (r *replay) close() (err error) {
+	freeBuf(r.buf)
 	for _, f := range []*os.File{r.src, r.out, r.direct} {
 		if f != nil {
 			err = errors.Join(err, f.Close())

@@ -257,7 +257,7 @@ func readThrough(ctx context.Context, name string) (float64, error) {
 	if err != nil {
 		return 0, err
 	}
-	bufs := clientBufs(throughClients, throughBytes)
+	bufs := hugeBufs(throughClients, throughBytes)
 	begin := time.Now()
 	err = inParallel(ctx, throughClients, int((st.Size()+throughBytes-1)/throughBytes), func(c, i int) error {
 		at := int64(i) * throughBytes

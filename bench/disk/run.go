@@ -74,6 +74,7 @@ func (b *run) describe() {
 	s["data set"] = fmt.Sprintf("volumes of %d MiB of incompressible needles, no needle read twice in a slice", b.Bytes>>20)
 	s["cache state"] = "the file's pages dropped before each slice of reads (fadvise)"
 	s["warm-up"] = "none; files open, extents known after the first round"
+	s["raw memory"] = "ordinary pages, as fio has them; results named huge have pages of 2 MiB, as the engine has"
 	s["mixes F, G"] = fmt.Sprintf("shares are of requests; a write is %d images of 64 KiB in one Append", mixGroup)
 }
 
@@ -172,10 +173,13 @@ func (b *run) readPair(ctx context.Context, r *readers, name string, clients int
 	suffix := fmt.Sprintf("_r%d", clients)
 	engine := r.engine(name+suffix+"_engine", clients)
 	raw := r.device(name+suffix+"_raw", clients, r.align)
-	if err := b.contest(engine, raw).run(ctx); err != nil {
+	huge := r.deviceHuge(name+suffix+"_raw_huge", clients, r.align)
+	if err := b.contest(engine, raw, huge).run(ctx); err != nil {
 		return err
 	}
 	x := b.pair(engine, raw, "1/s", 1)
+	b.add(huge.results("1/s", 1)...)
+	b.report.Ratios[name+"_over_huge"+suffix] = ratio(engine.rates, huge.rates)
 	b.rawReads = median(raw.rates)
 	b.report.Ratios[name+"_throughput"+suffix] = x
 	extent, payload := r.meanExtent(r.align)

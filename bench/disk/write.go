@@ -126,19 +126,32 @@ func (w writing) device(name string, m method, sizes []int) *arm {
 		for _, s := range sizes {
 			longest = max(longest, s)
 		}
-		buf := alignedBuf(longest + pageSize)
+		buf, free, err := batchBuf(m, longest+pageSize)
+		if err != nil {
+			return job{}, err
+		}
 		for at := 0; at < len(buf); {
 			at += copy(buf[at:], noise)
 		}
 		l, err := newLog(filepath.Join(w.dir, "raw.log"), m, total, 16<<20)
 		if err != nil {
+			free()
 			return job{}, err
 		}
 		return job{limit: limit, do: func(_ context.Context, _, i int) (float64, error) {
 			n := sizes[i%len(sizes)]
 			return float64(n), l.append(buf, n)
-		}, stop: l.close}, nil
+		}, stop: func() error { free(); return l.close() }}, nil
 	}}
+}
+
+// batchBuf is the memory that a method writes from.
+func batchBuf(m method, n int) (buf []byte, free func(), err error) {
+	if m.huge {
+		return hugeBufs(1, n)[0], func() {}, nil
+	}
+	buf, err = alignedBuf(n)
+	return buf, func() { freeBuf(buf) }, err
 }
 
 func (e extent) end() int64 { return e.off + int64(e.len) }

@@ -53,13 +53,16 @@ func (b *run) writes(ctx context.Context, name string, size int) error {
 		arms = append(arms, w.device(fmt.Sprintf("%s_w16_raw_%d", name, i+1), m, sizes))
 		b.report.Settings[fmt.Sprintf("raw method %d", i+1)] = m.name
 	}
-	if err := b.contest(arms...).run(ctx); err != nil {
+	huge := w.device(name+"_w16_raw_huge", hugeMethod, sizes)
+	if err := b.contest(append(arms, huge)...).run(ctx); err != nil {
 		return err
 	}
 	record := float64(recordBytes(size))
-	for _, a := range arms {
+	for _, a := range append(arms, huge) {
 		b.add(a.results("1/s", record)...)
 	}
+	b.report.Ratios[name+"_over_huge_w16"] = ratio(engine.rates, huge.rates)
+	b.report.Settings["raw method huge"] = hugeMethod.name
 	raw := best(arms[1:])
 	b.best, b.batches = methods[slices.Index(arms, raw)-1], sizes
 	b.rawWrites = median(raw.rates)
