@@ -2,7 +2,9 @@ package raftgroup
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
+	"hash/crc32"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -193,4 +195,38 @@ func TestStream(t *testing.T) {
 			t.Errorf("cut at %d: %v", cut, err)
 		}
 	}
+}
+
+// FuzzIdentityAndMeta: what is accepted encodes to what decodes to the same.
+func FuzzIdentityAndMeta(f *testing.F) {
+	f.Add(encodeIdentity("feed", "node"))
+	meta, err := encodeMeta(snapMeta{})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(meta)
+	f.Fuzz(func(t *testing.T, in []byte) {
+		b := append([]byte(nil), in...)
+		for range 2 {
+			if group, node, err := decodeIdentity(b); err == nil {
+				if g, n, err := decodeIdentity(encodeIdentity(group, node)); err != nil || g != group || n != node {
+					t.Fatalf("%q, %q, %v", g, n, err)
+				}
+			}
+			if m, err := decodeMeta(b); err == nil {
+				again, err := encodeMeta(m)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if _, err := decodeMeta(again); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if len(b) < 4 {
+				return
+			}
+			body := b[:len(b)-4] // let the fuzzer past the checksum
+			binary.LittleEndian.PutUint32(b[len(body):], crc32.Checksum(body, castagnoli))
+		}
+	})
 }
