@@ -103,13 +103,13 @@ type changed struct {
 
 func newVolumeChange(f *volumeFlags, c change, cmd *cobra.Command) *cobra.Command {
 	var all, apply, asJSON bool
-	cmd.Long += fmt.Sprintf(`
+	cmd.Long += `
 
 Prints what it would do, and does it with --apply; then it returns when all is
 done. Interrupted, a running server goes on, and the same command waits for it
 again. Volumes that need nothing are left alone, so that it can be repeated.
 Offline (--data) it opens the directories as the server does, all of which must
-be named, the one with the metadata first.`)
+be named, the one with the metadata first.`
 	cmd.Args = wantArgs(0, -1, "numbers of volumes, or --all")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if all == (len(args) > 0) {

@@ -49,6 +49,7 @@ func (c *Call) Stream() *Stream {
 	s := &Stream{d: c.d, w: c.w, ctl: http.NewResponseController(c.w), quit: make(chan struct{}), done: make(chan struct{})}
 	c.stream = s
 	c.w.Header().Set("Content-Type", "application/x-ndjson")
+	c.w.Header().Set("Connection", "close")     // its deadlines are the stream's
 	c.w.Header().Set("X-Accel-Buffering", "no") // a proxy must pass on each line
 	// A client that takes its time to be answered is not one that takes its time
 	// to ask: from here on the deadline of the request would cut the answer off.
