@@ -162,6 +162,8 @@ func (n *node) blobEvent(e server.Event) {
 		log.Error(e.Work+" the volume failed and will be tried again", "err", e.Err)
 	case server.EventGeneration:
 		log.Warn("files that nobody decided over are left alone", "err", e.Err)
+	case server.EventDiskHangs:
+		log.Error("the disk does not answer: it is not read until it does")
 	}
 }
 

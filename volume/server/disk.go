@@ -1,8 +1,10 @@
 package server
 
 import (
+	"context"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"hayloft/internal/vfs"
@@ -23,6 +25,7 @@ type disk struct {
 	lock   vfs.File // the identity file, held open
 	number uint32   // the directory's
 	reads  *volume.ReadBudget
+	late   atomic.Int64 // reads under way that nobody waits for any more
 	steps  volume.Steps // of all its volumes
 
 	turn   chan struct{} // held (full) by the job that is at work on the disk
@@ -106,12 +109,36 @@ func (d *disk) resting() error {
 	return nil
 }
 
+// lateShare is the share of a disk's places for reads that may be taken by those
+// it never answered before it is taken to hang.
+const lateShare = 4
+
+// beginRead refuses a read while the disk hangs, so that nobody waits for it who
+// could serve others. The reads that hang are the probe: when the disk answers
+// them, it is asked again. The caller ends with what it returns.
+func (d *disk) beginRead(ctx context.Context) (end func(), err error) {
+	limit := int64(max(1, d.s.o.MaxReads/lateShare))
+	if n := d.late.Load(); n >= limit {
+		return nil, unavailable("%s does not answer: %d reads hang", d.dir, n)
+	}
+	answered := context.AfterFunc(ctx, func() {
+		if d.late.Add(1) == limit {
+			d.s.o.Events(Event{Kind: EventDiskHangs, Dir: d.dir})
+		}
+	})
+	return func() {
+		if !answered() {
+			d.late.Add(-1)
+		}
+	}, nil
+}
+
 func (d *disk) stats() DiskStats {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return DiskStats{
 		Dir: d.dir, UUID: hexOf(d.ident.uuid), Disk: d.number, Free: d.space.Free, Total: d.space.Capacity,
-		Full: d.full, Failing: d.failing, Reading: d.reads.Held(), Sick: make(map[volume.ID]error),
+		Full: d.full, Failing: d.failing, Reading: d.reads.Held(), Late: d.late.Load(), Sick: make(map[volume.ID]error),
 		Steps: d.steps.Snapshot(),
 	}
 }

@@ -23,8 +23,9 @@
 //     before it is read into and until the caller releases it, and a number of
 //     places. Who has to wait is served in the order of coming. A read ends with
 //     its context, and after Options.ReadTimeout at the latest, though the disk
-//     hangs: what it brings too late is dropped. So a disk that hangs costs its
-//     own readers, and its share.
+//     hangs: what it brings too late is dropped. When a quarter of a disk's
+//     places are taken by such reads it is not asked until it answers them. So a
+//     disk that hangs costs its own readers, and its share.
 //   - Containment. A sick volume or disk is out of service and reported, and
 //     the process goes on.
 //

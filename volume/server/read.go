@@ -68,6 +68,11 @@ func read[T any](ctx context.Context, s *Server, blob id.ID, drop func(*T), f fu
 		defer s.calls.Done()
 		var r result
 		r.err = s.locate(ctx, blob, func(h *handle) (err error) {
+			end, err := h.disk.beginRead(ctx)
+			if err != nil {
+				return err
+			}
+			defer end()
 			r.got, err = f(ctx, h.vol)
 			return err
 		})

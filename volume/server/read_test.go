@@ -92,8 +92,9 @@ func (h *house) putOn(dir string, class volume.Class, size int) stored {
 }
 
 // TestHangingDisk: a disk that does not answer takes its own readers' places
-// and memory, no other disk's; who waits for it is told in time; when it answers
-// again everything is given back.
+// and memory, no other disk's; who waits for it is told in time, and who comes
+// later at once; when it answers again it is asked again, and everything is
+// given back.
 func TestHangingDisk(t *testing.T) {
 	sick := newHanging("/a")
 	h := newHouse(t, server.Options{Dirs: []string{"/a", "/b"}, FS: &vfs.Fault{FS: vfs.NewMem(1), Before: sick.before},
@@ -132,8 +133,17 @@ func TestHangingDisk(t *testing.T) {
 			t.Error(err)
 		}
 	}
+	late := func() int64 { return h.s.Stats().Disks[0].Late }
+	h.until("the hanging reads are noticed", func() bool { return late() == 3 })
+	if _, err := h.s.Read(t.Context(), a.blob, 0, a.cookie); !errors.Is(err, server.ErrUnavailable) || !strings.Contains(err.Error(), "3 reads hang") {
+		t.Errorf("another read of the hanging disk: %v", err)
+	}
+	if h.saw(server.EventDiskHangs) == 0 {
+		t.Error("nobody was told")
+	}
 	h.check(b)
 	sick.set(false)
+	h.until("the disk is asked again", func() bool { return late() == 0 })
 	h.check(a)
 	h.stop() // with the three that nobody waited for: nothing is held after it
 }

@@ -19,6 +19,7 @@ type DiskStats struct {
 	Failing error  // why nothing is written for now, or nil
 	Volumes int    // in service
 	Reading int64  // bytes that reads hold, of its share of MaxReadBytes
+	Late    int64  // reads that the disk has not answered in time, nor yet
 	Sick    map[volume.ID]error
 	// ReadOnly counts poisoned volumes: served, never appended to.
 	ReadOnly int

@@ -320,6 +320,7 @@ const (
 	EventCompacted                         // a new generation was committed and is served
 	EventUpkeepFailed                      // a seal or compaction failed; tried again later
 	EventGeneration                        // files of a volume that nobody decided over; they are left alone
+	EventDiskHangs                         // so many reads hang that the disk is not asked until it answers them
 )
 
 // Event is something an operator should know.
