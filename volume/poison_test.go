@@ -139,3 +139,55 @@ func TestOpenFaults(t *testing.T) {
 		}
 	}
 }
+
+// TestKilledBeforeTheMarker: between a failed sync and a durable marker the
+// process is killed, at each call in turn. The next one finds pages that the
+// device never got, and nobody's word of warning: what it serves all the same is
+// still there after the power went.
+func TestKilledBeforeTheMarker(t *testing.T) {
+	served, absent := 0, 0
+	for seed := range uint64(60) {
+		mem := newMem(t, seed)
+		failed := false
+		var images []*vfs.Mem
+		fault := &vfs.Fault{FS: mem}
+		v := create(t, fault)
+		mustAppend(t, v, testNeedle(1, 0, 5000))
+		fault.Before = func(op vfs.Op) vfs.Outcome {
+			if failed && mutates(op.Kind) {
+				images = append(images, mem.Kill())
+			}
+			if op.Kind == vfs.OpSync && op.Name == testFile {
+				failed = true
+				return vfs.Outcome{Err: unix.EIO}
+			}
+			return vfs.Outcome{}
+		}
+		wantErr(t, v.Append(bg, []Needle{testNeedle(2, 0, 20000)}), ErrPoisoned)
+		if len(images) < 4 { // the marker is made, written, synced, named
+			t.Fatalf("seed %d: %d calls after the failed sync", seed, len(images))
+		}
+		closeVolume(t, v)
+		for i, image := range images {
+			w := reopen(t, image)
+			mustRead(t, w, testNeedle(1, 0, 5000))
+			found := readErr(w, testNeedle(2, 0, 20000)) == nil
+			after := reopen(t, image.Crash(seed))
+			mustRead(t, after, testNeedle(1, 0, 5000))
+			if found {
+				served++
+				mustRead(t, after, testNeedle(2, 0, 20000))
+			} else {
+				absent++
+			}
+			if i == 0 && w.poisoned() != nil {
+				t.Fatalf("seed %d: poisoned, and there is no marker", seed)
+			}
+			closeVolume(t, after)
+			closeVolume(t, w)
+		}
+	}
+	if served == 0 || absent == 0 {
+		t.Fatalf("served %d times, absent %d times: one of the two was never tried", served, absent)
+	}
+}

@@ -638,6 +638,15 @@ func TestOpeningTellsWhatItDid(t *testing.T) {
 	if r := v.Stats().Recovery; !r.Checkpoint || r.Walked != 0 || r.Kept+r.Voided != 0 {
 		t.Errorf("after a clean stop: %+v", r)
 	}
+	end := v.Stats().FileBytes
+	closeVolume(t, v)
+	if err := c.mem.Flip(testCheckpoint, 200, 1); err != nil {
+		t.Fatal(err)
+	}
+	v, events = openWatched(t, c.mem)
+	if e := (*events)[0]; len(*events) != 1 || e.Kind != EventIndexRebuilt || e.Length != end-dataStart || e.Elapsed <= 0 || e.Err == nil {
+		t.Errorf("events without a checkpoint: %+v", *events)
+	}
 	mustSeal(t, v)
 	if err := v.Delete(bg, 4); err != nil {
 		t.Fatal(err)
@@ -650,7 +659,7 @@ func TestOpeningTellsWhatItDid(t *testing.T) {
 	if r := v.Stats().Recovery; !r.Checkpoint || r.Walked != 0 {
 		t.Errorf("sealed: %+v", r)
 	}
-	end := v.Stats().FileBytes
+	end = v.Stats().FileBytes
 	closeVolume(t, v)
 	if err := c.mem.Remove("/d/" + indexName(7, 1)); err != nil {
 		t.Fatal(err)

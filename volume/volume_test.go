@@ -169,3 +169,28 @@ func TestRoundTrip(t *testing.T) {
 		})
 	}
 }
+
+// TestNewFileOutlivesThePower: once a put into a new volume is acknowledged, its
+// file is found after any power cut, though the process that made it was killed
+// before the directory was synced.
+func TestNewFileOutlivesThePower(t *testing.T) {
+	for seed := range uint64(50) {
+		mem := newMem(t, seed)
+		var unsynced *vfs.Mem
+		fault := &vfs.Fault{FS: mem, Before: func(op vfs.Op) vfs.Outcome {
+			if op.Kind == vfs.OpSyncDir && unsynced == nil {
+				unsynced = mem.Kill() // the file has its name, and the device does not know
+			}
+			return vfs.Outcome{}
+		}}
+		closeVolume(t, create(t, fault))
+		for _, image := range []*vfs.Mem{mem, unsynced} {
+			v := reopen(t, image)
+			mustAppend(t, v, testNeedle(1, 0, 100))
+			after := reopen(t, image.Crash(seed))
+			mustRead(t, after, testNeedle(1, 0, 100))
+			closeVolume(t, after)
+			closeVolume(t, v)
+		}
+	}
+}
