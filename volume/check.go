@@ -58,6 +58,12 @@ type Report struct {
 // in the order of the file, on the calling goroutine. The error is a failure of the
 // check itself. Reads, puts and deletes go on meanwhile.
 func (v *Volume) Check(ctx context.Context, fn func(Finding)) (Report, error) {
+	return v.CheckSlowly(ctx, nil, fn)
+}
+
+// CheckSlowly is Check beside other work: throttle, if not nil, is asked for the n
+// bytes of each record.
+func (v *Volume) CheckSlowly(ctx context.Context, throttle func(ctx context.Context, n int64) error, fn func(Finding)) (Report, error) {
 	if err := v.acquire(ctx); err != nil {
 		return Report{}, err
 	}
@@ -67,9 +73,9 @@ func (v *Volume) Check(ctx context.Context, fn func(Finding)) (Report, error) {
 		return Report{}, fmt.Errorf("check volume %d: %w", v.sb.Volume, err)
 	}
 	// The index first: it is empty only when the volume is sealed by then.
-	c := &checker{v: v, idx: v.idx.Load(), fn: fn, end: v.synced.Load()}
+	c := &checker{v: v, idx: v.idx.Load(), fn: fn, end: v.synced.Load(), throttle: throttleOf(throttle)}
 	if p := v.sealing.part.Load(); p != nil {
-		c.report, err = p.check(ctx, v, file, fn)
+		c.report, err = p.check(ctx, v, file, c.throttle, fn)
 	} else {
 		err = c.run(ctx, file)
 	}
@@ -86,6 +92,8 @@ type checker struct {
 	end    int64 // what is checked; the file may grow behind it
 	report Report
 	seen   []int64 // offsets of records the index may point to, ascending
+
+	throttle throttle
 }
 
 func (c *checker) find(f Finding) {
@@ -114,6 +122,9 @@ func (c *checker) run(ctx context.Context, file vfs.File) error {
 	w := &walker{file: file, seal: &c.v.seal, end: c.end}
 	err := w.records(false, func(r Record) error {
 		c.record(r)
+		if err := c.throttle.wait(ctx, r.Size); err != nil {
+			return err
+		}
 		return ctx.Err()
 	})
 	if err != nil {

@@ -10,7 +10,7 @@ import (
 )
 
 // check is Volume.Check of a sealed volume: file, index, digest, delete log.
-func (p *sealedPart) check(ctx context.Context, v *Volume, file vfs.File, fn func(Finding)) (Report, error) {
+func (p *sealedPart) check(ctx context.Context, v *Volume, file vfs.File, t throttle, fn func(Finding)) (Report, error) {
 	var rep Report
 	find := func(f Finding) {
 		rep.Findings++
@@ -19,7 +19,7 @@ func (p *sealedPart) check(ctx context.Context, v *Volume, file vfs.File, fn fun
 	var in inventory
 	size, err := file.Size()
 	if err == nil {
-		err = in.take(ctx, file, &v.seal, min(size, p.rec.End), true, nil)
+		err = in.take(ctx, file, &v.seal, min(size, p.rec.End), true, t)
 	}
 	if err != nil {
 		return rep, err
@@ -43,7 +43,7 @@ func (p *sealedPart) check(ctx context.Context, v *Volume, file vfs.File, fn fun
 	if d := digestOf(live); d != p.rec.Digest && len(in.gaps) == 0 {
 		find(Finding{Kind: FindingDigest, Length: in.end, Err: fmt.Errorf("%w: the needles are not those that were sealed", ErrCorrupt)})
 	}
-	log, err := p.log.v.Check(ctx, func(f Finding) {
+	log, err := p.log.v.CheckSlowly(ctx, t, func(f Finding) {
 		f.File = deletesName(v.sb.Volume)
 		find(f)
 	})

@@ -84,7 +84,7 @@ func (s *settings) define(f *pflag.FlagSet) {
 	f.IntVar(&s.openVolumes, "open-volumes", 1, "volumes of each class that each disk has open at a time")
 	f.Var(&s.sealAfter, "seal-after", "age at which an open volume is sealed though it is not full")
 	f.Float64Var(&s.compactGarbage, "compact-garbage", 0.25, "share of a sealed volume that must be garbage for it to be compacted by itself")
-	f.Var(&s.maintenanceRate, "maintenance-rate", "bytes per second and disk that sealing, compaction and exports take, a quarter of it beside traffic")
+	f.Var(&s.maintenanceRate, "maintenance-rate", "bytes per second and disk that sealing, compaction, verification and exports take, a quarter of it beside traffic")
 	f.IntVar(&s.celebrityThreshold, "celebrity-threshold", 10_000, "followers from which new posts are pulled instead of pushed")
 	f.IntVar(&s.timelineCap, "timeline-cap", 500, "entries kept in each timeline")
 	f.Var(&s.activeWindow, "active-window", "readers away for longer receive no pushes")

@@ -185,11 +185,14 @@ func (s *Server) verify(ctx context.Context, vol *volume.Volume, d *disk, found 
 	w := where{d.number, vol.Identity().Volume}
 	s.jobs.note(w, 1)
 	defer s.jobs.note(w, -1)
-	total := vol.Stats().FileBytes
-	if report != nil {
-		report(Progress{Volume: w.vol, Step: stepVerifying, Total: total})
-	}
-	r, err := vol.Check(ctx, found)
+	total, done := vol.Stats().FileBytes, int64(0)
+	r, err := vol.CheckSlowly(ctx, func(ctx context.Context, n int64) error {
+		done += n
+		if report != nil {
+			report(Progress{Volume: w.vol, Step: stepVerifying, Done: done, Total: max(total, done)})
+		}
+		return d.pace.wait(ctx, n)
+	}, found)
 	if report != nil {
 		report(Progress{Volume: w.vol, Step: stepVerifying, Done: r.Bytes, Total: max(total, r.Bytes)})
 	}

@@ -63,7 +63,7 @@ func (p *pace) due(n int64) time.Duration {
 }
 
 // Throttle waits until n more bytes may be read from a disk by who reads whole
-// volumes: exports share the rate of the disk's upkeep.
+// volumes: verifications and exports share the rate of the disk's upkeep.
 func (s *Server) Throttle(ctx context.Context, disk uint32, n int64) error {
 	for _, d := range s.disks {
 		if d.number == disk {
