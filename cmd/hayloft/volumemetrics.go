@@ -145,6 +145,7 @@ func diskFigures(labels []string) []figure[*server.DiskStats] {
 		gauge("disk_full", "1: nothing is written there for want of room.", func(d *server.DiskStats) float64 { return one(d.Full) }),
 		gauge("disk_failing", "1: nothing is written there because the disk fails.", func(d *server.DiskStats) float64 { return one(d.Failing != nil) }),
 		gauge("disk_reading_bytes", "Memory that reads of the disk hold.", func(d *server.DiskStats) float64 { return float64(d.Reading) }),
+		gauge("disk_late_reads", "Reads that the disk has not answered in time, nor yet.", func(d *server.DiskStats) float64 { return float64(d.Late) }),
 		gauge("volume_poisoned", "Volumes that take no more after a failed write or sync.", func(d *server.DiskStats) float64 { return float64(d.ReadOnly) }),
 		gauge("volume_sick", "Volumes that can't be opened.", func(d *server.DiskStats) float64 { return float64(len(d.Sick)) }),
 	}
