@@ -148,6 +148,7 @@ var fileFuncs = []string{
 var machineFiles = map[string]string{
 	"internal/vfs":       "it is the file system",
 	"internal/raftgroup": "raft, bbolt and Pebble take directories of the machine",
+	"internal/testenv":   "the tally of a test run",
 	"cmd":                "settings, tokens, locks and what the command line reads and writes",
 	"bench":              "reports, and the disk it measures",
 	"volume/tools":       "directories of a stopped server, which it only looks at",

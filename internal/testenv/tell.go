@@ -3,12 +3,19 @@ package testenv
 import (
 	"fmt"
 	"os"
-	"testing"
 )
+
+// T is what Tell needs of a testing.T.
+type T interface {
+	Helper()
+	Name() string
+	Log(args ...any)
+	Errorf(format string, args ...any)
+}
 
 // Tell logs what a test found and, when HAYLOFT_TALLY names a file, adds a line
 // with it there: go test is silent about tests that pass.
-func Tell(t testing.TB, format string, args ...any) {
+func Tell(t T, format string, args ...any) {
 	t.Helper()
 	text := fmt.Sprintf(format, args...)
 	t.Log(text)
