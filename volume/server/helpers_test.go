@@ -29,9 +29,10 @@ type wire struct {
 	node        directory.NodeID
 	incarnation uint64
 
-	mu   sync.Mutex
-	away error
-	lose int // answers of changes to come that are lost
+	mu     sync.Mutex
+	away   error
+	lose   string // the change whose answer is lost, once
+	stopAt string // the change that is never made
 }
 
 func (w *wire) cut(err error) {

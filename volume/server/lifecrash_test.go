@@ -183,7 +183,7 @@ func (h *house) settle(p *reaper) {
 func (h *house) alone(i server.VolumeInfo) bool {
 	name := volume.FileName(i.Volume, i.Generation)
 	n := 0
-	for _, f := range h.files(name[:8]) {
+	for _, f := range h.files(name[:9]) {
 		if strings.HasSuffix(f, ".vol") {
 			n++
 		}

@@ -29,7 +29,7 @@ type Server struct {
 
 	mu      sync.RWMutex // guards volumes, closing and closed
 	volumes map[where]*handle
-	closing map[where]chan struct{} // former generations; closed when they are
+	closing map[where]chan struct{} // closed when all former generations are
 	closed  bool
 	calls   sync.WaitGroup // under way, jobs too; added to under mu while not closed
 

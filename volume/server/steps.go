@@ -184,6 +184,7 @@ func (s *Server) replace(d *disk, next *volume.Volume) {
 	s.mu.Lock()
 	old := s.volumes[at]
 	s.volumes[at] = &handle{disk: d, vol: next}
+	before := s.closing[at] // one that is held even longer
 	s.closing[at] = closed
 	s.mu.Unlock()
 	s.n.compactions.Add(1)
@@ -194,8 +195,13 @@ func (s *Server) replace(d *disk, next *volume.Volume) {
 		if err := old.vol.Close(); err != nil {
 			s.o.Events(Event{Kind: EventUpkeepFailed, Dir: d.dir, Volume: v, Err: err})
 		}
+		if before != nil {
+			<-before
+		}
 		s.mu.Lock()
-		delete(s.closing, at)
+		if s.closing[at] == closed {
+			delete(s.closing, at)
+		}
 		s.mu.Unlock()
 		close(closed)
 		d.kick()

@@ -38,17 +38,20 @@ func (w *wire) FreshRow(ctx context.Context, v volume.ID) (server.Row, bool, err
 }
 
 // ask makes a change, unless the directory is away. The answer can be lost.
-func (w *wire) ask(change func() (directory.Volume, error)) (server.Row, error) {
-	if err := w.gone(); err != nil {
-		return server.Row{}, err
-	}
-	row, err := change()
+func (w *wire) ask(what string, change func() (directory.Volume, error)) (server.Row, error) {
 	w.mu.Lock()
-	lose := w.lose > 0
+	away, lose := w.away, w.lose == what
+	if w.stopAt == what {
+		away = errAway
+	}
 	if lose {
-		w.lose--
+		w.lose = ""
 	}
 	w.mu.Unlock()
+	if away != nil {
+		return server.Row{}, away
+	}
+	row, err := change()
 	if lose {
 		return server.Row{}, errAway
 	}
@@ -56,31 +59,31 @@ func (w *wire) ask(change func() (directory.Volume, error)) (server.Row, error) 
 }
 
 func (w *wire) CloseVolume(ctx context.Context, v volume.ID) (server.Row, error) {
-	return w.ask(func() (directory.Volume, error) {
+	return w.ask("close", func() (directory.Volume, error) {
 		return w.d.CloseVolume(ctx, directory.VolumeID(v), w.node, w.incarnation)
 	})
 }
 
 func (w *wire) SealVolume(ctx context.Context, v volume.ID, generation, disk uint32, s server.Sealed) (server.Row, error) {
-	return w.ask(func() (directory.Volume, error) {
+	return w.ask("seal", func() (directory.Volume, error) {
 		return w.d.SealVolume(ctx, directory.VolumeID(v), generation, directory.DiskID(disk), sealOf(s))
 	})
 }
 
 func (w *wire) BeginCompaction(ctx context.Context, v volume.ID, generation uint32, digest volume.Digest, deletes uint32) (server.Row, error) {
-	return w.ask(func() (directory.Volume, error) {
+	return w.ask("begin", func() (directory.Volume, error) {
 		return w.d.BeginCompaction(ctx, directory.VolumeID(v), generation, digest, deletes, w.incarnation)
 	})
 }
 
 func (w *wire) CommitCompaction(ctx context.Context, v volume.ID, generation, disk uint32, s server.Sealed) (server.Row, error) {
-	return w.ask(func() (directory.Volume, error) {
+	return w.ask("commit", func() (directory.Volume, error) {
 		return w.d.CommitCompaction(ctx, directory.VolumeID(v), generation, directory.DiskID(disk), sealOf(s))
 	})
 }
 
 func (w *wire) AbandonCompaction(ctx context.Context, v volume.ID, generation uint32) (server.Row, error) {
-	return w.ask(func() (directory.Volume, error) {
+	return w.ask("abandon", func() (directory.Volume, error) {
 		return w.d.AbandonCompaction(ctx, directory.VolumeID(v), generation)
 	})
 }
