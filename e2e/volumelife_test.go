@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -388,6 +389,42 @@ func TestVolumeCompactionKilled(t *testing.T) {
 	s.stop(t)
 }
 
+// TestVolumeInterrupted wants Ctrl-C to leave a compaction to the server, and
+// the same command to wait for it.
+func TestVolumeInterrupted(t *testing.T) {
+	dir := t.TempDir()
+	s := start(t, dir, "--maintenance-rate", "1MiB")
+	a := newAlbum(t, s)
+	a.fill(t, s, 3)
+	s.volumes(t, 0, "seal", "1", "--apply")
+	cmd := exec.Command(hayloft(t), "volume", "compact", "1", "--apply", "--admin", s.admin, "--data", dir)
+	log := &lockedBuffer{}
+	cmd.Stderr = log
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	for busy := false; !busy; {
+		out, _ := s.volumes(t, 0, "ls")
+		busy = strings.Contains(out, "compacting")
+	}
+	if err := cmd.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Wait(); cmd.ProcessState.ExitCode() != 1 || !strings.Contains(log.String(), "interrupted while compacting volume 1") || strings.Count(log.String(), "\n") != 1 {
+		t.Errorf("%v: %s", err, log)
+	}
+	// A machine that is slow to run commands may find it done already.
+	if out, _ := s.volumes(t, 0, "compact", "1", "--apply"); !strings.Contains(out, "volume 1: compacted") && !strings.Contains(out, "nothing but live needles") {
+		t.Errorf("joined: %s", out)
+	}
+	out, _ := s.volumes(t, 0, "ls", "--json")
+	if r := rowsOf(t, out)[0]; r.ID != 1 || r.Generation != 2 || s.metric(t, "hayloft_volume_compactions_total") != 1 {
+		t.Errorf("after a compaction: %+v", r)
+	}
+	a.check(t, s)
+	s.stop(t)
+}
+
 // TestVolumeFlipOnline wants a server that runs to find a flipped bit, and to
 // export everything else.
 func TestVolumeFlipOnline(t *testing.T) {
@@ -467,6 +504,10 @@ func TestAdminToken(t *testing.T) {
 		{"verify", 1, "wants its admin token"},
 		{"seal 1 --apply", 1, "wants its admin token"},
 		{"compact --all --apply", 0, "nothing to compact"}, // none is sealed
+		{"show 99", 1, "no such volume"},
+		{"seal 99 --apply", 1, "no such volume"},
+		{"compact 1 --apply", 1, "seal it first"},
+		{"compact --all --garbage 2", 2, "--garbage"},
 		{"seal --all --apply --admin-token-file " + wrong, 1, "refuses the admin token"},
 		{"export --admin-token-file " + wrong + " -o " + t.TempDir(), 1, "refuses the admin token"},
 		{"seal --all --apply --admin-token-file " + wrong + "/x", 1, "not a directory"},

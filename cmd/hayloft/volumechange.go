@@ -79,7 +79,15 @@ server seals full and old volumes by itself.`,
 }
 
 func newVolumeCompact(f *volumeFlags) *cobra.Command {
-	return newVolumeChange(f, compacting, &cobra.Command{
+	share, c := 0.0, compacting
+	c.skip = func(r tools.Row, all bool) (string, error) {
+		why, err := compacting.skip(r, all)
+		if err == nil && why == "" && all && float64(r.Garbage()) < share*float64(*r.FileBytes) {
+			why = "it has less garbage than that"
+		}
+		return why, err
+	}
+	cmd := newVolumeChange(f, c, &cobra.Command{
 		Use:   "compact VOLUME...|--all",
 		Short: "Rewrite sealed volumes without what was deleted from them",
 		Long: `Writes the next generation of sealed volumes, without deleted needles, verifies
@@ -87,6 +95,14 @@ it from the device, puts it into service and removes the former one. Photos are
 served meanwhile. A disk needs room for one volume more. The server compacts
 volumes with much garbage by itself.`,
 	})
+	cmd.PreRunE = func(*cobra.Command, []string) error {
+		if !(share >= 0 && share <= 1) {
+			return usagef("--garbage %v: a share from 0 to 1", share)
+		}
+		return nil
+	}
+	cmd.Flags().Float64Var(&share, "garbage", 0, "with --all, only volumes of which at least this share is garbage")
+	return cmd
 }
 
 // changed is what became of one volume, as JSON.
