@@ -1,0 +1,25 @@
+package lifecycle
+
+// What the holders of a row may do. They ask for each file, by what its name and
+// head say.
+
+// Readable tells whether shards of an epoch may be read: those of a committed
+// one. Which files are its shards the digests of the commit say.
+func (r Row) Readable(epoch uint32) bool {
+	return r.Committed != nil && r.Committed.Epoch == epoch || r.Before != nil && r.Before.Epoch == epoch
+}
+
+// MayWrite tells whether an encoder may go on making shards of an epoch.
+func (r Row) MayWrite(epoch uint32, encoder uint64) bool {
+	return r.Run != nil && r.Run.Epoch == epoch && r.Run.Encoder == encoder
+}
+
+// MayRemoveSource tells whether the file of a generation may go.
+func (r Row) MayRemoveSource(generation uint32) bool { return generation <= r.Released }
+
+// MayRemoveShards tells whether the files of an epoch may go, finished or not:
+// when it was given out and is void. Files of a younger epoch than the row knows
+// stay.
+func (r Row) MayRemoveShards(epoch uint32) bool {
+	return epoch <= r.Epoch && !r.Readable(epoch) && (r.Run == nil || r.Run.Epoch != epoch)
+}
