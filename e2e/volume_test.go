@@ -172,7 +172,7 @@ func TestTortureFailingCalls(t *testing.T) {
 	for _, f := range []struct{ call, fault string }{
 		{"fdatasync", "error=EIO:when=1"}, {"fdatasync", "error=EIO:when=2"}, {"fdatasync", "error=EIO:when=5+20"},
 		{"fsync", "error=EIO:when=1"}, {"fsync", "error=EIO:when=3"},
-		{"pwritev", "error=EIO:when=4+25"}, {"pwritev", "error=ENOSPC:when=3+30"},
+		{"pwritev", "error=EIO:when=4+25"}, {"pwritev", "error=ENOSPC:when=3+30"}, {"pwritev", "error=EINVAL:when=6+40"},
 		{"fallocate", "error=ENOSPC:when=2"}, {"fallocate", "error=EIO:when=1+3"},
 		{"ftruncate", "error=EIO:when=1"}, {"renameat", "error=EIO:when=1"},
 		{"pread64", "error=EIO:when=5+30"}, {"fadvise64", "error=EIO:when=1"},
