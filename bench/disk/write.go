@@ -89,16 +89,24 @@ func (w writing) finish(dir string, v *volume.Volume) error {
 	return errors.Join(poisoned, v.Close(), os.RemoveAll(dir))
 }
 
-// batchSizes records the sizes of the engine's writes, in order, in a slice
-// that is not measured.
+// batchSizes records how many bytes of the volume the engine wrote from one
+// sync to the next, in order, in a slice that is not measured.
 func (w writing) batchSizes(ctx context.Context, c contest) ([]int, error) {
-	var mu sync.Mutex // guards sizes
+	var mu sync.Mutex // guards sizes and sum
 	var sizes []int
+	sum := int64(0)
 	hook := &vfs.Fault{FS: vfs.OS{}, Before: func(op vfs.Op) vfs.Outcome {
-		if op.Kind == vfs.OpWrite && op.Off > 0 && int64(op.Len) >= recordBytes(w.size) {
-			mu.Lock()
-			sizes = append(sizes, int(op.Len))
-			mu.Unlock()
+		mu.Lock()
+		defer mu.Unlock()
+		switch {
+		case filepath.Base(op.Name) != volume.FileName(benchID, 1):
+		case op.Kind == vfs.OpWrite:
+			sum += op.Len
+		case op.Kind == vfs.OpSync:
+			if sum >= recordBytes(w.size) { // else a mark, or a superblock
+				sizes = append(sizes, int(sum))
+			}
+			sum = 0
 		}
 		return vfs.Outcome{}
 	}}
@@ -114,7 +122,8 @@ func (w writing) batchSizes(ctx context.Context, c contest) ([]int, error) {
 }
 
 // device appends batches of the recorded sizes, one after another as the
-// engine's writer does, with one method. Room for the slice is made ahead.
+// engine's writer does, with one method. Room for the slice is made ahead. What
+// counts is whole records, as for the engine, and not what a batch is padded by.
 func (w writing) device(name string, m method, sizes []int) *arm {
 	return &arm{name: name, clients: 1, start: func(context.Context) (job, error) {
 		limit, total := 0, int64(0)
@@ -140,7 +149,7 @@ func (w writing) device(name string, m method, sizes []int) *arm {
 		}
 		return job{limit: limit, do: func(_ context.Context, _, i int) (float64, error) {
 			n := sizes[i%len(sizes)]
-			return float64(n), l.append(buf, n)
+			return float64(int64(n) / recordBytes(w.size) * recordBytes(w.size)), l.append(buf, n)
 		}, stop: func() error { free(); return l.close() }}, nil
 	}}
 }
