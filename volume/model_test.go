@@ -169,7 +169,10 @@ func (h *history) cut(what string) {
 	h.captures = append(h.captures, c)
 }
 
-func (h *history) options() Options { return Options{FS: h.fs, AllocChunk: 16 << 10} }
+// options have one life in four go through the page cache.
+func (h *history) options() Options {
+	return Options{FS: h.fs, AllocChunk: 16 << 10, PageCache: h.next%4 == 0}
+}
 
 // submitTogether queues several ops at once, so that they make one batch.
 func submitTogether(v *Volume, ops ...*op) {
