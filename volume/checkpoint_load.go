@@ -116,7 +116,8 @@ func (l *loading) step(n int64, s *step, feed *feeder, buf []byte) ([]byte, erro
 	from := n * loadSections
 	to := min(from+loadSections, int64(len(l.out.chunks)))
 	blocks := min(uint64(to)*chunkBlocks, l.c.blocks) - uint64(from)*chunkBlocks
-	buf = slices.Grow(buf[:0], loadSections*(sectionBytes+4))[:int64(blocks)*blockSize+4*(to-from)]
+	size := int(blocks)*blockSize + 4*int(to-from)
+	buf = slices.Grow(buf[:0], size)[:size]
 	if err := l.read(buf, checkpointHead+from*(sectionBytes+4)); err != nil {
 		return buf, err
 	}
