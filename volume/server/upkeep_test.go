@@ -1,0 +1,193 @@
+package server_test
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"hayloft/directory"
+	"hayloft/internal/vfs"
+	"hayloft/volume"
+	"hayloft/volume/server"
+)
+
+// A volume that is old is sealed though it is not full; one that holds nothing
+// is not.
+func TestSealAfter(t *testing.T) {
+	h := newHouse(t, server.Options{SealAfter: 24 * time.Hour})
+	a := h.mustPut(variants, 3000, 2)
+	v := h.info(writing).Volume
+	h.clock.Advance(23 * time.Hour)
+	b := h.mustPut(variants, 3000, 2)
+	if err := h.s.Seal(t.Context(), h.info(is(v)).Volume+1, nil); !errors.Is(err, volume.ErrNoVolume) {
+		t.Fatal(err)
+	}
+	if i := h.info(is(v)); i.State != "open" || !i.Writing {
+		t.Fatalf("sealed too early: %+v", i)
+	}
+	h.until("the seal", func() bool {
+		h.clock.Advance(10 * time.Minute)
+		return h.info(is(v)).State == "sealed"
+	})
+	h.check(a)
+	h.check(b)
+	c := h.mustPut(variants, 3000, 2)
+	if i := h.info(writing); i.Volume == v {
+		t.Errorf("%+v", i)
+	}
+	h.check(c)
+}
+
+// The process that sealed may not be the one that wrote: it closes the tile of
+// a process that ended, and the slot is used on.
+func TestSealAfterRestart(t *testing.T) {
+	h := newHouse(t, server.Options{})
+	a := h.mustPut(variants, 3000, 2)
+	v := h.info(writing).Volume
+	h.crash(3) // the slot was not given back
+	if i := h.info(is(v)); i.State != "open" || i.Writing {
+		t.Fatalf("%+v", i)
+	}
+	if err := h.s.Seal(t.Context(), v, nil); err != nil {
+		t.Fatal(err)
+	}
+	b := h.mustPut(variants, 3000, 2)
+	h.check(a)
+	h.check(b)
+	if i := h.info(writing); i.Volume == v {
+		t.Errorf("%+v", i)
+	}
+}
+
+// Three open volumes per disk and class: puts are spread over them, and a
+// restart goes on with all of them.
+func TestOpenPerDisk(t *testing.T) {
+	h := newHouse(t, server.Options{OpenPerDisk: 3, Dirs: []string{"/a", "/b"}})
+	var all []stored
+	spread := func() map[volume.ID]bool {
+		for range 24 {
+			all = append(all, h.mustPut(variants, 500, 1))
+		}
+		seen := make(map[volume.ID]bool)
+		for _, i := range h.s.Volumes() {
+			if i.Writing {
+				seen[i.Volume] = true
+			}
+			if n := i.Stats.Needles; n != int64(len(all)/6) {
+				t.Errorf("volume %d has %d needles", i.Volume, n)
+			}
+		}
+		return seen
+	}
+	first := spread()
+	if len(first) != 6 {
+		t.Fatalf("writes to %v", first)
+	}
+	h.stop()
+	h.start()
+	for v := range spread() {
+		if !first[v] {
+			t.Errorf("volume %d is new", v)
+		}
+	}
+	for _, b := range all {
+		h.check(b)
+	}
+}
+
+// A poisoned volume is closed, so that nothing more is meant for it, and left at
+// that: the engine does not seal what it does not trust.
+func TestPoisonedIsClosed(t *testing.T) {
+	h := newHouse(t, server.Options{})
+	h.stop()
+	fail := false
+	h.opts.FS = &vfs.Fault{FS: h.mem, Before: func(op vfs.Op) vfs.Outcome {
+		if fail && op.Kind == vfs.OpSync {
+			return vfs.Outcome{Err: errors.New("the disk does not sync")}
+		}
+		return vfs.Outcome{}
+	}}
+	h.start()
+	a := h.mustPut(variants, 3000, 2)
+	v := h.info(writing).Volume
+	fail = true
+	if err := h.s.Seal(t.Context(), v, nil); !errors.Is(err, volume.ErrPoisoned) {
+		t.Fatal(err)
+	}
+	fail = false
+	if row := h.row(v); row.State != directory.StateClosing {
+		t.Fatalf("%+v", row)
+	}
+	h.check(a)
+	h.check(h.mustPut(variants, 3000, 2))
+	n := h.saw(server.EventUpkeepFailed)
+	for range 5 {
+		h.clock.Advance(2 * time.Hour)
+		if err := h.s.Seal(t.Context(), v, nil); !errors.Is(err, volume.ErrPoisoned) {
+			t.Fatal(err)
+		}
+	}
+	if got := h.saw(server.EventUpkeepFailed); got != n+5 {
+		t.Errorf("%d attempts nobody asked for", got-n-5)
+	}
+	st := h.s.Stats()
+	if c := st.Classes[0]; c.Closing != 1 || c.Open != 1 || c.Sealed != 0 || st.OldestClosing.IsZero() || st.Disks[0].ReadOnly != 1 {
+		t.Errorf("%+v", st)
+	}
+}
+
+// A file that is gone is said to be, and nobody takes its place.
+func TestMissingFile(t *testing.T) {
+	h, v, kept, _ := sealedHouse(t, server.Options{})
+	h.stop()
+	if err := h.mem.Remove("/data/volumes/" + volume.FileName(v, 1)); err != nil {
+		t.Fatal(err)
+	}
+	h.start()
+	i := h.info(is(v))
+	if i.State != "sick" || !errors.Is(i.Sick, server.ErrMissing) || i.Dir != "/data" {
+		t.Fatalf("%+v", i)
+	}
+	if _, err := h.s.Read(t.Context(), kept[0].blob, 0, kept[0].cookie); !errors.Is(err, server.ErrUnavailable) || errors.Is(err, volume.ErrNotFound) {
+		t.Error(err)
+	}
+	if err := h.s.Seal(t.Context(), v, nil); !errors.Is(err, server.ErrUnavailable) {
+		t.Error(err)
+	}
+	if st := h.s.Stats(); st.Classes[0].Sick != 1 {
+		t.Errorf("%+v", st.Classes)
+	}
+}
+
+// Upkeep reads and writes no faster than it may, and slower beside traffic.
+func TestPace(t *testing.T) {
+	h, v, kept, dead := sealedHouse(t, server.Options{})
+	h.stop()
+	h.opts.Maintenance = 20_000
+	h.start()
+	done := make(chan error, 1)
+	begin := h.clock.Now()
+	go func() {
+		_, err := h.s.Compact(t.Context(), v, nil)
+		done <- err
+	}()
+	h.until("the compaction", func() bool {
+		select {
+		case err := <-done:
+			if err != nil {
+				t.Error(err)
+			}
+			return true
+		default:
+			if h.info(is(v)).Work != "" {
+				h.clock.Advance(50 * time.Millisecond)
+			}
+			return false
+		}
+	})
+	moved := float64(h.s.Stats().UpkeepBytes)
+	if took := h.clock.Now().Sub(begin).Seconds(); took < moved/20_000-1 {
+		t.Errorf("%.0f bytes in %.1f s", moved, took)
+	}
+	h.both(kept, dead)
+}
