@@ -31,7 +31,8 @@
 // device and fixes the digest of its needles. A sealed file never changes
 // again: Delete goes to the delete log beside it, and Compact writes the next
 // generation as a file of its own, which opens as a Volume of its own. Nothing
-// in this package removes a volume file except RemoveSuperseded, on request.
+// in this package removes a volume file except RemoveSuperseded and RemoveVoid, on
+// the directory's decision.
 //
 // Ownership: Data given to Append is the engine's until Append returns, also
 // when the context ends meanwhile. Data handed out by Read and

@@ -10,8 +10,8 @@
 //   - Durability. Write and Delete return nil only when what they did is on
 //     stable storage. Reserve promises nothing: an id that is never written
 //     costs nothing.
-//   - Placement. Every disk has one writer for each class of volume, with a slot
-//     lease and an open tile of its own. What a writer mints lies in its tile,
+//   - Placement. Every disk has Options.OpenPerDisk writers for each class of
+//     volume, each with a slot lease and an open tile of its own. What a writer mints lies in its tile,
 //     and Write takes nothing else: an id whose tile has ended is ErrMoved, and
 //     the caller reserves another. A volume that is full or poisoned, and a disk
 //     without room, end in ErrMoved while another place can be had.
@@ -26,6 +26,19 @@
 //     hangs: what it brings too late is dropped. When a quarter of a disk's
 //     places are taken by such reads it is not asked until it answers them. So a
 //     disk that hangs costs its own readers, and its share.
+//   - Life (upkeep.go, steps.go; decision 115). A goroutine per disk moves its
+//     volumes on: it closes the tile of one that is old or poisoned, seals one
+//     whose tile is closed, compacts one of which much is dead, and removes what
+//     was replaced, one job at a time and held to a rate. The directory decides
+//     each step and the server executes it: it removes a file only after a
+//     commit, and after reading back what replaces it. Nothing but directory and
+//     files is remembered: each step finds what an earlier process has done.
+//   - Generations. The one that is served is the one the directory has committed
+//     when both are on the disk. While they change, the table of this node and
+//     its disk may be of different moments; any generation that compaction made
+//     answers for any other of its volume, since all hold the same but for what
+//     is deleted, and go by one delete log. Calls under way end on the generation
+//     they began with.
 //   - Containment. A sick volume or disk is out of service and reported, and
 //     the process goes on.
 //
@@ -34,5 +47,7 @@
 //
 // Locks: Server.mu guards the maps of volumes and is never held during I/O. A
 // writer's gate is held while it opens a volume, calls to the directory
-// included; nothing else is locked under it but Server.mu and disk.mu.
+// included; nothing else is locked under it but Server.mu and disk.mu. A disk's
+// turn is held by the job at work there, which may take a gate; handle.mu and
+// jobs are held for moments and nothing is locked under them.
 package server

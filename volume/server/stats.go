@@ -33,7 +33,7 @@ type Stats struct {
 	Disks   []DiskStats
 	Volumes []volume.Stats // in service, by disk and id
 
-	BytesAppended int64 // to all volumes, tombstones included
+	BytesAppended int64 // to volumes and delete logs, those no longer in service too
 	Writes        uint64
 	Moved         uint64 // Writes answered ErrMoved
 	Rolled        uint64 // volumes left for another
@@ -72,6 +72,7 @@ func (s *Server) Stats() Stats {
 	byDisk := make(map[*disk]int)
 	for i, d := range s.disks {
 		st.Disks = append(st.Disks, d.stats())
+		st.BytesAppended += st.Disks[i].Steps.BatchBytes.Sum
 		byDisk[d] = i
 	}
 	st.Disks = append(st.Disks, s.dead...)
@@ -92,7 +93,6 @@ func (s *Server) Stats() Stats {
 		if v.Poisoned != nil {
 			d.ReadOnly++
 		}
-		st.BytesAppended += v.BatchBytes
 		rows = append(rows, row{byDisk[h.disk], v})
 	}
 	s.mu.RUnlock()
@@ -120,7 +120,7 @@ func (st *Stats) count(r Row, v volume.Stats, inService bool) {
 		return
 	}
 	c := &st.Classes[i]
-	if r.State == StateClosing && r.Closed != 0 {
+	if inService && r.State == StateClosing && r.Closed != 0 {
 		if at := r.Closed.Time(); st.OldestClosing.IsZero() || at.Before(st.OldestClosing) {
 			st.OldestClosing = at
 		}

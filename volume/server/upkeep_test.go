@@ -2,6 +2,7 @@ package server_test
 
 import (
 	"errors"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -100,9 +101,9 @@ func TestOpenPerDisk(t *testing.T) {
 func TestPoisonedIsClosed(t *testing.T) {
 	h := newHouse(t, server.Options{})
 	h.stop()
-	fail := false
+	var fail atomic.Bool
 	h.opts.FS = &vfs.Fault{FS: h.mem, Before: func(op vfs.Op) vfs.Outcome {
-		if fail && op.Kind == vfs.OpSync {
+		if fail.Load() && op.Kind == vfs.OpSync {
 			return vfs.Outcome{Err: errors.New("the disk does not sync")}
 		}
 		return vfs.Outcome{}
@@ -110,11 +111,11 @@ func TestPoisonedIsClosed(t *testing.T) {
 	h.start()
 	a := h.mustPut(variants, 3000, 2)
 	v := h.info(writing).Volume
-	fail = true
+	fail.Store(true)
 	if err := h.s.Seal(t.Context(), v, nil); !errors.Is(err, volume.ErrPoisoned) {
 		t.Fatal(err)
 	}
-	fail = false
+	fail.Store(false)
 	if row := h.row(v); row.State != directory.StateClosing {
 		t.Fatalf("%+v", row)
 	}
