@@ -149,9 +149,6 @@ func (d *disk) open(places chan struct{}) error {
 	if err != nil {
 		return err
 	}
-	if err := d.reportUnknown(entries); err != nil {
-		return err
-	}
 	files := make(map[volume.ID][]volume.Entry)
 	for _, e := range entries {
 		files[e.Volume] = append(files[e.Volume], e)
@@ -166,7 +163,7 @@ func (d *disk) open(places chan struct{}) error {
 		})
 	}
 	wg.Wait()
-	return nil
+	return d.reportUnknown(entries) // opening has removed what crashes left
 }
 
 // openOne opens the generation of a volume that the directory has committed. If
@@ -178,6 +175,9 @@ func (d *disk) openOne(v volume.ID, all []volume.Entry) (*volume.Volume, error) 
 		if ok && len(all) > 1 && e.Generation == row.Volume.Generation {
 			return volume.OpenGeneration(d.volumesDir(), v, e.Generation, d.s.volumeOptions(d))
 		}
+	}
+	if len(all) > 1 {
+		d.s.o.Events(Event{Kind: EventGeneration, Dir: d.dir, Volume: v})
 	}
 	return volume.Open(d.volumesDir(), v, d.s.volumeOptions(d))
 }

@@ -142,6 +142,15 @@ func (s *Server) Compact(ctx context.Context, v volume.ID, report func(Progress)
 	if err != nil {
 		return volume.SealRecord{}, err
 	}
+	err = s.Use(v, d.number, func(vol *volume.Volume) error {
+		if _, sealed := vol.Sealed(); !sealed {
+			return fmt.Errorf("%w: volume %d", volume.ErrNotSealed, v)
+		}
+		return nil
+	})
+	if err != nil {
+		return volume.SealRecord{}, err
+	}
 	rec, err := s.do(ctx, d, v, jobCompact, report)
 	if err == nil {
 		_, err = s.do(ctx, d, v, jobRemove, report)

@@ -63,11 +63,29 @@ func (d *disk) next(ctx context.Context) bool {
 		if kind == 0 {
 			continue
 		}
-		// What fails rests for a while, so this ends.
-		_, err := d.s.do(ctx, d, row.Volume.Volume, kind, nil)
-		return !errors.Is(err, ErrClosed) && ctx.Err() == nil
+		// What fails or changes nothing rests for a while, so this ends.
+		if _, err := d.s.do(ctx, d, row.Volume.Volume, kind, nil); err == nil {
+			d.restIfDue(ctx, row.Volume.Volume, kind)
+		}
+		return ctx.Err() == nil
 	}
 	return false
+}
+
+// restIfDue leaves a volume alone for a while that needs again what was just
+// done for it: files and directory are not as this program expects.
+func (d *disk) restIfDue(ctx context.Context, v volume.ID, kind jobKind) {
+	row, err := d.s.fresh(ctx, v)
+	if err != nil {
+		return // the next job will meet the same, and rest
+	}
+	all, err := d.generations(v)
+	if err != nil || d.due(row, len(all)) != kind {
+		return
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.troubles[v] = failure{until: d.s.o.Clock.Now().Add(retryFirst)}
 }
 
 // due returns what a volume needs now, 0 for nothing.
@@ -121,8 +139,8 @@ func (s *Server) closingOld(w where) bool {
 
 // outcome notes how a job ended.
 func (d *disk) outcome(j *job, err error) {
-	if errors.Is(err, context.Canceled) || errors.Is(err, ErrClosed) || errors.Is(err, volume.ErrNotSealed) {
-		return // of the server, or of a caller who asked for what cannot be done
+	if d.s.life.Err() != nil {
+		return
 	}
 	d.mu.Lock()
 	if err == nil {

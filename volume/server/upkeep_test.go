@@ -192,3 +192,48 @@ func TestPace(t *testing.T) {
 	}
 	h.both(kept, dead)
 }
+
+// A volume that was opened and never written is sealed like others.
+func TestSealEmpty(t *testing.T) {
+	h := newHouse(t, server.Options{})
+	blob, cookie, err := h.s.Reserve(t.Context(), variants)
+	if err != nil {
+		t.Fatal(err)
+	}
+	v := h.info(writing).Volume
+	if err := h.s.Seal(t.Context(), v, nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.s.Write(t.Context(), blob, group(blob, cookie, 10, 1)); !errors.Is(err, server.ErrMoved) {
+		t.Errorf("written into a sealed volume: %v", err)
+	}
+	if rec, err := h.s.Compact(t.Context(), v, nil); err != nil || rec.Needles != 0 {
+		t.Errorf("%+v, %v", rec, err)
+	}
+}
+
+// Two generations of which the directory has committed neither: the one that
+// replaces the other is served, it is said, and nothing is removed.
+func TestGenerationsNobodyCommitted(t *testing.T) {
+	h, v, kept, dead := sealedHouse(t, server.Options{})
+	h.stop()
+	o := volume.Options{FS: h.mem}
+	vol, err := volume.Open("/data/volumes", v, o)
+	for g := uint32(5); g <= 6 && err == nil; g++ {
+		var next *volume.Volume
+		if next, err = vol.Compact(t.Context(), volume.CompactOptions{Generation: g}); err == nil {
+			err = vol.Close()
+			vol = next
+		}
+	}
+	if err = errors.Join(err, vol.Close(), h.mem.Remove("/data/volumes/"+volume.FileName(v, 1))); err != nil {
+		t.Fatal(err)
+	}
+	h.start()
+	h.both(kept, dead)
+	h.until("the failure", func() bool { return h.saw(server.EventUpkeepFailed) > 0 })
+	if h.saw(server.EventGeneration) != 1 || h.info(is(v)).Generation != 6 || len(h.files("00000001-0000000")) != 4 {
+		t.Errorf("%+v, %v", h.info(is(v)), h.files(""))
+	}
+	h.both(kept, dead)
+}
