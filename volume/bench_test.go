@@ -61,6 +61,29 @@ func BenchmarkAppend(b *testing.B) {
 	}
 }
 
+// BenchmarkBatch puts batches together: what the processor does for one, apart
+// from the check sums of the data, which the callers make.
+func BenchmarkBatch(b *testing.B) {
+	for _, c := range []struct{ needles, size int }{{1, 8 << 10}, {8, 64 << 10}, {8, 200 << 10}} {
+		b.Run(fmt.Sprintf("%dx%dKiB", c.needles, c.size>>10), func(b *testing.B) {
+			s := newSeal(testSuperblock())
+			n := testNeedle(1, 0, c.size)
+			h, meta := newNeedle(&n)
+			var x batch
+			b.ReportAllocs()
+			b.SetBytes(int64(c.needles * c.size))
+			for b.Loop() {
+				x.begin(dataStart, 0)
+				for range c.needles {
+					x.add(&s, h, meta, n.Data, false)
+				}
+				x.pad(&s, pageSize)
+				x.release()
+			}
+		})
+	}
+}
+
 // BenchmarkRead reads needles that the page cache holds.
 func BenchmarkRead(b *testing.B) {
 	for _, size := range []int{8 << 10, 64 << 10, 200 << 10} {
