@@ -161,7 +161,7 @@ func (n *node) blobEvent(e server.Event) {
 	case server.EventUpkeepFailed:
 		log.Error(e.Work+" the volume failed and will be tried again", "err", e.Err)
 	case server.EventGeneration:
-		log.Warn("files that nobody decided over are left alone", "err", e.Err)
+		log.Warn("another generation than the committed one is served", "err", e.Err)
 	case server.EventDiskHangs:
 		log.Error("the disk does not answer: it is not read until it does")
 	}

@@ -2,7 +2,9 @@ package server
 
 import (
 	"context"
+	"errors"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -167,19 +169,33 @@ func (d *disk) open(places chan struct{}) error {
 }
 
 // openOne opens the generation of a volume that the directory has committed. If
-// that is not on the disk, or this node does not know the volume yet, it is the
-// one that replaces all others there, which holds the same: see doc.go.
+// that is not on the disk or cannot be opened, or this node does not know the
+// volume yet, it is another that compaction made or was made from: see doc.go.
 func (d *disk) openOne(v volume.ID, all []volume.Entry) (*volume.Volume, error) {
+	if len(all) == 1 {
+		return volume.Open(d.volumesDir(), v, d.s.volumeOptions(d))
+	}
 	row, ok := d.s.o.Directory.Row(v)
-	for _, e := range all {
-		if ok && len(all) > 1 && e.Generation == row.Volume.Generation {
-			return volume.OpenGeneration(d.volumesDir(), v, e.Generation, d.s.volumeOptions(d))
-		}
-	}
-	if len(all) > 1 {
+	if !ok || !slices.ContainsFunc(all, func(e volume.Entry) bool { return e.Generation == row.Volume.Generation }) {
 		d.s.o.Events(Event{Kind: EventGeneration, Dir: d.dir, Volume: v})
+		return volume.Open(d.volumesDir(), v, d.s.volumeOptions(d))
 	}
-	return volume.Open(d.volumesDir(), v, d.s.volumeOptions(d))
+	vol, err := volume.OpenGeneration(d.volumesDir(), v, row.Volume.Generation, d.s.volumeOptions(d))
+	if err == nil {
+		return vol, nil
+	}
+	d.s.o.Events(Event{Kind: EventGeneration, Dir: d.dir, Volume: v, Err: err})
+	for _, e := range slices.Backward(all) {
+		other, otherErr := volume.OpenGeneration(d.volumesDir(), v, e.Generation, d.s.volumeOptions(d))
+		if otherErr != nil {
+			continue
+		}
+		if (&handle{vol: other}).answersFor(row.Volume) {
+			return other, nil
+		}
+		err = errors.Join(err, other.Close())
+	}
+	return nil, err
 }
 
 // newDisk returns a disk that is not registered yet.

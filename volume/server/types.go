@@ -319,7 +319,7 @@ const (
 	EventSealed                            // a volume was sealed and the directory knows it
 	EventCompacted                         // a new generation was committed and is served
 	EventUpkeepFailed                      // a seal or compaction failed; tried again later
-	EventGeneration                        // of several generations on the disk none is the committed one
+	EventGeneration                        // of several generations on the disk not the committed one is served
 	EventDiskHangs                         // so many reads hang that the disk is not asked until it answers them
 )
 

@@ -237,3 +237,28 @@ func TestGenerationsNobodyCommitted(t *testing.T) {
 	}
 	h.both(kept, dead)
 }
+
+// The committed generation cannot be opened, and the one it was made from is
+// still there: that is served, nothing is removed, and the failure is said.
+func TestCommittedGenerationIsLost(t *testing.T) {
+	h, v, kept, dead := sealedHouse(t, server.Options{})
+	h.lose("commit")
+	if _, err := h.s.Compact(t.Context(), v, nil); !errors.Is(err, server.ErrUnavailable) {
+		t.Fatal(err)
+	}
+	h.stop()
+	name := "/data/volumes/" + volume.FileName(v, 2)
+	if err := errors.Join(h.mem.Flip(name, 20, 1), h.mem.Flip(name, 4096+20, 1)); err != nil {
+		t.Fatal(err)
+	}
+	h.start()
+	h.both(kept, dead)
+	h.until("the failure", func() bool { return h.saw(server.EventUpkeepFailed) > 1 })
+	if i := h.info(is(v)); i.Generation != 1 || i.Retry == nil || h.saw(server.EventGeneration) != 1 || len(h.files(".vol")) != 2 {
+		t.Errorf("%+v, %v", i, h.files(""))
+	}
+	h.delete(kept[0])
+	h.stop()
+	h.start()
+	h.both(kept[1:], append(dead, kept[0]))
+}
