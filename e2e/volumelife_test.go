@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"bufio"
 	"context"
 	"crypto/sha256"
 	"encoding/json"
@@ -12,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -389,15 +391,37 @@ func TestVolumeCompactionKilled(t *testing.T) {
 	s.stop(t)
 }
 
-// TestVolumeInterrupted wants Ctrl-C to leave a compaction to the server, and
-// the same command to wait for it.
+// TestVolumeInterrupted wants Ctrl-C to leave a compaction to the server, the
+// same command to join it, and the server to stop cleanly in its middle.
 func TestVolumeInterrupted(t *testing.T) {
 	dir := t.TempDir()
-	s := start(t, dir, "--maintenance-rate", "1MiB")
+	s := start(t, dir)
 	a := newAlbum(t, s)
 	a.fill(t, s, 3)
 	s.volumes(t, 0, "seal", "1", "--apply")
-	cmd := exec.Command(hayloft(t), "volume", "compact", "1", "--apply", "--admin", s.admin, "--data", dir)
+	s.stop(t)
+	s = start(t, dir, "--maintenance-rate", "10KiB") // a minute or more
+	interruptCompaction(t, s)
+	joinCompaction(t, s)
+	if out, _ := s.volumes(t, 0, "ls"); !strings.Contains(out, "compacting") {
+		t.Errorf("the compaction ended with those who asked for it: %s", out)
+	}
+	s.stop(t)
+	s = start(t, dir)
+	s.volumes(t, 0, "compact", "1", "--apply")
+	out, _ := s.volumes(t, 0, "ls", "--json")
+	if r := rowsOf(t, out)[0]; r.ID != 1 || r.Generation != 2 {
+		t.Errorf("after a compaction: %+v", r)
+	}
+	a.check(t, s)
+	s.stop(t)
+}
+
+// interruptCompaction asks for the compaction of volume 1, and leaves when it is
+// under way.
+func interruptCompaction(t *testing.T, s *server) {
+	t.Helper()
+	cmd := exec.Command(hayloft(t), "volume", "compact", "1", "--apply", "--admin", s.admin, "--data", s.dir)
 	log := &lockedBuffer{}
 	cmd.Stderr = log
 	if err := cmd.Start(); err != nil {
@@ -413,16 +437,39 @@ func TestVolumeInterrupted(t *testing.T) {
 	if err := cmd.Wait(); cmd.ProcessState.ExitCode() != 1 || !strings.Contains(log.String(), "interrupted while compacting volume 1") || strings.Count(log.String(), "\n") != 1 {
 		t.Errorf("%v: %s", err, log)
 	}
-	// A machine that is slow to run commands may find it done already.
-	if out, _ := s.volumes(t, 0, "compact", "1", "--apply"); !strings.Contains(out, "volume 1: compacted") && !strings.Contains(out, "nothing but live needles") {
-		t.Errorf("joined: %s", out)
+	await(t, s.log, regexp.MustCompile(`audit: .*volumes/1/compact.* status=503`))
+}
+
+// joinCompaction asks for it over HTTP, reads how far it is, and leaves.
+func joinCompaction(t *testing.T, s *server) {
+	t.Helper()
+	token, err := os.ReadFile(filepath.Join(s.dir, "admin.token"))
+	if err != nil {
+		t.Fatal(err)
 	}
-	out, _ := s.volumes(t, 0, "ls", "--json")
-	if r := rowsOf(t, out)[0]; r.ID != 1 || r.Generation != 2 || s.metric(t, "hayloft_volume_compactions_total") != 1 {
-		t.Errorf("after a compaction: %+v", r)
+	r := mustRequest(t, http.MethodPost, s.admin+"/admin/volumes/1/compact", nil)
+	r.Header.Set("Authorization", "Bearer "+strings.TrimSpace(string(token)))
+	res, err := http.DefaultTransport.RoundTrip(r)
+	if err != nil {
+		t.Fatal(err)
 	}
-	a.check(t, s)
-	s.stop(t)
+	defer res.Body.Close()
+	var kinds []string
+	for lines := bufio.NewScanner(res.Body); len(kinds) < 2 && lines.Scan(); {
+		var l struct {
+			Kind  string
+			Value struct{ Done int64 }
+		}
+		if err := json.Unmarshal(lines.Bytes(), &l); err != nil {
+			t.Fatal(err)
+		}
+		if kinds = append(kinds, l.Kind); len(kinds) == 2 && l.Value.Done == 0 {
+			t.Errorf("it was begun anew: %s", lines.Text())
+		}
+	}
+	if fmt.Sprint(kinds) != "[alive progress]" {
+		t.Errorf("%v", kinds)
+	}
 }
 
 // TestVolumeFlipOnline wants a server that runs to find a flipped bit, and to
