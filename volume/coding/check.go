@@ -162,7 +162,9 @@ func (in *inspection) readTable(d *device, h *head) (sums []uint32, unknown map[
 // body verifies all blocks.
 func (in *inspection) body(ctx context.Context, w *work, d *device, out *inspected) error {
 	l := out.head.layout()
-	buf := slab.Alloc(int(min(maxColumn, roundUp(l.bodyBytes(), pageSize))))
+	lease := buffers.Get(int(min(maxColumn, l.bodyBytes())))
+	defer lease.Release()
+	buf := lease.Bytes()[:min(maxColumn, l.bodyBytes())]
 	for at := int64(0); at < l.bodyBytes(); {
 		n := min(int64(len(buf)), l.bodyBytes()-at)
 		if err := w.wait(ctx, n); err != nil {

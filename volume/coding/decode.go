@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"path/filepath"
 
-	"hayloft/internal/slab"
 	"hayloft/internal/vfs"
 )
 
@@ -106,7 +105,9 @@ func (d *decoder) sum(ctx context.Context, dev *device) ([32]byte, error) {
 	d.begin(StepVerify, d.c.SourceBytes)
 	total := d.c.ShardBytes() * int64(d.c.Data)
 	raw := make([]uint32, total/BlockSize)
-	buf := slab.Alloc(maxColumn)
+	lease := buffers.Get(maxColumn)
+	defer lease.Release()
+	buf := lease.Bytes()
 	for at := int64(0); at < total; at += maxColumn {
 		b := buf[:min(maxColumn, total-at)]
 		if err := d.wait(ctx, int64(len(b))); err != nil {

@@ -199,7 +199,9 @@ func indexSums(index []byte) []uint32 {
 
 // putIndex writes the index copy.
 func putIndex(index []byte, t *target) error {
-	buf := slab.Alloc(maxColumn)
+	lease := buffers.Get(min(maxColumn, len(index)))
+	defer lease.Release()
+	buf := lease.Bytes()[:roundUp(int64(min(maxColumn, len(index))), pageSize)]
 	for off := 0; off < len(index); off += maxColumn {
 		n := copy(buf, index[off:])
 		padded := int(roundUp(int64(n), pageSize))

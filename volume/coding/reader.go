@@ -188,7 +188,8 @@ func (r *Reader) careful(ctx context.Context, pieces []piece) (degraded bool, er
 		p := &pieces[i]
 		from := p.off / BlockSize * BlockSize
 		n := roundUp(p.off+int64(len(p.b)), BlockSize) - from
-		s := &stripe{off: from, n: n, size: int(n), mem: make([][]byte, r.c.Shards()), cols: make([][]byte, r.c.Shards())}
+		s := newStripe(r.c.Shards(), n)
+		s.off = from
 		computed, err := r.carefulStripe(ctx, g, s, p.shard)
 		if err != nil {
 			return false, err

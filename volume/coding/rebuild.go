@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 
-	"hayloft/internal/slab"
 	"hayloft/volume"
 )
 
@@ -152,7 +151,9 @@ func (r *rebuilder) payload(ctx context.Context) error {
 // index copies the index from the first inputs that have it.
 func (r *rebuilder) index(ctx context.Context, like *head) error {
 	l := like.layout()
-	buf := slab.Alloc(maxColumn)
+	lease := buffers.Get(maxColumn)
+	defer lease.Release()
+	buf := lease.Bytes()
 	for at := l.payload; at < l.bodyBytes(); at += maxColumn {
 		b := buf[:min(maxColumn, l.bodyBytes()-at)]
 		if err := r.wait(ctx, int64(len(b))); err != nil {

@@ -29,9 +29,13 @@ func codeOf(p Policy) (reedsolomon.Encoder, error) {
 // stripe is the same range of the payload of all shards.
 type stripe struct {
 	off, n int64
-	size   int      // largest n
-	mem    [][]byte // per shard, made when first used
+	size   int64    // largest n
+	mem    []byte   // of all columns, one behind the other
 	cols   [][]byte // per shard, n bytes, or nil where there are none
+}
+
+func newStripe(shards int, size int64) *stripe {
+	return &stripe{n: size, size: size, mem: slab.Alloc(shards * int(size)), cols: make([][]byte, shards)}
 }
 
 // use gives the stripe column i and returns it.
@@ -42,10 +46,8 @@ func (s *stripe) use(i int) []byte {
 
 // memory is where column i lies if there is one.
 func (s *stripe) memory(i int) []byte {
-	if s.mem[i] == nil {
-		s.mem[i] = slab.Alloc(s.size)
-	}
-	return s.mem[i][:s.n]
+	at := int64(i) * s.size
+	return s.mem[at : at+s.n : at+s.size]
 }
 
 // stripesInFlight is one being read, one being computed, one being written.
@@ -69,7 +71,7 @@ func (p *pass) run(ctx context.Context) error {
 	filled := make(chan *stripe, stripesInFlight)
 	computed := make(chan *stripe, stripesInFlight)
 	for range stripesInFlight {
-		free <- &stripe{size: int(min(p.column, p.total)), mem: make([][]byte, p.shards), cols: make([][]byte, p.shards)}
+		free <- newStripe(p.shards, min(p.column, p.total))
 	}
 	group.Go(func() error {
 		defer close(filled)
