@@ -284,6 +284,9 @@ func TestVolumeTools(t *testing.T) {
 	if out, log, code := run(t, "volume", "verify", "--data", dir); code != 0 || strings.Count(out, ": sound, ") != len(rows) {
 		t.Errorf("verify: %d\n%s\n%s", code, out, log)
 	}
+	if out, _, code := run(t, "__complete", "volume", "show", "--data", dir, ""); code != 0 || !strings.HasPrefix(out, "1\tvariants, open\n") {
+		t.Errorf("completion: %d\n%s", code, out)
+	}
 	if out, _, code := run(t, "volume", "show", "--data", dir, "1"); code != 0 || !strings.Contains(out, "variants") {
 		t.Errorf("show: %d\n%s", code, out)
 	}

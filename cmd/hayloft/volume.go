@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
+	"time"
 
 	"hayloft/internal/admin"
 	"hayloft/volume"
@@ -46,9 +48,40 @@ the directories for themselves. seal and compact change nothing without --apply.
 	flags.StringVar(&f.admin, "admin", "http://127.0.0.1:9090", "admin listener of a running server")
 	flags.StringVar(&f.tokenFile, "admin-token-file", "", "file with the admin token of the running server")
 	flags.StringVar(&f.config, "config", "", "TOML file of the server, which names its data directory")
-	cmd.AddCommand(newVolumeLs(&f), newVolumeShow(&f), newVolumeDump(&f), newVolumeVerify(&f), newVolumeExport(&f),
-		newVolumeSeal(&f), newVolumeCompact(&f))
+	for _, c := range []*cobra.Command{newVolumeShow(&f), newVolumeDump(&f), newVolumeVerify(&f), newVolumeExport(&f),
+		newVolumeSeal(&f), newVolumeCompact(&f)} {
+		c.ValidArgsFunction = f.complete
+		cmd.AddCommand(c)
+	}
+	cmd.AddCommand(newVolumeLs(&f))
 	return cmd
+}
+
+// complete offers the numbers of volumes to a shell.
+func (f *volumeFlags) complete(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	cmd.SetErr(io.Discard)
+	var once []string // flags are parsed twice on this way
+	for _, d := range f.data {
+		if !slices.Contains(once, d) {
+			once = append(once, d)
+		}
+	}
+	f.data = once
+	o, err := f.open(cmd, false)
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveDefault
+	}
+	rows, err := o.List(ctx)
+	if o.close(f, err) != nil {
+		return nil, cobra.ShellCompDirectiveDefault
+	}
+	var out []string
+	for _, r := range rows {
+		out = append(out, fmt.Sprintf("%d\t%s, %s", r.ID, orUnknown(r.Class, plain), r.State))
+	}
+	return out, cobra.ShellCompDirectiveNoFileComp
 }
 
 // volumeFlags say which volumes are meant.

@@ -39,16 +39,13 @@ type Row struct {
 	Error      string    `json:"error,omitempty"`
 }
 
-// headBytes is what a volume file has before its first record.
-const headBytes = 8192
-
 // Garbage is how many bytes of the file a compaction would give back, as far as
 // the row tells.
 func (r *Row) Garbage() int64 {
 	if r.FileBytes == nil || r.LiveBytes == nil {
 		return 0
 	}
-	return max(0, *r.FileBytes-*r.LiveBytes-headBytes)
+	return max(0, *r.FileBytes-*r.LiveBytes-volume.HeadBytes)
 }
 
 // Sealed reports whether its contents are fixed.
