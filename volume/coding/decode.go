@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"path/filepath"
 
 	"hayloft/internal/vfs"
@@ -11,8 +12,9 @@ import (
 
 // Decode writes the source of a committed epoch to the file name, byte for byte,
 // out of any k shards: shards is as for Rebuild. The file gets its name after it
-// was read back from the device and has the sum that the shards name; a file of
-// that name is replaced. With too few shards the error is a *LostError.
+// was read back from the device and has the sum that the shards name. Where there
+// is such a file already it is kept; another file of that name is left alone, and
+// the error is fs.ErrExist. With too few shards it is a *LostError.
 func Decode(ctx context.Context, c Committed, shards []Shard, fsys vfs.FS, name string, o Options) error {
 	if err := o.Validate(); err != nil {
 		return err
@@ -45,6 +47,14 @@ func (d *decoder) run(ctx context.Context, fsys vfs.FS, name string) error {
 	if err != nil {
 		return err
 	}
+	if _, err := fsys.Stat(name); err == nil {
+		if err := d.compare(ctx, fsys, name, like.SourceSum); err != nil {
+			return fmt.Errorf("%w: %s: %w", fs.ErrExist, name, err)
+		}
+		return fsys.SyncDir(filepath.Dir(name))
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
 	if d.out, err = newOutput(fsys, name, d.c.ShardBytes()*int64(d.c.Data)); err != nil {
 		return err
 	}
@@ -56,7 +66,7 @@ func (d *decoder) run(ctx context.Context, fsys vfs.FS, name string) error {
 		err = d.out.sync()
 	}
 	if err == nil {
-		err = d.readBack(ctx, like.SourceSum)
+		err = d.compare(ctx, fsys, name+tmpExt, like.SourceSum)
 	}
 	if err == nil {
 		err = d.out.publish()
@@ -85,18 +95,25 @@ func (d *decoder) payload(ctx context.Context) error {
 	return p.run(ctx)
 }
 
-// readBack compares the file, as the device holds it, with the sum of the source.
-func (d *decoder) readBack(ctx context.Context, want [32]byte) error {
-	dev, err := openDevice(d.out.fs, d.out.name+tmpExt)
+// compare compares a file, as the device holds it, with the sum of the source.
+func (d *decoder) compare(ctx context.Context, fsys vfs.FS, name string, want [32]byte) error {
+	dev, err := openDevice(fsys, name)
 	if err != nil {
 		return err
 	}
-	sum, err := d.sum(ctx, dev)
+	size, err := dev.f.Size()
+	if err == nil && size != d.c.SourceBytes {
+		err = corrupt("file of %d bytes, the source had %d", size, d.c.SourceBytes)
+	}
+	var sum [32]byte
+	if err == nil {
+		sum, err = d.sum(ctx, dev)
+	}
 	if err = errors.Join(err, dev.close()); err != nil {
 		return fmt.Errorf("read back: %w", err)
 	}
 	if sum != want {
-		return corrupt("the decoded file has sum %x, the source had %x", sum, want)
+		return corrupt("file with sum %x, the source had %x", sum, want)
 	}
 	return nil
 }

@@ -89,24 +89,35 @@ func (d *degraded) request(ctx context.Context, i int) {
 	lease := buffers.Get(n)
 	off := headSize + d.p.off
 	err := d.r.shards[i].ReadAt(ctx, lease.Bytes()[:n:n], off)
-	d.mu.Lock()
-	over := d.over
-	if !over && err == nil {
-		d.have[i] = lease
-	} else {
-		lease.Release()
-	}
-	if !over && err != nil {
-		d.lost[i] = true
-		d.failed = append(d.failed, fmt.Errorf("shard %d: %w", i, err))
-	}
-	d.mu.Unlock()
-	if !over && err != nil && ctx.Err() == nil {
+	if err != nil && d.wanted() && ctx.Err() == nil {
 		d.r.o.Found(Finding{Shard: i, Offset: off, Length: int64(n), Err: err})
 	}
+	d.take(i, lease, err)
 	select {
 	case d.news <- struct{}{}:
 	default:
+	}
+}
+
+// wanted tells whether somebody still waits.
+func (d *degraded) wanted() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return !d.over
+}
+
+// take notes what shard i answered.
+func (d *degraded) take(i int, lease slab.Lease, err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !d.over && err == nil {
+		d.have[i] = lease
+		return
+	}
+	lease.Release()
+	if err != nil {
+		d.lost[i] = true
+		d.failed = append(d.failed, fmt.Errorf("shard %d: %w", i, err))
 	}
 }
 

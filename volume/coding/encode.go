@@ -124,6 +124,7 @@ func adopt(ctx context.Context, w *work, home Home, p Plan, i int) (*inspected, 
 	} else if err != nil {
 		return nil, err
 	}
+	w.begin(StepVerify, p.ShardBytes())
 	damaged := false
 	got, err := inspect(ctx, w, home.FS, name, inspection{plan: p, shard: i, found: func(Finding) { damaged = true }})
 	switch {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"io/fs"
 	"math/rand/v2"
 	"runtime"
 	"strings"
@@ -228,6 +229,29 @@ func TestRebuildReadsKShards(t *testing.T) {
 			if s != nil && s.requests() > 0 {
 				t.Errorf("shard %d was read for nothing", i)
 			}
+		}
+	}
+}
+
+func TestDecodeReplacesNothing(t *testing.T) {
+	r := newRig(t, rand.New(rand.NewPCG(6, 7)), Policy{2, 1}, 100_000, 100)
+	c := r.encode()
+	decode := func() error {
+		return Decode(context.Background(), c, r.open(c), r.fs, "/src/decoded", Options{})
+	}
+	r.must(decode())
+	r.must(decode())
+	r.must(r.fs.Flip("/src/decoded", 50_000, 1))
+	for _, length := range []int64{100_000, 99_999} {
+		f, err := r.fs.OpenWrite("/src/decoded")
+		r.must(err)
+		r.must(errors.Join(f.Truncate(length), f.Close()))
+		before, _ := vfs.ReadFile(r.fs, "/src/decoded", 1<<30)
+		if err := decode(); !errors.Is(err, fs.ErrExist) {
+			t.Errorf("over a file of %d bytes: %v", length, err)
+		}
+		if after, _ := vfs.ReadFile(r.fs, "/src/decoded", 1<<30); !bytes.Equal(before, after) {
+			t.Error("it was changed")
 		}
 	}
 }

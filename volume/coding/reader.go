@@ -91,6 +91,8 @@ type piece struct {
 // does not have its sum is computed from what has. If valid refuses those too,
 // its error is returned: so was the source. With a nil valid the sums are always
 // asked. The error is a *LostError when fewer than k shards have the range.
+//
+// It takes the memory of the range, and of k+1 more when it is computed.
 func (r *Reader) Read(ctx context.Context, off, n int64, valid func([]byte) error) (Bytes, error) {
 	if off < 0 || n < 1 || n > r.c.SourceBytes || off > r.c.SourceBytes-n {
 		return Bytes{}, fmt.Errorf("%w: %d bytes at %d of a source of %d", volume.ErrInvalid, n, off, r.c.SourceBytes)

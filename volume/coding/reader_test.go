@@ -43,6 +43,18 @@ func (s *watched) ReadAt(ctx context.Context, p []byte, off int64) error {
 	return s.Shard.ReadAt(ctx, p, off)
 }
 
+func (s *watched) fail() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.err = errDisk
+}
+
+func (s *watched) stop() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.hang = true
+}
+
 func (s *watched) requests() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -121,8 +133,8 @@ func TestHealthyReadsAskOneShard(t *testing.T) {
 func TestDegradedReadsAskForTheRangeAlone(t *testing.T) {
 	r, c, all, w := reading(t)
 	all[1] = nil
-	found := 0
-	reader, err := NewReader(c, all, ReaderOptions{Found: func(Finding) { found++ }})
+	var found atomic.Int32
+	reader, err := NewReader(c, all, ReaderOptions{Found: func(Finding) { found.Add(1) }})
 	r.must(err)
 	off := c.ShardBytes() + 5000
 	r.reads(reader, off, 3000, true)
@@ -135,13 +147,13 @@ func TestDegradedReadsAskForTheRangeAlone(t *testing.T) {
 		}
 	}
 	// One fails: another one takes its place, and it is told.
-	w[0].err = errDisk
+	w[0].fail()
 	r.reads(reader, off, 3000, true)
-	if got := counts(w); !slices.Equal(got, []int{2, 0, 2, 2, 2, 1}) || found != 1 {
-		t.Errorf("with one that fails it asked %v, %d findings", got, found)
+	if got := counts(w); !slices.Equal(got, []int{2, 0, 2, 2, 2, 1}) || found.Load() != 1 {
+		t.Errorf("with one that fails it asked %v, %d findings", got, found.Load())
 	}
 	// Two fail: that is one too many. The careful reading does not help.
-	w[2].err = errDisk
+	w[2].fail()
 	_, err = reader.Read(context.Background(), off, 3000, r.valid(off))
 	var lost *LostError
 	if !errors.As(err, &lost) || !slices.Equal(lost.Lost, []int{0, 1, 2}) || !errors.Is(err, errDisk) {
@@ -167,7 +179,7 @@ func TestOneHedgeAndNoMore(t *testing.T) {
 		}()
 		return done
 	}
-	w[0].hang = true
+	w[0].stop()
 	done := read(context.Background())
 	for fake.Waiters() == 0 {
 		runtime.Gosched()
@@ -181,7 +193,7 @@ func TestOneHedgeAndNoMore(t *testing.T) {
 		t.Errorf("asked %v", got)
 	}
 	// Two hang, one hedge is not enough, and there is no second one.
-	w[2].hang = true
+	w[2].stop()
 	ctx, cancel := context.WithCancel(context.Background())
 	done = read(ctx)
 	for fake.Waiters() == 0 {
@@ -221,7 +233,7 @@ func TestCorruptShardsAreFoundByTheReader(t *testing.T) {
 	r.reads(reader, off+3000, 1000, false)
 	// The shard itself is away, and one of those it is computed from is wrong.
 	found = nil
-	w[1].err = errDisk
+	w[1].fail()
 	r.must(r.fs.Flip(r.path(3), headSize+5500, 1))
 	r.reads(reader, off, 3000, true)
 	if !slices.ContainsFunc(found, func(f Finding) bool { return f.Shard == 3 && errors.Is(f.Err, volume.ErrCorrupt) }) {
