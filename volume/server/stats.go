@@ -106,8 +106,9 @@ func (s *Server) Stats() Stats {
 	}
 	for _, d := range s.disks {
 		for _, r := range s.o.Directory.Rows(d.number) {
-			v, ok := inService[where{d.number, r.Volume.Volume}]
-			st.count(r, v, ok)
+			if v, ok := inService[where{d.number, r.Volume.Volume}]; ok || !s.making(r) {
+				st.count(r, v, ok)
+			}
 		}
 	}
 	return st

@@ -103,7 +103,7 @@ func (d *disk) due(row Row, files int) jobKind {
 	switch row.State {
 	case StateOpen:
 		age := d.s.o.Clock.Now().Sub(row.Opened.Time())
-		if st.Poisoned != nil || age >= d.s.o.SealAfter && st.Needles+st.Tombstones > 0 {
+		if st.Poisoned != nil || h.left.Load() || age >= d.s.o.SealAfter && st.Needles+st.Tombstones > 0 {
 			return jobSeal
 		}
 	case StateClosing:

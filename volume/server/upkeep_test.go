@@ -262,3 +262,31 @@ func TestCommittedGenerationIsLost(t *testing.T) {
 	h.start()
 	h.both(kept[1:], append(dead, kept[0]))
 }
+
+// A volume was full while the directory was away: its tile is closed and it is
+// sealed when the directory is back, though nobody writes any more.
+func TestLeftWithoutDirectory(t *testing.T) {
+	h := newHouse(t, server.Options{VolumeBytes: 64 << 10})
+	var all []stored
+	blob, cookie, err := h.s.Reserve(t.Context(), variants)
+	if err != nil {
+		t.Fatal(err)
+	}
+	v := h.info(writing).Volume
+	for range 3 {
+		all = append(all, h.mustPut(variants, 4000, 4))
+	}
+	h.wire.cut(errAway)
+	if err := h.s.Write(t.Context(), blob, group(blob, cookie, 15_000, 4)); !errors.Is(err, server.ErrMoved) {
+		t.Fatal(err)
+	}
+	if i := h.info(is(v)); i.State != "open" || i.Writing {
+		t.Fatalf("%+v", i)
+	}
+	h.wire.cut(nil)
+	h.until("the seal", func() bool {
+		h.clock.Advance(time.Minute)
+		return h.info(is(v)).State == "sealed"
+	})
+	h.both(all, nil)
+}
