@@ -72,9 +72,7 @@ func blobFigures() []figure[*server.Stats] {
 		counter("blob_not_found_total", "Reads of what is not there, or has another cookie.", func(s *server.Stats) float64 { return float64(s.NotFound) }),
 		counter("blob_deletes_total", "Blobs tombstoned.", func(s *server.Stats) float64 { return float64(s.Deletes) }),
 		counter("volume_corrupt_reads_total", "Reads that failed verification, or that the device failed.", func(s *server.Stats) float64 { return float64(s.CorruptReads) }),
-		counter("volume_appended_bytes_total", "Bytes appended to volumes and their delete logs.", func(s *server.Stats) float64 {
-			return overDisks(s, func(d *server.DiskStats) float64 { return float64(d.Steps.BatchBytes.Sum) })
-		}),
+		counter("volume_appended_bytes_total", "Bytes appended to volumes and their delete logs.", func(s *server.Stats) float64 { return float64(s.BytesAppended) }),
 		counter("volume_batches_total", "Batches written.", func(s *server.Stats) float64 {
 			return overDisks(s, func(d *server.DiskStats) float64 { return float64(d.Steps.BatchBytes.Count) })
 		}),
