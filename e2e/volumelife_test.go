@@ -569,7 +569,10 @@ func TestAdminToken(t *testing.T) {
 		t.Error("a token was logged, or no call was")
 	}
 	s.stop(t)
-	s = start(t, dir, "--admin-open")
+	s = start(t, dir, "--admin-open", "--admin-listen", "0.0.0.0:0")
+	if !strings.Contains(s.log.String(), "level=WARN msg=\"--admin-open") {
+		t.Errorf("an open door to everywhere, and no warning: %s", s.log)
+	}
 	if out, log, code := run(t, "volume", "--admin", s.admin, "seal", "--all", "--apply"); code != 0 {
 		t.Errorf("an open door: %d\n%s\n%s", code, out, log)
 	}
