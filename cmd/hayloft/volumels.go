@@ -114,6 +114,9 @@ func printRows(out, notes io.Writer, rows []tools.Row) error {
 		if !r.Readable() {
 			fmt.Fprintf(notes, "volume %d in %s: %s\n", r.ID, r.Data, r.Error)
 		}
+		if r.Retry != "" {
+			fmt.Fprintf(notes, "hayloft: note: volume %d in %s: to be tried again: %s\n", r.ID, r.Data, r.Retry)
+		}
 	}
 	return nil
 }
@@ -140,6 +143,9 @@ func showVolumes(w io.Writer, all []tools.Detail) error {
 		}
 		if d.Work != "" {
 			fmt.Fprintf(w, "%-13s %s\n", "work", d.Work)
+		}
+		if d.Retry != "" {
+			fmt.Fprintf(w, "%-13s %s\n", "tried again", d.Retry)
 		}
 		if err := showSeal(w, d.Seal); err != nil {
 			return err

@@ -89,6 +89,9 @@ func (l *Local) look(i server.VolumeInfo, files *listing) Detail {
 		n := l.o.Replicas(i.Volume)
 		d.Replicas = &n
 	}
+	if i.Retry != nil {
+		d.Retry = OneLine(i.Retry)
+	}
 	entries, err := files.of(i)
 	for _, e := range entries {
 		d.SizeBytes += e.Bytes

@@ -33,9 +33,10 @@ type Row struct {
 	SizeBytes  int64     `json:"size_bytes"` // of its files, preallocated space included
 	Deleted    *int64    `json:"deleted_keys"`
 	Rot        *int      `json:"damaged_parts"`
-	VoidBytes  *int64    `json:"void_bytes"`     // what the next opening would drop as never acknowledged
-	Work       string    `json:"work,omitempty"` // what is done with it now: sealing, compacting, verifying
-	Data       string    `json:"data"`           // data directory
+	VoidBytes  *int64    `json:"void_bytes"`      // what the next opening would drop as never acknowledged
+	Work       string    `json:"work,omitempty"`  // what is done with it now: sealing, compacting, verifying
+	Retry      string    `json:"retry,omitempty"` // why the last sealing or compaction failed, which will be tried again
+	Data       string    `json:"data"`            // data directory
 	Error      string    `json:"error,omitempty"`
 }
 

@@ -31,6 +31,7 @@ type blobs struct {
 	vols map[volume.ID]*volume.Volume
 	sick map[volume.ID]error
 
+	retry   error // of every volume
 	verify  error
 	seal    func(ctx context.Context, v volume.ID, report func(server.Progress)) error
 	compact func(ctx context.Context, v volume.ID, report func(server.Progress)) (volume.SealRecord, error)
@@ -44,7 +45,7 @@ type blobs struct {
 
 func (b *blobs) Volumes() (out []server.VolumeInfo) {
 	for v, vol := range b.vols {
-		i := server.VolumeInfo{Volume: v, Class: vol.Identity().Class, Generation: 1, Disk: 1, Dir: b.dir, State: "open", Stats: vol.Stats()}
+		i := server.VolumeInfo{Volume: v, Class: vol.Identity().Class, Generation: 1, Disk: 1, Dir: b.dir, State: "open", Stats: vol.Stats(), Retry: b.retry, Work: "sealing"}
 		if _, ok := vol.Sealed(); ok {
 			i.State = "sealed"
 		}
@@ -162,12 +163,12 @@ func seen(t *testing.T, s tools.Source) string {
 	rows, err := s.List(bg)
 	ok(t, err)
 	for _, r := range rows {
-		r.Replicas, r.Epoch, r.Shards, r.SizeBytes = nil, nil, nil, 0
+		r.Replicas, r.Epoch, r.Shards, r.SizeBytes, r.Work = nil, nil, nil, 0, ""
 		note(t, &out, "row", r)
 		details, err := s.Show(bg, r.ID)
 		ok(t, err)
 		for _, d := range details {
-			d.Replicas, d.Epoch, d.Shards, d.SizeBytes, d.Events = nil, nil, nil, 0, nil
+			d.Replicas, d.Epoch, d.Shards, d.SizeBytes, d.Events, d.Work = nil, nil, nil, 0, nil, ""
 			note(t, &out, "detail", d)
 		}
 		err = s.Dump(bg, r.ID, tools.Query{Alt: tools.AllAlts, Cookies: true}, tools.DumpSink{
@@ -283,6 +284,17 @@ func same(t *testing.T, got, want error) {
 	}
 	if errors.Is(want, volume.ErrNotSealed) != errors.Is(got, volume.ErrNotSealed) {
 		t.Errorf("%v became %v", want, got)
+	}
+}
+
+// A server tells what is under way and what it will try again.
+func TestWorkAndRetry(t *testing.T) {
+	b, _, remote := serve(t, dataDir(t))
+	b.retry = errors.New("no room\nfor it")
+	rows, err := remote.List(bg)
+	ok(t, err)
+	if r := rows[0]; r.Work != "sealing" || r.Retry != "no room; for it" || *r.Replicas != 1 || *r.Epoch != 0 || *r.Shards != 0 || r.SizeBytes < *r.FileBytes {
+		t.Errorf("%+v", r)
 	}
 }
 
