@@ -18,28 +18,31 @@ type device struct {
 	direct bool // offsets, lengths and memory must be multiples of pageSize
 }
 
-// openDevice opens a file past the page cache. Where that cannot be done it
-// drops what is cached.
+// openDevice opens a file past the page cache where there is a way, and drops
+// what is cached: after a sync that failed the cache may hold as clean what the
+// device never got.
 func openDevice(fsys vfs.FS, name string) (*device, error) {
+	d := &device{direct: true}
 	f, unit, err := fsys.OpenDirect(name)
 	if err == nil {
 		// Some file systems open such files and do not read them.
 		_, probe := f.ReadAt(slab.Alloc(pageSize), 0)
-		if unit <= pageSize && !errors.Is(probe, unix.EINVAL) {
-			return &device{f: f, direct: true}, nil
+		if unit > pageSize || errors.Is(probe, unix.EINVAL) {
+			err = errors.Join(vfs.ErrNoDirect, f.Close())
 		}
-		err = errors.Join(vfs.ErrNoDirect, f.Close())
 	}
-	if !errors.Is(err, vfs.ErrNoDirect) {
+	if errors.Is(err, vfs.ErrNoDirect) {
+		d.direct = false
+		f, err = fsys.Open(name)
+	}
+	if err != nil {
 		return nil, err
 	}
-	if f, err = fsys.Open(name); err != nil {
-		return nil, err
-	}
+	d.f = f
 	if err := f.Evict(0, 0); err != nil {
 		return nil, errors.Join(fmt.Errorf("drop cached pages: %w", err), f.Close())
 	}
-	return &device{f: f}, nil
+	return d, nil
 }
 
 func isAligned(b []byte, off int64) bool {

@@ -85,6 +85,14 @@ func (in *input) read(ctx context.Context, b []byte, off int64) error {
 	if err := in.shard.ReadAt(ctx, b, headSize+off); err != nil {
 		return err
 	}
+	return in.check(ctx, b, off)
+}
+
+// check compares whole blocks of the body from offset off with their sums.
+func (in *input) check(ctx context.Context, b []byte, off int64) error {
+	if _, err := in.open(ctx); err != nil {
+		return err
+	}
 	for block := off / BlockSize; len(b) > 0; block++ {
 		sums, err := in.page(ctx, block/sumsPerPage)
 		if err != nil {
