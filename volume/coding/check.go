@@ -118,22 +118,31 @@ func readHead(d *device, in *inspection) (*head, error) {
 			return nil, errs[i]
 		}
 	}
-	h := heads[0]
-	switch {
-	case h == nil && heads[1] == nil:
-		return nil, corrupt("both copies of the head: %w", errs[0])
-	case h == nil:
-		h = heads[1]
-		in.found(Finding{Shard: in.shard, Offset: at[0], Length: headSize, Err: errs[0]})
-	case heads[1] == nil:
-		in.found(Finding{Shard: in.shard, Offset: at[1], Length: headSize, Err: errs[1]})
-	case *h != *heads[1]:
-		return nil, corrupt("two heads that differ")
+	// What is another run's file is so whatever else is wrong with it.
+	for _, h := range heads {
+		if h != nil {
+			if err := h.belongs(in.plan, in.shard); err != nil {
+				return nil, err
+			}
+		}
 	}
-	if want := h.FileBytes(); size != want {
+	if want := in.plan.FileBytes(); size != want {
 		return nil, corrupt("shard file of %d bytes, which should have %d", size, want)
 	}
-	return h, h.belongs(in.plan, in.shard)
+	switch {
+	case heads[0] == nil && heads[1] == nil:
+		return nil, corrupt("both copies of the head: %w", errs[0])
+	case heads[0] == nil || heads[1] == nil:
+		i := 0
+		if heads[1] == nil {
+			i = 1
+		}
+		in.found(Finding{Shard: in.shard, Offset: at[i], Length: headSize, Err: errs[i]})
+		return heads[1-i], nil
+	case *heads[0] != *heads[1]:
+		return nil, corrupt("two heads that differ")
+	}
+	return heads[0], nil
 }
 
 // readTable reads all sums, and says which of its pages are damaged.

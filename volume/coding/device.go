@@ -52,9 +52,6 @@ func isAligned(b []byte, off int64) bool {
 
 // read fills b from offset off; end of file is an error.
 func (d *device) read(b []byte, off int64) error {
-	if len(b) == 0 {
-		return nil
-	}
 	if !d.direct || isAligned(b, off) {
 		n, err := d.f.ReadAt(b, off)
 		return short(n, len(b), off, err)

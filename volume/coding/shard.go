@@ -60,11 +60,8 @@ func Open(home Home, c Committed, i int) (*File, error) {
 	return &File{d: d}, nil
 }
 
-// committed says why a head is not that of the commit.
+// committed says why a head that belongs to the plan is not that of the commit.
 func (h *head) committed(c Committed) error {
-	if err := h.belongs(c.Plan, h.Shard); err != nil {
-		return err
-	}
 	if h.Digest != c.Digests[h.Shard] {
 		return fmt.Errorf("%w: shard %d of volume %d epoch %d has digest %x, committed is %x",
 			ErrForeign, h.Shard, h.Volume, h.Epoch, h.Digest, c.Digests[h.Shard])

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 
 	"golang.org/x/sys/unix"
 
@@ -60,10 +59,8 @@ func (o *output) write(b []byte, off int64) error {
 	if f == nil || !isAligned(b, off) {
 		f = o.lock
 	}
-	if n, err := f.WriteVAt([][]byte{b}, off); err != nil {
+	if _, err := f.WriteVAt([][]byte{b}, off); err != nil {
 		return fmt.Errorf("write %d bytes at %d of %s: %w", len(b), off, o.name, err)
-	} else if n != len(b) {
-		return fmt.Errorf("write %d bytes at %d of %s: %d written", len(b), off, o.name, n)
 	}
 	return nil
 }
@@ -102,11 +99,7 @@ func (o *output) abandon() error {
 	if o.lock == nil {
 		return nil
 	}
-	err := o.fs.Remove(o.name + tmpExt)
-	if errors.Is(err, fs.ErrNotExist) {
-		err = nil
-	}
-	return errors.Join(err, o.close())
+	return errors.Join(o.fs.Remove(o.name+tmpExt), o.close())
 }
 
 // target is a shard under way.
