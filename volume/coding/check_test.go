@@ -10,6 +10,8 @@ import (
 	"math/rand/v2"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"hayloft/internal/vfs"
 	"hayloft/volume"
 )
@@ -133,4 +135,56 @@ func TestUnreadablePlaces(t *testing.T) {
 		t.Errorf("past the end: %v", err)
 	}
 	r.must(Rebuild(context.Background(), c, shards, []Lost{{1, Home{r.fs, "/src"}}}, Options{}))
+	// Each of two shards lacks another block of the range, and a third is away.
+	bad = headSize + 5000
+	shards[0], shards[1], shards[2] = partial{shards[0], bad}, partial{shards[1], headSize + BlockSize + 5000}, r.open(c)[2]
+	if reader, err = NewReader(c, shards, ReaderOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	r.reads(reader, 4000, BlockSize+4000, true)
+}
+
+// partial is a shard of which one place cannot be read.
+type partial struct {
+	Shard
+	bad int64
+}
+
+func (s partial) ReadAt(ctx context.Context, p []byte, off int64) error {
+	if off <= s.bad && s.bad < off+int64(len(p)) {
+		return errDisk
+	}
+	return s.Shard.ReadAt(ctx, p, off)
+}
+
+// TestFullDisk has no room for the last of the files.
+func TestFullDisk(t *testing.T) {
+	r := newRig(t, rand.New(rand.NewPCG(25, 26)), Policy{2, 1}, 600_000, 5000)
+	full := func() *vfs.Fault {
+		return &vfs.Fault{FS: r.fs, Before: func(op vfs.Op) vfs.Outcome {
+			switch {
+			case op.Kind == vfs.OpAllocate && (op.Name == r.path(2)+tmpExt || op.Name == "/src/decoded.tmp"):
+				return vfs.Outcome{Err: unix.ENOSPC}
+			case op.Kind == vfs.OpRead && op.Len > pageSize && op.Name == sourceName:
+				t.Error("the source is read for nothing")
+			}
+			return vfs.Outcome{}
+		}}
+	}
+	sick := r.on(full())
+	if _, err := Encode(context.Background(), r.plan, sick.src(), sick.homes, Options{}); !errors.Is(err, unix.ENOSPC) {
+		t.Errorf("encode: %v", err)
+	}
+	r.none()
+	c := r.encode()
+	r.must(r.fs.Remove(r.path(2)))
+	if err := Rebuild(context.Background(), c, r.open(c), []Lost{{2, r.on(full()).homes[2]}}, Options{}); !errors.Is(err, unix.ENOSPC) {
+		t.Errorf("rebuild: %v", err)
+	}
+	if err := Decode(context.Background(), c, r.open(c), full(), "/src/decoded", Options{}); !errors.Is(err, unix.ENOSPC) {
+		t.Errorf("decode: %v", err)
+	}
+	if names, _ := r.fs.ReadDir("/src"); len(names) != 1 {
+		t.Errorf("left behind: %v", names)
+	}
 }
