@@ -16,6 +16,7 @@ import (
 type gatherer struct {
 	c      Committed
 	inputs []*input // nil: there is none
+	first  int      // asked first, unless it is damaged; -1: none
 	code   reedsolomon.Encoder
 	report func(Finding)
 	// throttle is asked before n bytes are read.
@@ -33,7 +34,7 @@ func newGatherer(c Committed, shards []Shard) (*gatherer, error) {
 	if err != nil {
 		return nil, err
 	}
-	g := &gatherer{c: c, code: code, inputs: make([]*input, len(shards)), report: func(Finding) {},
+	g := &gatherer{c: c, code: code, first: -1, inputs: make([]*input, len(shards)), report: func(Finding) {},
 		throttle: func(ctx context.Context, _ int64) error { return ctx.Err() }}
 	for i, s := range shards {
 		if s != nil {
@@ -121,6 +122,8 @@ func (g *gatherer) order() []int {
 		case in == nil:
 		case in.demoted():
 			bad = append(bad, i)
+		case i == g.first:
+			good = slices.Insert(good, 0, i)
 		default:
 			good = append(good, i)
 		}
@@ -176,8 +179,8 @@ func (g *gatherer) compute(cols [][]byte, required []bool, use func(i int) []byt
 	return g.code.ReconstructSome(shards, missing)
 }
 
-// readAny reads a range of the body that is the same in all shards, block by
-// block from any that has it.
+// readAny reads whole blocks of the body that are the same in all shards, each
+// from any that has it.
 func (g *gatherer) readAny(ctx context.Context, b []byte, off int64) error {
 	for len(b) > 0 {
 		n := min(len(b), BlockSize)

@@ -227,3 +227,30 @@ func (r *Reader) carefulStripe(ctx context.Context, g *gatherer, s *stripe, shar
 	}
 	return true, g.compute(s.cols, required, s.use)
 }
+
+// ReadIndex fills p with bytes of the source's sealed index from off, out of the
+// copy in one shard, verified by its sums: in shard first, or in another one
+// where that does not have them.
+func (r *Reader) ReadIndex(ctx context.Context, p []byte, off int64, first int) error {
+	if off < 0 || off > r.c.IndexBytes-int64(len(p)) {
+		return fmt.Errorf("%w: %d bytes at %d of an index of %d", volume.ErrInvalid, len(p), off, r.c.IndexBytes)
+	}
+	g, err := newGatherer(r.c, r.shards)
+	if err != nil {
+		return err
+	}
+	g.report, g.first = r.o.Found, first
+	l := r.c.layout()
+	lease := buffers.Get(BlockSize)
+	defer lease.Release()
+	for len(p) > 0 {
+		at := (l.payload + off) / BlockSize
+		block := lease.Bytes()[:l.blockLen(at)]
+		if err := g.readAny(ctx, block, at*BlockSize); err != nil {
+			return fmt.Errorf("volume %d epoch %d: index: %w", r.c.Volume, r.c.Epoch, err)
+		}
+		n := copy(p, block[l.payload+off-at*BlockSize:])
+		p, off = p[n:], off+int64(n)
+	}
+	return nil
+}

@@ -285,6 +285,45 @@ func TestDifferentBlocksAreLost(t *testing.T) {
 	}
 }
 
+func TestIndexComesFromAnyShard(t *testing.T) {
+	rng := rand.New(rand.NewPCG(7, 9))
+	r := newRig(t, rng, Policy{2, 1}, 100_000, 200_001)
+	c := r.encode()
+	shards, w := watch(r.open(c))
+	reader, err := NewReader(c, shards, ReaderOptions{})
+	r.must(err)
+	read := func(off, n int64) {
+		t.Helper()
+		b := make([]byte, n)
+		r.must(reader.ReadIndex(context.Background(), b, off, 1))
+		if string(b) != string(r.index[off:off+n]) {
+			t.Errorf("%d bytes at %d differ", n, off)
+		}
+	}
+	read(0, 200_001)
+	read(65_530, 10)
+	read(200_001, 0)
+	if got := counts(w); got[0] != 0 || got[2] != 0 || got[1] == 0 {
+		t.Errorf("asked %v", got)
+	}
+	r.must(r.fs.Flip(r.path(1), headSize+c.ShardBytes()+70_000, 1))
+	read(70_000, 10)
+	if got := counts(w); got[0] == 0 {
+		t.Errorf("asked %v", got)
+	}
+	for _, bad := range []extent{{-1, 1}, {200_001, 1}, {0, 200_002}} {
+		if err := reader.ReadIndex(context.Background(), make([]byte, bad.n), bad.off, 0); !errors.Is(err, volume.ErrInvalid) {
+			t.Errorf("%+v: %v", bad, err)
+		}
+	}
+	for _, s := range w {
+		s.fail()
+	}
+	if err := reader.ReadIndex(context.Background(), make([]byte, 1), 0, 0); !errors.Is(err, ErrLost) {
+		t.Errorf("without a shard: %v", err)
+	}
+}
+
 func TestReconstructionsAskFirst(t *testing.T) {
 	r, c, all, _ := reading(t)
 	all[0] = nil
