@@ -100,14 +100,9 @@ func (e *encoder) run(ctx context.Context) error {
 	return syncHomes(e.homes)
 }
 
-// syncHomes makes names durable, each directory once.
+// syncHomes makes names durable.
 func syncHomes(homes []Home) error {
-	done := make(map[Home]bool)
 	for _, h := range homes {
-		if done[h] {
-			continue
-		}
-		done[h] = true
 		if err := h.FS.SyncDir(h.Dir); err != nil {
 			return fmt.Errorf("sync directory %s: %w", h.Dir, err)
 		}
@@ -142,8 +137,15 @@ func adopt(ctx context.Context, w *work, home Home, p Plan, i int) (*inspected, 
 func (e *encoder) write(ctx context.Context, dev *device) error {
 	h := head{Plan: e.plan}
 	b := slab.Alloc(pageSize)
-	if err := dev.read(b, 0); err != nil {
+	size, err := dev.f.Size()
+	if err == nil {
+		err = dev.read(b, 0)
+	}
+	if err != nil {
 		return fmt.Errorf("source: %w", err)
+	}
+	if size != e.plan.SourceBytes {
+		return corrupt("source of %d bytes, which should have %d", size, e.plan.SourceBytes)
 	}
 	h.Superblock = [pageSize]byte(b)
 	missing, blocks, index := false, e.plan.ShardBytes()/BlockSize, indexSums(e.src.Index)

@@ -121,7 +121,8 @@ func TestEncodeIsAskedForWhatItCannot(t *testing.T) {
 		"index too long":   {nil, func(p *Plan, _ *Source, _ *[]Home, _ *Options) { p.IndexBytes++ }, volume.ErrInvalid},
 		"policy":           {nil, func(p *Plan, _ *Source, _ *[]Home, _ *Options) { p.Parity = 9 }, volume.ErrInvalid},
 		"stripes":          {nil, func(_ *Plan, _ *Source, _ *[]Home, o *Options) { o.StripeBytes = -1 }, volume.ErrInvalid},
-		"source too short": {nil, func(p *Plan, _ *Source, _ *[]Home, _ *Options) { p.SourceBytes += 5000 }, io.ErrUnexpectedEOF},
+		"source too short": {nil, func(p *Plan, _ *Source, _ *[]Home, _ *Options) { p.SourceBytes += 5000 }, volume.ErrCorrupt},
+		"source too long":  {nil, func(p *Plan, _ *Source, _ *[]Home, _ *Options) { p.SourceBytes -= 5000 }, volume.ErrCorrupt},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t, rand.New(rand.NewPCG(2, 2)), Policy{3, 2}, 300_000, 100)

@@ -46,40 +46,38 @@ func (r *rig) damage(rng *rand.Rand, i int) {
 }
 
 func TestRandomLosses(t *testing.T) {
-	for seed := range uint64(60) {
-		seeded(t, seed, func(t *testing.T, rng *rand.Rand) {
-			p := Policy{Data: 1 + rng.IntN(10), Parity: 1 + rng.IntN(4)}
-			if seed%15 == 0 {
-				p = Policy{Data: MaxData, Parity: MaxParity}
+	seeded(t, 60, func(t *testing.T, rng *rand.Rand, round int) {
+		p := Policy{Data: 1 + rng.IntN(10), Parity: 1 + rng.IntN(4)}
+		if round%15 == 0 {
+			p = Policy{Data: MaxData, Parity: MaxParity}
+		}
+		r := newRig(t, rng, p, minSourceBytes+rng.IntN(1<<(12+rng.IntN(10))), rng.IntN(1<<(4+rng.IntN(14))))
+		c := r.encode()
+		before := make([][]byte, p.Shards())
+		for i := range before {
+			before[i] = r.file(i)
+			if f := r.findings(c, i); len(f) != 0 {
+				t.Fatalf("shard %d of a fresh epoch: %v", i, f)
 			}
-			r := newRig(t, rng, p, minSourceBytes+rng.IntN(1<<(12+rng.IntN(10))), rng.IntN(1<<(4+rng.IntN(14))))
-			c := r.encode()
-			before := make([][]byte, p.Shards())
-			for i := range before {
-				before[i] = r.file(i)
-				if f := r.findings(c, i); len(f) != 0 {
-					t.Fatalf("shard %d of a fresh epoch: %v", i, f)
-				}
+		}
+		hurt := rng.Perm(p.Shards())[:1+rng.IntN(p.Parity)]
+		var lost []Lost
+		for _, i := range hurt {
+			r.damage(rng, i)
+			if len(r.findings(c, i)) == 0 {
+				t.Fatalf("damage of shard %d is not found", i)
 			}
-			hurt := rng.Perm(p.Shards())[:1+rng.IntN(p.Parity)]
-			var lost []Lost
-			for _, i := range hurt {
-				r.damage(rng, i)
-				if len(r.findings(c, i)) == 0 {
-					t.Fatalf("damage of shard %d is not found", i)
-				}
-				lost = append(lost, Lost{i, r.homes[i]})
+			lost = append(lost, Lost{i, r.homes[i]})
+		}
+		r.readEverywhere(rng, c)
+		r.must(Rebuild(context.Background(), c, r.open(c), lost, Options{StripeBytes: int64(rng.IntN(1 << 23))}))
+		for i := range before {
+			if !bytes.Equal(before[i], r.file(i)) {
+				t.Fatalf("shard %d is not what it was", i)
 			}
-			r.readEverywhere(rng, c)
-			r.must(Rebuild(context.Background(), c, r.open(c), lost, Options{StripeBytes: int64(rng.IntN(1 << 23))}))
-			for i := range before {
-				if !bytes.Equal(before[i], r.file(i)) {
-					t.Fatalf("shard %d is not what it was", i)
-				}
-			}
-			r.decodes(rng, c)
-		})
-	}
+		}
+		r.decodes(rng, c)
+	})
 }
 
 func (r *rig) readEverywhere(rng *rand.Rand, c Committed) {
@@ -118,60 +116,58 @@ func (r *rig) decodes(rng *rand.Rand, c Committed) {
 }
 
 func TestTooManyLost(t *testing.T) {
-	for seed := range uint64(20) {
-		seeded(t, seed, func(t *testing.T, rng *rand.Rand) {
-			p := Policy{Data: 1 + rng.IntN(6), Parity: 1 + rng.IntN(3)}
-			r := newRig(t, rng, p, minSourceBytes+rng.IntN(1<<20), 100)
-			c := r.encode()
-			gone := make([]bool, p.Shards())
-			var lost []Lost
-			for _, i := range append([]int{0}, rng.Perm(p.Shards())...) { // shard 0, and m others
-				if !gone[i] && len(lost) <= p.Parity {
-					gone[i] = true
-					r.must(r.fs.Remove(r.path(i)))
-					lost = append(lost, Lost{i, r.homes[i]})
+	seeded(t, 20, func(t *testing.T, rng *rand.Rand, round int) {
+		p := Policy{Data: 1 + rng.IntN(6), Parity: 1 + rng.IntN(3)}
+		r := newRig(t, rng, p, minSourceBytes+rng.IntN(1<<20), 100)
+		c := r.encode()
+		gone := make([]bool, p.Shards())
+		var lost []Lost
+		for _, i := range append([]int{0}, rng.Perm(p.Shards())...) { // shard 0, and m others
+			if !gone[i] && len(lost) <= p.Parity {
+				gone[i] = true
+				r.must(r.fs.Remove(r.path(i)))
+				lost = append(lost, Lost{i, r.homes[i]})
+			}
+		}
+		shards := r.open(c)
+		names := r.fs.String()
+		wants := func(err error) {
+			t.Helper()
+			var e *LostError
+			if !errors.As(err, &e) || !errors.Is(err, ErrLost) {
+				t.Fatalf("error %v, want a LostError", err)
+			}
+			for _, i := range e.Lost {
+				if !gone[i] {
+					t.Fatalf("shard %d is not lost: %v", i, err)
 				}
 			}
-			shards := r.open(c)
-			names := r.fs.String()
-			wants := func(err error) {
-				t.Helper()
-				var e *LostError
-				if !errors.As(err, &e) || !errors.Is(err, ErrLost) {
-					t.Fatalf("error %v, want a LostError", err)
-				}
-				for _, i := range e.Lost {
-					if !gone[i] {
-						t.Fatalf("shard %d is not lost: %v", i, err)
-					}
-				}
-				if len(e.Lost) != p.Parity+1 {
-					t.Fatalf("%d shards are lost: %v", p.Parity+1, err)
-				}
-				if r.fs.String() != names {
-					t.Fatalf("files have changed:\n%s\nthey were\n%s", r.fs, names)
-				}
+			if len(e.Lost) != p.Parity+1 {
+				t.Fatalf("%d shards are lost: %v", p.Parity+1, err)
 			}
-			wants(Rebuild(context.Background(), c, shards, lost, Options{}))
-			wants(Decode(context.Background(), c, shards, r.fs, "/src/decoded", Options{}))
-			reader, err := NewReader(c, shards, ReaderOptions{})
+			if r.fs.String() != names {
+				t.Fatalf("files have changed:\n%s\nthey were\n%s", r.fs, names)
+			}
+		}
+		wants(Rebuild(context.Background(), c, shards, lost, Options{}))
+		wants(Decode(context.Background(), c, shards, r.fs, "/src/decoded", Options{}))
+		reader, err := NewReader(c, shards, ReaderOptions{})
+		r.must(err)
+		for _, valid := range []func([]byte) error{nil, r.valid(100)} {
+			_, err = reader.Read(context.Background(), 100, 1000, valid)
+			wants(err)
+		}
+		// What lies in a data shard that is left can still be read.
+		for i := range p.Data {
+			off := int64(i) * c.ShardBytes()
+			if gone[i] || off >= c.SourceBytes {
+				continue
+			}
+			b, err := reader.Read(context.Background(), off, 1, r.valid(off))
 			r.must(err)
-			for _, valid := range []func([]byte) error{nil, r.valid(100)} {
-				_, err = reader.Read(context.Background(), 100, 1000, valid)
-				wants(err)
-			}
-			// What lies in a data shard that is left can still be read.
-			for i := range p.Data {
-				off := int64(i) * c.ShardBytes()
-				if gone[i] || off >= c.SourceBytes {
-					continue
-				}
-				b, err := reader.Read(context.Background(), off, 1, r.valid(off))
-				r.must(err)
-				b.Release()
-			}
-		})
-	}
+			b.Release()
+		}
+	})
 }
 
 func TestOpenRefusesOtherEpochs(t *testing.T) {

@@ -18,51 +18,49 @@ func (r *rig) repair(c Committed, i int, damage []Finding) error {
 // TestFlipsAreFoundAndRepaired flips bits all over the payloads and indexes of all
 // shards: each is found, and repaired where it is.
 func TestFlipsAreFoundAndRepaired(t *testing.T) {
-	for seed := range uint64(6) {
-		seeded(t, seed, func(t *testing.T, rng *rand.Rand) {
-			p := Policy{Data: 2 + rng.IntN(4), Parity: 2 + rng.IntN(2)}
-			r := newRig(t, rng, p, 3_000_000, 150_000)
-			c := r.encode()
-			body := r.plan.layout().bodyBytes()
-			before := make([][]byte, p.Shards())
-			for i := range before {
-				before[i] = r.file(i)
+	seeded(t, 6, func(t *testing.T, rng *rand.Rand, round int) {
+		p := Policy{Data: 2 + rng.IntN(4), Parity: 2 + rng.IntN(2)}
+		r := newRig(t, rng, p, 3_000_000, 150_000)
+		c := r.encode()
+		body := r.plan.layout().bodyBytes()
+		before := make([][]byte, p.Shards())
+		for i := range before {
+			before[i] = r.file(i)
+		}
+		// At most m shards lack the same block.
+		type place struct{ shard, block int64 }
+		flipped := map[place]bool{}
+		perBlock := map[int64]int{}
+		for range 60 {
+			at := place{rng.Int64N(int64(p.Shards())), rng.Int64N(body / BlockSize)}
+			if flipped[at] || perBlock[at.block] == p.Parity {
+				continue
 			}
-			// At most m shards lack the same block.
-			type place struct{ shard, block int64 }
-			flipped := map[place]bool{}
-			perBlock := map[int64]int{}
-			for range 60 {
-				at := place{rng.Int64N(int64(p.Shards())), rng.Int64N(body / BlockSize)}
-				if flipped[at] || perBlock[at.block] == p.Parity {
-					continue
+			flipped[at] = true
+			perBlock[at.block]++
+			r.must(r.fs.Flip(r.path(int(at.shard)), headSize+at.block*BlockSize+rng.Int64N(BlockSize), 1<<rng.IntN(8)))
+		}
+		for i := range before {
+			damage := r.findings(c, i)
+			for _, f := range damage {
+				at := place{int64(i), (f.Offset - headSize) / BlockSize}
+				if !flipped[at] {
+					t.Errorf("a finding where nothing is wrong: %+v", f)
 				}
-				flipped[at] = true
-				perBlock[at.block]++
-				r.must(r.fs.Flip(r.path(int(at.shard)), headSize+at.block*BlockSize+rng.Int64N(BlockSize), 1<<rng.IntN(8)))
+				delete(flipped, at)
 			}
-			for i := range before {
-				damage := r.findings(c, i)
-				for _, f := range damage {
-					at := place{int64(i), (f.Offset - headSize) / BlockSize}
-					if !flipped[at] {
-						t.Errorf("a finding where nothing is wrong: %+v", f)
-					}
-					delete(flipped, at)
-				}
-				r.must(r.repair(c, i, damage))
-				r.must(r.repair(c, i, damage))
+			r.must(r.repair(c, i, damage))
+			r.must(r.repair(c, i, damage))
+		}
+		if len(flipped) != 0 {
+			t.Errorf("not found: %v", flipped)
+		}
+		for i := range before {
+			if !bytes.Equal(before[i], r.file(i)) {
+				t.Errorf("shard %d is not what it was", i)
 			}
-			if len(flipped) != 0 {
-				t.Errorf("not found: %v", flipped)
-			}
-			for i := range before {
-				if !bytes.Equal(before[i], r.file(i)) {
-					t.Errorf("shard %d is not what it was", i)
-				}
-			}
-		})
-	}
+		}
+	})
 }
 
 func TestRepairIsInterrupted(t *testing.T) {

@@ -5,11 +5,14 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"strings"
 	"testing"
 
+	"hayloft/internal/testenv"
 	"hayloft/internal/vfs"
 	"hayloft/volume"
 )
@@ -110,14 +113,30 @@ func randomBytes(rng *rand.Rand, n int) []byte {
 	return b
 }
 
-// seeded runs fn with a random generator whose seed is printed when it fails.
-func seeded(t *testing.T, seed uint64, fn func(t *testing.T, rng *rand.Rand)) {
-	t.Run(fmt.Sprintf("seed-%d", seed), func(t *testing.T) {
-		t.Cleanup(func() {
-			if t.Failed() {
-				t.Logf("repeat with: go test ./volume/coding -run '%s'", t.Name())
-			}
+var seedFlag = flag.Uint64("coding.seed", 0, "repeat the random test with this seed alone")
+
+// seeded runs fn n times, each with a random generator of its own and its number.
+// What fails prints how to repeat it.
+func seeded(t *testing.T, n int, fn func(t *testing.T, rng *rand.Rand, round int)) {
+	run := func(seed uint64) {
+		// The last digits are the round, which some tests go by.
+		round := int(seed % 1000)
+		t.Run(fmt.Sprintf("round-%d", round), func(t *testing.T) {
+			t.Cleanup(func() {
+				if t.Failed() {
+					name, _, _ := strings.Cut(t.Name(), "/")
+					t.Logf("repeat with: go test ./volume/coding -run '^%s$' -coding.seed=%d", name, seed)
+				}
+			})
+			fn(t, rand.New(rand.NewPCG(seed, 0x636f64)), round)
 		})
-		fn(t, rand.New(rand.NewPCG(seed, 0x636f64)))
-	})
+	}
+	if *seedFlag != 0 {
+		run(*seedFlag)
+		return
+	}
+	base := (rand.Uint64()>>20 + 1) * 1000
+	for i := range testenv.Rounds(n) {
+		run(base + uint64(i))
+	}
 }
