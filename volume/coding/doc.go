@@ -3,8 +3,8 @@
 // docs/shard-format.md, which is the contract.
 //
 // Encode makes the shards of one epoch, Reader reads ranges of the source from
-// them, Rebuild makes lost ones again, Decode gives the source back, Check says
-// what is wrong with one. None of them decides anything: which epoch counts,
+// them, Rebuild makes lost ones again, Repair writes damaged blocks of one again,
+// Decode gives the source back, Check says what is wrong with one. None of them decides anything: which epoch counts,
 // who may encode, and what may be removed is the directory's business, whose
 // rules are those of package lifecycle. A Plan is what the directory said.
 //
@@ -14,9 +14,9 @@
 // called again after a crash at any moment: whole files are verified and kept,
 // the rest is made again. Files of other runs are never touched.
 //
-// Memory: stripes of k+m columns, at most three at a time, 8 MiB each at most
-// unless there are more than 40 columns of the smallest size; and 4 bytes for
-// each 64 KiB of each shard that is written or verified.
+// Memory: at most three stripes of k+m columns, 8 MiB each unless the options say
+// otherwise, a buffer of 1 MiB for each of eight files that are read back at once,
+// and 4 bytes for each 64 KiB of each shard that is written or verified.
 //
 // Threads: a Reader may be used by many goroutines. The others run on the
 // calling goroutine and some of their own, all of which have ended when they
