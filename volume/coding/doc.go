@@ -4,9 +4,10 @@
 //
 // Encode makes the shards of one epoch, Reader reads ranges of the source from
 // them, Rebuild makes lost ones again, Repair writes damaged blocks of one again,
-// Decode gives the source back, Check says what is wrong with one. None of them decides anything: which epoch counts,
-// who may encode, and what may be removed is the directory's business, whose
-// rules are those of package lifecycle. A Plan is what the directory said.
+// Decode gives the source back, Check says what is wrong with one. None of them
+// decides anything: which epoch counts, who may encode, and what may be removed is
+// the directory's business, whose rules are those of package lifecycle. A Plan is
+// what the directory said.
 //
 // Durability: Encode, Rebuild and Decode return nil only after every file was
 // synced, read back from the device, whole, and compared, and its name is on
