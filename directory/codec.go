@@ -72,9 +72,9 @@ func (d *dec) whole() bool { return !d.bad && len(d.b) == 0 }
 const (
 	maxText    = 255
 	rowVersion = 1
-	// volumeRowVersion is that of volume rows, of which rowVersion is an older
-	// one that is still read.
-	volumeRowVersion = 2
+	// volumeRowVersion is that of volume rows, of which all from rowVersion on are
+	// still read.
+	volumeRowVersion = 3
 )
 
 // Keys of rows.
@@ -170,7 +170,7 @@ type loader struct {
 func (l *loader) add(key, value []byte) error {
 	v := &dec{b: value}
 	version := v.u8()
-	if known := version == rowVersion || version == volumeRowVersion && key[0] == 0x12; v.bad || !known {
+	if known := version == rowVersion || key[0] == 0x12 && version > rowVersion && version <= volumeRowVersion; v.bad || !known {
 		return fmt.Errorf("%w: directory row %x has version %d", raftgroup.ErrUnsupported, key, version)
 	}
 	k := keyDec{key[1:], false}

@@ -24,11 +24,13 @@ func (v Volume) value() []byte {
 	if v.Compaction != nil {
 		v.Compaction.encode(e)
 	}
+	e.bool(v.Unconfirmed)
 	return e.b
 }
 
-// readVolume reads a row of either version. Where the tile of one of the first
-// version lies, the tiles tell: placeOldRows.
+// readVolume reads a row of any version. Where the tile of one of the first
+// version lies, the tiles tell: placeOldRows. Volumes of the first two count as
+// confirmed.
 func readVolume(n VolumeID, version uint8, v *dec) Volume {
 	row := Volume{ID: n, Class: Class(v.u8()), State: State(v.u8()), Generation: v.u32(), Opened: v.millis(), Opener: v.u64()}
 	for range v.u8() {
@@ -45,7 +47,9 @@ func readVolume(n VolumeID, version uint8, v *dec) Volume {
 	if v.bool() {
 		row.Compaction = readCompaction(v)
 	}
-	v.bad = v.bad || row.State == StateSealed && row.Seal == nil || row.LastGeneration < row.Generation
+	row.Unconfirmed = version > 2 && v.bool()
+	v.bad = v.bad || row.State == StateSealed && row.Seal == nil || row.LastGeneration < row.Generation ||
+		row.Unconfirmed && row.State != StateOpen && row.State <= StateVoid
 	return row
 }
 

@@ -25,6 +25,8 @@ const (
 	opBeginCompaction   = 11
 	opCommitCompaction  = 12
 	opAbandonCompaction = 13
+	opConfirmVolume     = 14
+	opAbandonVolume     = 15
 )
 
 // command is one change of the table. apply checks everything before it changes
@@ -64,6 +66,10 @@ func newCommand(op uint8) command {
 		return new(commitCompaction)
 	case opAbandonCompaction:
 		return new(abandonCompaction)
+	case opConfirmVolume:
+		return new(confirmVolume)
+	case opAbandonVolume:
+		return new(abandonVolume)
 	}
 	return nil
 }
@@ -352,7 +358,7 @@ func (c *openVolume) apply(t *table) (any, error) {
 	v := Volume{
 		ID: t.lastVolume + 1, Class: class, State: StateOpen, Generation: 1,
 		Opened: c.now, Opener: c.incarnation, Replicas: []DiskID{c.disk},
-		Slot: c.slot, From: c.from, LastGeneration: 1,
+		Slot: c.slot, From: c.from, LastGeneration: 1, Unconfirmed: true,
 	}
 	t.setVolume(v)
 	t.setTile(Tile{Slot: c.slot, From: c.from, Volume: v.ID})

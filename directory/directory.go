@@ -189,10 +189,25 @@ func (d *Directory) SurrenderLease(ctx context.Context, l id.Lease, at id.Millis
 // of l mints at or after from, which is Minter.Fence: all it minted before lies
 // before from. The slot's former tile ends there and its volume is closing.
 // Repeating the request returns the same volume; to be given another one, take
-// a new fence.
+// a new fence. The volume waits for ConfirmVolume.
 func (d *Directory) OpenVolume(ctx context.Context, l id.Lease, disk DiskID, from id.Millis) (Volume, error) {
 	v, _, err := propose[Volume](ctx, d, opOpenVolume, &openVolume{l.Slot, l.Holder, l.From, disk, from, d.now()})
 	return v, err
+}
+
+// ConfirmVolume says that the file of a volume that OpenVolume made lies on its
+// disk for good. Nothing is written there before: until then the volume holds
+// nothing, and it becomes void when its tile ends. One that is void is ErrStale. incarnation is that of the slot's holder.
+func (d *Directory) ConfirmVolume(ctx context.Context, v VolumeID, generation uint32, incarnation uint64) (Volume, error) {
+	row, _, err := propose[Volume](ctx, d, opConfirmVolume, &confirmVolume{v, generation, incarnation})
+	return row, err
+}
+
+// AbandonVolume makes a volume void that nobody has confirmed. One that was
+// confirmed stays as it is, and is the answer.
+func (d *Directory) AbandonVolume(ctx context.Context, v VolumeID) (Volume, error) {
+	row, _, err := propose[Volume](ctx, d, opAbandonVolume, &abandonVolume{v, d.now()})
+	return row, err
 }
 
 // CloseTile ends the slot's open tile at the holder's fence without opening

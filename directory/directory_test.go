@@ -72,8 +72,12 @@ func TestRoad(t *testing.T) {
 	}
 	m := id.NewMinter(c, lease)
 	v := must(d.OpenVolume(ctx, lease, disk.ID, m.Fence()))(t)
-	if v.ID != 1 || v.Class != ClassVariants || v.State != StateOpen || !v.On(disk.ID) {
+	if v.ID != 1 || v.Class != ClassVariants || v.State != StateOpen || !v.On(disk.ID) || !v.Unconfirmed {
 		t.Fatalf("volume %+v", v)
+	}
+	v = must(d.ConfirmVolume(ctx, v.ID, v.Generation, 11))(t)
+	if again := must(d.AbandonVolume(ctx, v.ID))(t); again.State != StateOpen || v.Unconfirmed || again.Unconfirmed {
+		t.Fatalf("confirmed %+v, abandoned %+v", v, again)
 	}
 	blob := must(m.Mint())(t)
 	if got, ok := d.Map().Locate(blob); !ok || got.ID != v.ID {
@@ -96,6 +100,7 @@ func TestRoad(t *testing.T) {
 		t.Fatalf("the new incarnation does not go on with volume %d but %d, %v", v.ID, got.ID, ok)
 	}
 	v2 := must(d.OpenVolume(ctx, second, disk.ID, m.Fence()))(t)
+	v2 = must(d.ConfirmVolume(ctx, v2.ID, 1, 12))(t)
 	last := must(m.Mint())(t)
 	for _, w := range []struct {
 		blob id.ID
@@ -340,7 +345,10 @@ func fill(t testing.TB, d *Directory, n int) {
 		wg.Go(func() {
 			l, err := d.AcquireSlot(ctx, AcquireRequest{Node: node.ID, Incarnation: 5, Worker: uint16(w), Kind: Variants, Want: time.Hour})
 			for k := 0; err == nil && k < n/writers; k++ {
-				_, err = d.OpenVolume(ctx, l, disk.ID, l.From+id.Millis(k))
+				var v Volume
+				if v, err = d.OpenVolume(ctx, l, disk.ID, l.From+id.Millis(k)); err == nil {
+					_, err = d.ConfirmVolume(ctx, v.ID, 1, 5)
+				}
 			}
 			if err != nil {
 				t.Error(err)

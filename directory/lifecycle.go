@@ -13,7 +13,9 @@ func (t *table) volumeFor(n VolumeID) (Volume, error) {
 	switch {
 	case !ok:
 		return v, fmt.Errorf("%w: volume %d", ErrUnknown, n)
-	case v.State > StateSealed:
+	case v.State == StateVoid:
+		return v, fmt.Errorf("%w: volume %d is void", ErrStale, n)
+	case v.State > StateVoid:
 		return v, fmt.Errorf("%w: volume %d has state %d, of a later version", ErrInvalid, n, v.State)
 	}
 	return v, nil
@@ -39,6 +41,9 @@ func (c *closeVolume) decode(d *dec) {
 
 func (c *closeVolume) apply(t *table) (any, error) {
 	v, err := t.volumeFor(c.volume)
+	if v.State == StateVoid {
+		return v, nil // it was not confirmed when its tile ended
+	}
 	if err != nil || v.State != StateOpen {
 		return v, err
 	}

@@ -56,6 +56,8 @@ func lifecycleInvariants(m *Map) error {
 			return fmt.Errorf("generations of %+v", v)
 		case v.Compaction != nil && (v.Compaction.Generation != v.LastGeneration || v.LastGeneration == v.Generation):
 			return fmt.Errorf("compaction of %+v, %v", v, v.Compaction)
+		case v.Unconfirmed && v.State != StateOpen, v.State == StateVoid && v.From != v.To:
+			return fmt.Errorf("birth of %+v", v)
 		case (v.State == StateOpen) != (v.Closed == 0):
 			return fmt.Errorf("closing of %+v", v)
 		}
@@ -68,7 +70,7 @@ func sealable(r *runner) Volume {
 	r.must(opRegisterNode, &registerNode{name: "a"})
 	r.must(opRegisterDisk, &registerDisk{node: 1, uuid: [16]byte{1}})
 	g := r.must(opAcquire, &acquire{node: 1, incarnation: 9, kind: Originals, now: 1000, length: 1000}).(granted)
-	v := r.must(opOpenVolume, &openVolume{g.slot, 9, g.w.From, 1, g.w.From, 1}).(Volume)
+	v := r.open(g, 1, g.w.From)
 	r.must(opCloseTile, &closeTile{g.slot, 9, g.w.From, g.w.From + 5, 1200})
 	v, _ = r.m.next.Volume(v.ID)
 	if v.State != StateClosing || v.Slot != g.slot || v.From != g.w.From || v.To != g.w.From+5 || v.Closed != 1200 {
@@ -177,7 +179,7 @@ func TestCloseVolume(t *testing.T) {
 	} {
 		at += 10_000
 		g := r.must(opAcquire, &acquire{node: 1, incarnation: 9, kind: Originals, now: at, length: 1000}).(granted)
-		v := r.must(opOpenVolume, &openVolume{g.slot, 9, g.w.From, 1, g.w.To - 1, 1}).(Volume)
+		v := r.open(g, 1, g.w.To-1)
 		cmd := &closeVolume{v.ID, c.node, c.incarnation, at + c.after}
 		got, err := r.do(opCloseVolume, cmd)
 		if !c.ok {

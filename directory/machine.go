@@ -163,8 +163,13 @@ func (t *table) lastTile(s id.Slot) (Tile, bool) {
 }
 
 // closeTile closes the open tile of a slot at x, which is not before its
-// beginning. One that would be empty is removed.
+// beginning. One that would be empty is removed, and so is that of a volume that
+// nobody confirmed.
 func (t *table) closeTile(tile Tile, x, now id.Millis) {
+	if v, ok := t.Volume(tile.Volume); ok && v.State == StateOpen && v.Unconfirmed {
+		t.abandon(tile, v, now)
+		return
+	}
 	if x == tile.From {
 		t.dropTile(tile.Slot)
 		t.put(keyTile(tile.Slot, tile.From), nil)

@@ -146,7 +146,9 @@ func randomCommand(r *rand.Rand, m *Map, now id.Millis) []byte {
 	if w.To > w.From {
 		at += id.Millis(r.Uint64N(uint64(w.To-w.From) + 2))
 	}
-	switch op := uint8(1 + r.IntN(opAbandonCompaction)); op {
+	switch op := uint8(1 + r.IntN(opAbandonVolume)); op {
+	case opConfirmVolume, opAbandonVolume:
+		return randomBirth(r, m, op, now)
 	case opCloseVolume, opSealVolume, opBeginCompaction, opCommitCompaction, opAbandonCompaction:
 		return randomLifecycle(r, m, op, now)
 	case opRegisterNode:
@@ -214,7 +216,7 @@ func TestDeterminism(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for op := byte(1); op <= opAbandonCompaction; op++ {
+	for op := byte(1); op <= opAbandonVolume; op++ {
 		if obeyed[op] < 5 {
 			t.Errorf("operation %d was obeyed %d times only", op, obeyed[op])
 		}
@@ -298,7 +300,7 @@ func TestRefusals(t *testing.T) {
 	if after := dump(t, r.db); !bytes.Equal(before, after) {
 		t.Error("a refusal changed rows")
 	}
-	for _, cmd := range [][]byte{{2, 1}, {1, opAbandonCompaction + 1}, {1, 0}} {
+	for _, cmd := range [][]byte{{2, 1}, {1, opAbandonVolume + 1}, {1, 0}} {
 		if _, errs := r.apply(cmd); !errors.Is(errs[0], raftgroup.ErrUnsupported) {
 			t.Errorf("command %x: %v", cmd, errs[0])
 		}
@@ -348,7 +350,7 @@ func TestDamagedRows(t *testing.T) {
 		want   error
 	}{
 		"row of a later version":        {set(keyNode(1), []byte{2}), raftgroup.ErrUnsupported},
-		"volume row of a later version": {set(keyVol(1), []byte{3}), raftgroup.ErrUnsupported},
+		"volume row of a later version": {set(keyVol(1), []byte{4}), raftgroup.ErrUnsupported},
 		"row of an unknown kind":        {set([]byte{0x16}, []byte{1}), raftgroup.ErrUnsupported},
 		"empty row":                     {set(keyNode(1), nil), raftgroup.ErrUnsupported},
 		"row cut short":                 {set(keyDisk(1), Disk{Node: 1}.value()[:20]), raftgroup.ErrCorrupt},
@@ -408,7 +410,7 @@ func TestEmptyTileOfAFormerHolder(t *testing.T) {
 	r.must(opRegisterDisk, &registerDisk{node: 1, uuid: [16]byte{1}})
 	r.must(opRegisterDisk, &registerDisk{node: 1, uuid: [16]byte{2}})
 	first := r.must(opAcquire, &acquire{node: 1, incarnation: 8, kind: Variants, disk: 1, now: 1000, length: 1000}).(granted)
-	old := r.must(opOpenVolume, &openVolume{first.slot, 8, first.w.From, 1, first.w.To, 1000}).(Volume)
+	old := r.open(first, 1, first.w.To)
 	// The others are taken, so the next holder gets this slot.
 	lo, hi := Variants.Slots()
 	for s := lo; s < hi; s++ {
@@ -420,7 +422,7 @@ func TestEmptyTileOfAFormerHolder(t *testing.T) {
 	if second.slot != first.slot || second.w.From != first.w.To {
 		t.Fatalf("%+v after %+v", second, first)
 	}
-	v := r.must(opOpenVolume, &openVolume{second.slot, 9, second.w.From, 2, second.w.From, 1000}).(Volume)
+	v := r.open(second, 2, second.w.From)
 	again := r.must(opAcquire, &acquire{node: 1, incarnation: 9, kind: Variants, disk: 1, now: 1000, length: 5000}).(granted)
 	tile, ok := r.m.next.OpenTile(second.slot)
 	if again.slot != second.slot || !ok || tile.Volume != v.ID || tile.From != second.w.From {

@@ -77,6 +77,7 @@ const (
 	StateOpen    State = 1 // blobs are appended
 	StateClosing State = 2 // its tile is closed, its replicas are not yet equal and fixed
 	StateSealed  State = 3 // its contents are fixed, but for deletes
+	StateVoid    State = 4 // it never held anything and never will: nobody confirmed it
 )
 
 // Node is a machine that runs roles.
@@ -105,6 +106,9 @@ type Volume struct {
 	Opened     id.Millis
 	Opener     uint64   // incarnation
 	Replicas   []DiskID // not to be changed
+	// Unconfirmed: it is open, and nobody has said yet that its file is there.
+	// It holds nothing.
+	Unconfirmed bool
 
 	// Slot × [From, To) is its tile; To is zero while that is open. A tile that
 	// was closed empty has From = To and no row of its own.

@@ -217,6 +217,27 @@ func (p *plane) open(w *planeWriter) error {
 	}
 	w.table = p.table()
 	p.events["volume"]++
+	return p.confirm(w, v.(Volume).ID)
+}
+
+// confirm comes back with the volume's file, unless the writer dies before, or
+// somebody gives the volume up.
+func (p *plane) confirm(w *planeWriter, v VolumeID) error {
+	switch p.rand.IntN(6) {
+	case 0:
+		p.events["unconfirmed"]++
+		return nil
+	case 1:
+		if _, err := p.r.do(opAbandonVolume, &abandonVolume{v, p.leader}); err != nil {
+			return err
+		}
+		p.events["abandoned"]++
+	}
+	_, err := p.r.do(opConfirmVolume, &confirmVolume{v, 1, w.incarnation})
+	if err != nil && !errors.Is(err, ErrStale) {
+		return fmt.Errorf("confirm volume: %w", err)
+	}
+	w.table = p.table()
 	return nil
 }
 
@@ -234,7 +255,7 @@ func (p *plane) write(w *planeWriter) error {
 			return err
 		}
 		v, ok := w.table.Locate(blob)
-		if !ok || !v.On(w.disk) || v.State != StateOpen {
+		if !ok || !v.On(w.disk) || v.State != StateOpen || v.Unconfirmed {
 			if err := p.open(w); err != nil { // blob is thrown away; the next one will do
 				return err
 			}
@@ -257,7 +278,7 @@ func TestEveryBlobIsLocated(t *testing.T) {
 	t.Logf("seed %d (repeat: put it in place of the clock's in TestEveryBlobIsLocated)", seed)
 	all := map[string]int{}
 	rare := func() (k string, few bool) { // an event that has hardly happened yet
-		for _, k := range []string{"crash", "surrender", "replace", "silent", "lost", "no slot", "goes on", "volume", "zombie's blob"} {
+		for _, k := range []string{"crash", "surrender", "replace", "silent", "lost", "no slot", "goes on", "volume", "zombie's blob", "unconfirmed", "abandoned"} {
 			if all[k] < 5 {
 				return k, true
 			}

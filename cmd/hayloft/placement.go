@@ -113,6 +113,14 @@ func (p placement) FreshRow(ctx context.Context, v volume.ID) (server.Row, bool,
 	return row, ok, nil
 }
 
+func (p placement) ConfirmVolume(ctx context.Context, v volume.ID, generation uint32) (server.Row, error) {
+	return p.changed(p.d.ConfirmVolume(ctx, directory.VolumeID(v), generation, p.incarnation))
+}
+
+func (p placement) AbandonVolume(ctx context.Context, v volume.ID) (server.Row, error) {
+	return p.changed(p.d.AbandonVolume(ctx, directory.VolumeID(v)))
+}
+
 func (p placement) CloseVolume(ctx context.Context, v volume.ID) (server.Row, error) {
 	return p.changed(p.d.CloseVolume(ctx, directory.VolumeID(v), p.node, p.incarnation))
 }
@@ -144,7 +152,7 @@ func (p placement) changed(row directory.Volume, err error) (server.Row, error) 
 // rowOf joins a volume's row with the disks it names.
 func rowOf(m *directory.Map, v directory.Volume) server.Row {
 	row := server.Row{
-		Volume: identityOf(v), State: server.State(v.State), Slot: v.Slot, From: v.From, To: v.To, Opened: v.Opened, Closed: v.Closed,
+		Volume: identityOf(v), State: server.State(v.State), Unconfirmed: v.Unconfirmed, Slot: v.Slot, From: v.From, To: v.To, Opened: v.Opened, Closed: v.Closed,
 	}
 	for _, d := range v.Replicas {
 		disk, _ := m.Disk(d)

@@ -31,6 +31,7 @@ type disk struct {
 	steps  volume.Steps // of all its volumes
 
 	turn   chan struct{} // held (full) by the job that is at work on the disk
+	birth  chan struct{} // held (full) by who makes a volume here, or gives one up
 	kicked chan struct{} // holds one token when the disk is to be looked over
 	pace   pace
 
@@ -147,6 +148,9 @@ func (d *disk) stats() DiskStats {
 
 // open opens every volume on the disk. What cannot be opened is out of service.
 func (d *disk) open(places chan struct{}) error {
+	if err := volume.RemoveUnfinished(d.volumesDir(), d.s.volumeOptions(d)); err != nil {
+		return err
+	}
 	entries, err := volume.List(d.s.o.FS, d.volumesDir())
 	if err != nil {
 		return err
@@ -202,7 +206,7 @@ func (d *disk) openOne(v volume.ID, all []volume.Entry) (*volume.Volume, error) 
 func newDisk(s *Server, dir string, ident identity, lock vfs.File, reads *volume.ReadBudget) *disk {
 	return &disk{
 		s: s, dir: dir, ident: ident, lock: lock, reads: reads, pace: pace{s: s},
-		turn: make(chan struct{}, 1), kicked: make(chan struct{}, 1), troubles: make(map[volume.ID]failure),
+		turn: make(chan struct{}, 1), birth: make(chan struct{}, 1), kicked: make(chan struct{}, 1), troubles: make(map[volume.ID]failure),
 	}
 }
 

@@ -16,12 +16,13 @@ type jobKind uint8
 const (
 	jobSeal jobKind = iota + 1
 	jobCompact
-	jobRemove // of generations that were replaced
+	jobRemove  // of generations that were replaced
+	jobAbandon // of what was never confirmed
 )
 
 // String returns what VolumeInfo.Work says.
 func (k jobKind) String() string {
-	return [...]string{"", "sealing", "compacting", "removing"}[k]
+	return [...]string{"", "sealing", "compacting", "removing", "abandoning"}[k]
 }
 
 // Progress tells how far a job is. Done and Total are bytes read and written of
@@ -169,6 +170,8 @@ func (s *Server) runJob(d *disk, j *job) (volume.SealRecord, error) {
 		rec, err = s.compact(s.life, d, j)
 	case jobRemove:
 		err = s.removeOld(s.life, d, j)
+	case jobAbandon:
+		err = s.giveUp(s.life, d, j)
 	}
 	d.outcome(j, err)
 	return rec, err

@@ -42,7 +42,7 @@ func (s *Server) Volumes() []VolumeInfo {
 		rows := make(map[volume.ID]Row)
 		for _, r := range s.o.Directory.Rows(d.number) {
 			rows[r.Volume.Volume] = r
-			if s.handle(d.number, r.Volume.Volume) == nil && !s.making(r) {
+			if s.handle(d.number, r.Volume.Volume) == nil && !r.empty() {
 				out = append(out, VolumeInfo{
 					Volume: r.Volume.Volume, Class: r.Volume.Class, Generation: r.Volume.Generation,
 					Disk: d.number, Dir: d.dir, State: "sick", Sick: ErrMissing,
@@ -59,17 +59,6 @@ func (s *Server) Volumes() []VolumeInfo {
 		return cmp.Or(cmp.Compare(a.Volume, b.Volume), cmp.Compare(a.Disk, b.Disk))
 	})
 	return out
-}
-
-// making reports whether a writer is about to make a volume's file: its row is
-// there first.
-func (s *Server) making(r Row) bool {
-	for _, w := range s.writers[r.Volume.Class] {
-		if lease, ok := w.keeper.Lease(); ok && lease.Slot == r.Slot && r.State == StateOpen && len(w.gate) > 0 {
-			return true
-		}
-	}
-	return false
 }
 
 // on returns the volumes on a disk, sick ones too.
@@ -121,14 +110,12 @@ const stepVerifying = "verifying"
 
 // local returns the disk of this node that has a replica of a volume.
 func (s *Server) local(v volume.ID) (*disk, error) {
-	known := false
 	for _, d := range s.disks {
 		if s.handle(d.number, v) != nil {
 			return d, nil
 		}
 	}
-	_, known = s.o.Directory.Row(v)
-	if known {
+	if row, known := s.o.Directory.Row(v); known && !row.empty() {
 		return nil, lost(v)
 	}
 	return nil, unknown(v)

@@ -106,7 +106,7 @@ func (s *Server) Stats() Stats {
 	}
 	for _, d := range s.disks {
 		for _, r := range s.o.Directory.Rows(d.number) {
-			if v, ok := inService[where{d.number, r.Volume.Volume}]; ok || !s.making(r) {
+			if v, ok := inService[where{d.number, r.Volume.Volume}]; !r.empty() {
 				st.count(r, v, ok)
 			}
 		}

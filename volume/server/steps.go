@@ -23,7 +23,9 @@ func (s *Server) fresh(ctx context.Context, v volume.ID) (Row, error) {
 		return row, unavailable("%w", err)
 	case !ok:
 		return row, unknown(v)
-	case row.State > StateSealed || row.State < StateOpen:
+	case row.State == StateVoid:
+		return row, unknown(v)
+	case row.State > StateVoid || row.State < StateOpen:
 		return row, fmt.Errorf("%w: volume %d is in %v", volume.ErrUnsupported, v, row.State)
 	}
 	return row, nil
@@ -111,7 +113,11 @@ func (s *Server) closeTile(ctx context.Context, h *handle, row Row) (Row, error)
 			return after, err
 		}
 	}
-	return s.decide(ctx, func(ctx context.Context) (Row, error) { return s.o.Directory.CloseVolume(ctx, row.Volume.Volume) })
+	row, err := s.decide(ctx, func(ctx context.Context) (Row, error) { return s.o.Directory.CloseVolume(ctx, row.Volume.Volume) })
+	if err == nil && row.State == StateVoid {
+		return row, unknown(row.Volume.Volume)
+	}
+	return row, err
 }
 
 // compact is the job: have a number given out, make the file, have it committed,

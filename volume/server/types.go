@@ -54,6 +54,7 @@ const (
 	StateOpen    State = 1 // its tile is open
 	StateClosing State = 2 // its tile is closed
 	StateSealed  State = 3 // its contents are fixed, but for deletes
+	StateVoid    State = 4 // it never held anything and never will
 )
 
 // String returns the name used by tools and metrics.
@@ -65,22 +66,25 @@ func (s State) String() string {
 		return "closing"
 	case StateSealed:
 		return "sealed"
+	case StateVoid:
+		return "void"
 	}
 	return fmt.Sprintf("state-%d", uint8(s))
 }
 
 // Row is the directory's row of a volume.
 type Row struct {
-	Volume   volume.Identity // with the generation that was committed
-	State    State
-	Disks    []uint32   // that hold a replica
-	Replicas [][16]byte // the uuids of Disks
-	Slot     id.Slot
-	From, To id.Millis // of the tile, To exclusive; 0: the tile is open
-	Opened   id.Millis
-	Closed   id.Millis // when the tile was closed; 0: it is open, or nobody knows
-	Seal     *Sealed   // of the generation; nil before the volume is sealed
-	Attempt  *Attempt  // the compaction under way, or nil
+	Volume      volume.Identity // with the generation that was committed
+	State       State
+	Unconfirmed bool       // it is open, and nobody has said that its file is there: it holds nothing
+	Disks       []uint32   // that hold a replica
+	Replicas    [][16]byte // the uuids of Disks
+	Slot        id.Slot
+	From, To    id.Millis // of the tile, To exclusive; 0: the tile is open
+	Opened      id.Millis
+	Closed      id.Millis // when the tile was closed; 0: it is open, or nobody knows
+	Seal        *Sealed   // of the generation; nil before the volume is sealed
+	Attempt     *Attempt  // the compaction under way, or nil
 }
 
 // Sealed is what a sealed generation holds, as the directory keeps it.
@@ -110,8 +114,8 @@ type Directory interface {
 	// on with a volume on disk. worker is the writer's number in this process.
 	Leaser(class volume.Class, worker uint16, disk uint32) id.Leaser
 	// OpenVolume ends the slot's open tile at from, the holder's fence, opens
-	// the next one with a new volume on disk, and returns when Locate on this
-	// node shows it.
+	// the next one with a new volume on disk, unconfirmed, and returns when Locate
+	// on this node shows it.
 	OpenVolume(ctx context.Context, l id.Lease, disk uint32, from id.Millis) (volume.Identity, error)
 	// CloseTile ends the slot's open tile at at, the holder's fence.
 	CloseTile(ctx context.Context, l id.Lease, at id.Millis) error
@@ -135,6 +139,12 @@ type Lifecycle interface {
 	Row(v volume.ID) (Row, bool)
 	// FreshRow does so from a table fetched since the call began.
 	FreshRow(ctx context.Context, v volume.ID) (Row, bool, error)
+	// ConfirmVolume says that the file of a volume that a writer of this process
+	// opened is on its disk for good. One whose tile has ended is refused.
+	ConfirmVolume(ctx context.Context, v volume.ID, generation uint32) (Row, error)
+	// AbandonVolume makes an unconfirmed volume void. One that was confirmed stays as
+	// it is.
+	AbandonVolume(ctx context.Context, v volume.ID) (Row, error)
 	// CloseVolume ends the open tile of a volume whose slot no writer of this
 	// process holds: an earlier process of this node did, or the lease is over.
 	CloseVolume(ctx context.Context, v volume.ID) (Row, error)

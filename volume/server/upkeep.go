@@ -91,6 +91,12 @@ func (d *disk) restIfDue(ctx context.Context, v volume.ID, kind jobKind) {
 // due returns what a volume needs now, 0 for nothing.
 func (d *disk) due(row Row, files int) jobKind {
 	v := row.Volume.Volume
+	if row.empty() {
+		if d.unmade(row, files) {
+			return jobAbandon
+		}
+		return 0
+	}
 	h := d.s.pin(d.number, v)
 	if h == nil || h.vol == nil {
 		return 0

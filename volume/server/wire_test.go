@@ -58,6 +58,16 @@ func (w *wire) ask(what string, change func() (directory.Volume, error)) (server
 	return rowOf(w.d.Map(), row), err
 }
 
+func (w *wire) ConfirmVolume(ctx context.Context, v volume.ID, generation uint32) (server.Row, error) {
+	return w.ask("confirm", func() (directory.Volume, error) {
+		return w.d.ConfirmVolume(ctx, directory.VolumeID(v), generation, w.incarnation)
+	})
+}
+
+func (w *wire) AbandonVolume(ctx context.Context, v volume.ID) (server.Row, error) {
+	return w.ask("give up", func() (directory.Volume, error) { return w.d.AbandonVolume(ctx, directory.VolumeID(v)) })
+}
+
 func (w *wire) CloseVolume(ctx context.Context, v volume.ID) (server.Row, error) {
 	return w.ask("close", func() (directory.Volume, error) {
 		return w.d.CloseVolume(ctx, directory.VolumeID(v), w.node, w.incarnation)
@@ -90,7 +100,7 @@ func (w *wire) AbandonCompaction(ctx context.Context, v volume.ID, generation ui
 
 func rowOf(m *directory.Map, v directory.Volume) server.Row {
 	row := server.Row{
-		Volume: identity(v), State: server.State(v.State), Slot: v.Slot, From: v.From, To: v.To, Opened: v.Opened, Closed: v.Closed,
+		Volume: identity(v), State: server.State(v.State), Unconfirmed: v.Unconfirmed, Slot: v.Slot, From: v.From, To: v.To, Opened: v.Opened, Closed: v.Closed,
 	}
 	for _, d := range v.Replicas {
 		disk, _ := m.Disk(d)

@@ -157,6 +157,9 @@ func (w *writer) former(slot id.Slot) *handle {
 	if !ok || len(p.Disks) != 1 || p.Disks[0] != w.disk.number {
 		return nil
 	}
+	if row, ok := w.s.o.Directory.Row(p.Volume.Volume); !ok || row.Unconfirmed {
+		return nil // its maker ended, or does not know whether it was confirmed
+	}
 	h := w.s.handle(w.disk.number, p.Volume.Volume)
 	if !h.appendable() || h.vol.Identity() != p.Volume || h.left.Load() {
 		return nil
@@ -164,9 +167,21 @@ func (w *writer) former(slot id.Slot) *handle {
 	return h
 }
 
-// create opens a tile with a new volume on the disk. When the volume cannot be
-// made, the tile that was committed for it stays empty and is ended by the next.
-func (w *writer) create(ctx context.Context, lease id.Lease, fence id.Millis) (*handle, error) {
+// create opens a tile with a new volume on the disk: its row is committed, then
+// its file made, then the row confirmed, and nothing is written there before
+// that. When it fails on the way, the upkeep gives the volume up. One of which
+// it is not known whether it was confirmed is in service: it may have been.
+func (w *writer) create(ctx context.Context, lease id.Lease, fence id.Millis) (h *handle, err error) {
+	end, err := w.disk.beginBirth(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		end()
+		if err != nil {
+			w.disk.kick()
+		}
+	}()
 	ident, err := w.s.o.Directory.OpenVolume(ctx, lease, w.disk.number, fence)
 	if err != nil {
 		return nil, err
@@ -176,7 +191,12 @@ func (w *writer) create(ctx context.Context, lease id.Lease, fence id.Millis) (*
 	switch {
 	case err == nil:
 		w.disk.failed(nil)
-		return w.s.serve(w.disk, ident.Volume, vol, nil), nil
+		h := w.s.serve(w.disk, ident.Volume, vol, nil)
+		row, err := w.s.o.Directory.ConfirmVolume(ctx, ident.Volume, ident.Generation)
+		if err == nil && (row.State != StateOpen || row.Slot != lease.Slot) {
+			err = fmt.Errorf("server: volume %d is %v before its first write", ident.Volume, row.State)
+		}
+		return h, err
 	case errors.Is(err, volume.ErrNoSpace):
 		w.disk.outOfRoom()
 		return nil, fmt.Errorf("%w: %s: %w", ErrNoSpace, w.disk.dir, err)

@@ -1,0 +1,101 @@
+package volume
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"strings"
+)
+
+// RemoveUnused removes the file of a volume that the directory made void before
+// anything was written there, and what belongs to it; none is fine. It must not
+// be open. One that holds a needle, is sealed, or cannot be read so far that this
+// is certain stays, and is an error.
+func RemoveUnused(dir string, ident Identity, o Options) error {
+	if err := errors.Join(ident.validate(), o.Validate()); err != nil {
+		return err
+	}
+	o = o.withDefaults()
+	e := Entry{Volume: ident.Volume, Generation: ident.Generation, Name: FileName(ident.Volume, ident.Generation)}
+	st, err := o.FS.Stat(filepath.Join(dir, e.Name))
+	switch {
+	case err == nil:
+		e.Bytes = st.Size
+		if err := unused(dir, ident, o); err != nil {
+			return fmt.Errorf("remove volume %d: %w", ident.Volume, err)
+		}
+	case !errors.Is(err, fs.ErrNotExist):
+		return err
+	}
+	// What belongs to a file goes first, for good: alone, nobody would know it.
+	gone := false
+	for _, name := range append(e.Companions(), e.Name+tmpExt) {
+		switch err := o.FS.Remove(filepath.Join(dir, name)); {
+		case err == nil:
+			gone = true
+		case !errors.Is(err, fs.ErrNotExist):
+			return err
+		}
+	}
+	if gone {
+		if err := o.FS.SyncDir(dir); err != nil {
+			return err
+		}
+	}
+	if st, err = o.FS.Stat(filepath.Join(dir, e.Name)); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err := errors.Join(err, removeGeneration(o, dir, e)); err != nil {
+		return fmt.Errorf("remove volume %d: %w", ident.Volume, err)
+	}
+	return o.FS.SyncDir(dir)
+}
+
+// unused reports a reason not to remove a file.
+func unused(dir string, ident Identity, o Options) error {
+	v, err := OpenGeneration(dir, ident.Volume, ident.Generation, o)
+	if err != nil {
+		return err
+	}
+	have, stats := v.Identity(), v.Stats()
+	_, sealed := v.Sealed()
+	switch {
+	case have != ident || sealed || stats.Needles > 0:
+		err = fmt.Errorf("%w: %+v holds %d needles, sealed: %v; it is to be %+v without any", ErrConflict, have, stats.Needles, sealed, ident)
+	case stats.Poisoned != nil:
+		err = stats.Poisoned
+	}
+	return errors.Join(err, v.Close())
+}
+
+// RemoveUnfinished removes files that Create was making when the process ended,
+// and that never got their name, of volumes that have no other file in dir. No
+// other process may be making volumes there.
+func RemoveUnfinished(dir string, o Options) error {
+	o = o.withDefaults()
+	names, err := o.FS.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	all, err := List(o.FS, dir)
+	if err != nil {
+		return err
+	}
+	have := make(map[ID]bool)
+	for _, e := range all {
+		have[e.Volume] = true
+	}
+	for _, n := range names {
+		base, tmp := strings.CutSuffix(n, tmpExt)
+		v, generation, ok := parseName(base)
+		if !tmp || !ok || generation != 1 || have[v] {
+			continue
+		}
+		if err := o.FS.Remove(filepath.Join(dir, n)); err != nil {
+			return err
+		}
+		o.Events(Event{Kind: EventRemoved, Volume: v})
+	}
+	return nil
+}
