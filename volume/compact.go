@@ -40,6 +40,9 @@ type CompactOptions struct {
 	// same ones make the same bytes. Zero means random, and now.
 	Secret [32]byte
 	Time   time.Time
+	// Seal is what goes into the superblock of what is made from a poisoned
+	// volume, as with Seal. A sealed one has it, and this is ignored.
+	Seal SealInfo
 	// Repair returns a good copy of a damaged needle. nil, or an error, ends
 	// the compaction. It is called on the goroutine of Compact.
 	Repair func(context.Context, Damaged) (Needle, error)
@@ -54,39 +57,50 @@ type CompactOptions struct {
 // it is closed; both go by the same delete log, so that a delete through
 // either counts in both. RemoveSuperseded removes the old file afterwards.
 //
+// Of a poisoned volume that is not sealed it makes the next generation from what
+// is known to be synced; o.Deletes is 0. The poison is made to last first, so
+// that the two hold the same as long as no delete is sent to the new one. A
+// volume of which a part cannot be read is ErrCorrupt.
+//
 // Any error leaves the old generation as it was, and nothing of the new one
 // that a later Open would take for a volume, except when the very last step,
 // the sync of the directory, failed: then one of the two is found. Calling
 // Compact again with the same numbers goes on from there.
 func (v *Volume) Compact(ctx context.Context, o CompactOptions) (*Volume, error) {
-	if err := v.acquire(ctx); err != nil {
-		return nil, err
-	}
-	p := v.sealing.part.Load()
-	var log *deleteLog
-	if p != nil {
-		log = p.log.share()
-	}
-	v.release()
-	if p == nil {
-		return nil, fmt.Errorf("%w: volume %d", ErrNotSealed, v.sb.Volume)
+	if o.Generation <= v.sb.Generation {
+		return nil, fmt.Errorf("%w: generation %d from generation %d", ErrInvalid, o.Generation, v.sb.Generation)
 	}
 	begin := v.now()
-	next, err := v.compact(ctx, p, log, o)
+	from, err := v.source(ctx, &o)
 	if err != nil {
-		return nil, fmt.Errorf("compact volume %d: %w", v.sb.Volume, errors.Join(err, log.release()))
+		return nil, fmt.Errorf("compact volume %d: %w", v.sb.Volume, err)
+	}
+	next, err := v.compact(ctx, from, o)
+	if err != nil {
+		return nil, fmt.Errorf("compact volume %d: %w", v.sb.Volume, errors.Join(err, from.log.release()))
 	}
 	v.took(&v.steps.compact, begin)
 	return next, nil
 }
 
-func (v *Volume) compact(ctx context.Context, p *sealedPart, log *deleteLog, o CompactOptions) (*Volume, error) {
-	if o.Generation <= v.sb.Generation || o.Deletes < p.rec.Deletes {
-		return nil, fmt.Errorf("%w: generation %d over delete %d, from generation %d over delete %d",
-			ErrInvalid, o.Generation, o.Deletes, v.sb.Generation, p.rec.Deletes)
-	}
-	if err := errors.Join(p.incomplete, p.unsure); err != nil {
+// source returns what to compact.
+func (v *Volume) source(ctx context.Context, o *CompactOptions) (*source, error) {
+	if err := v.acquire(ctx); err != nil {
 		return nil, err
+	}
+	defer v.release()
+	if p := v.sealing.part.Load(); p != nil {
+		return v.sealedSource(p)
+	}
+	if v.poisoned() == nil || v.isLog() {
+		return nil, fmt.Errorf("%w: volume %d", ErrNotSealed, v.sb.Volume)
+	}
+	return v.poisonedSource(ctx, o)
+}
+
+func (v *Volume) compact(ctx context.Context, from *source, o CompactOptions) (*Volume, error) {
+	if o.Deletes < from.rec.Deletes {
+		return nil, fmt.Errorf("%w: over delete %d, after one over %d", ErrInvalid, o.Deletes, from.rec.Deletes)
 	}
 	all, err := List(v.o.FS, v.dir)
 	if err != nil {
@@ -100,18 +114,18 @@ func (v *Volume) compact(ctx context.Context, p *sealedPart, log *deleteLog, o C
 	name := filepath.Join(v.dir, FileName(v.sb.Volume, o.Generation))
 	e := Entry{Volume: v.sb.Volume, Generation: o.Generation, Name: filepath.Base(name)}
 	if _, err := v.o.FS.Stat(name); err == nil {
-		if err := v.adopt(ctx, p, name, o); err != nil {
+		if err := v.adopt(ctx, from, name, o); err != nil {
 			return nil, err
 		}
-		return v.openNext(e, log)
+		return v.openNext(e, from.log)
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	dead, err := log.upTo(ctx, o.Deletes)
+	dead, err := from.log.upTo(ctx, o.Deletes)
 	if err != nil {
 		return nil, err
 	}
-	c := &compaction{v: v, p: p, o: o, throttle: o.Throttle, dead: dead, tmp: name + tmpExt}
+	c := &compaction{v: v, from: from, o: o, throttle: o.Throttle, dead: dead, tmp: name + tmpExt}
 	if err := c.run(ctx); err != nil {
 		return nil, errors.Join(err, c.discard())
 	}
@@ -122,7 +136,7 @@ func (v *Volume) compact(ctx context.Context, p *sealedPart, log *deleteLog, o C
 		return nil, err
 	}
 	v.event(Event{Kind: EventCompacted, Length: c.rec.End})
-	return v.openNext(e, log)
+	return v.openNext(e, from.log)
 }
 
 // openNext opens the new generation, which takes over log unless it fails.
@@ -139,7 +153,7 @@ func (v *Volume) openNext(e Entry, log *deleteLog) (*Volume, error) {
 }
 
 // adopt finishes a compaction whose file has its name already.
-func (v *Volume) adopt(ctx context.Context, p *sealedPart, name string, o CompactOptions) error {
+func (v *Volume) adopt(ctx context.Context, from *source, name string, o CompactOptions) error {
 	if err := v.o.FS.SyncDir(v.dir); err != nil {
 		return err
 	}
@@ -147,7 +161,7 @@ func (v *Volume) adopt(ctx context.Context, p *sealedPart, name string, o Compac
 	if err != nil {
 		return err
 	}
-	if sb.Seal.Source != v.sb.Generation || sb.Seal.SourceDigest != p.rec.Digest || sb.Seal.Deletes != o.Deletes {
+	if sb.Seal.Source != v.sb.Generation || sb.Seal.SourceDigest != from.rec.Digest || sb.Seal.Deletes != o.Deletes {
 		return fmt.Errorf("%w: generation %d, made from something else", ErrExists, o.Generation)
 	}
 	return nil
@@ -193,7 +207,7 @@ func verifyOpen(ctx context.Context, f vfs.File, t throttle) (superblock, []entr
 // compaction is the state of one.
 type compaction struct {
 	v        *Volume
-	p        *sealedPart
+	from     *source
 	o        CompactOptions
 	throttle throttle
 	dead     map[id.ID]bool
@@ -204,7 +218,6 @@ type compaction struct {
 	seal     seal
 	rec      SealRecord
 
-	all      []entry // of the source, in order
 	kept     []entry
 	unproven bool   // a needle was repaired whose header is lost
 	record   []byte // read last
@@ -257,26 +270,25 @@ func (c *compaction) run(ctx context.Context) (err error) {
 	return c.finish(ctx)
 }
 
-// copyAll reads what the index names and writes what lives on.
+// copyAll reads what the source names and writes what lives on.
 func (c *compaction) copyAll(ctx context.Context) (err error) {
 	size := int64(dataStart)
-	c.p.idx.each(func(key id.ID, alt uint8, at place) bool {
-		c.all = append(c.all, entry{key: key, alt: alt, off: at.off, units: uint32(at.size / align)})
-		if !c.dead[key] {
-			size += at.size
+	all := c.from.all
+	for i := range all {
+		if e := &all[i]; !c.dead[e.key] {
+			size += e.size()
 		}
-		return true
-	})
+	}
 	// All of the space now: want of it is known before anything is copied.
 	if err := c.out.Allocate(0, size); err != nil {
 		return classify(err)
 	}
 	c.at, c.end = dataStart, dataStart
-	for i := range c.all {
-		if c.dead[c.all[i].key] {
+	for i := range all {
+		if c.dead[all[i].key] {
 			continue
 		}
-		if err := c.copyOne(ctx, &c.all[i]); err != nil {
+		if err := c.copyOne(ctx, &all[i]); err != nil {
 			return err
 		}
 		if c.end-c.told >= compactProgress {
@@ -389,8 +401,8 @@ func (c *compaction) prove() error {
 	if !c.unproven {
 		return nil
 	}
-	for i := range c.all {
-		e := &c.all[i]
+	for i := range c.from.all {
+		e := &c.from.all[i]
 		if !c.dead[e.key] {
 			continue
 		}
@@ -400,7 +412,7 @@ func (c *compaction) prove() error {
 		}
 		e.cookie, e.length, e.crc = h.Cookie, uint32(h.Length), h.DataCRC
 	}
-	if digestOf(c.all) != c.p.rec.Digest {
+	if digestOf(c.from.all) != c.from.rec.Digest {
 		return fmt.Errorf("%w: a repaired needle is not the one that was sealed", ErrCorrupt)
 	}
 	return nil
@@ -419,7 +431,7 @@ func (v *Volume) readMetaFrom(f vfs.File, p place, key id.ID, alt uint8) (header
 // finish writes the superblock, syncs, verifies from the device, and leaves
 // the index.
 func (c *compaction) finish(ctx context.Context) error {
-	old := c.p.rec
+	old := c.from.rec
 	c.rec.SealInfo, c.rec.End, c.rec.Needles = old.SealInfo, c.end, int64(len(c.kept))
 	c.rec.Digest, c.rec.Sealed, c.rec.Deletes = digestOf(c.kept), c.sb.Created, c.o.Deletes
 	c.rec.Source, c.rec.SourceDigest = c.v.sb.Generation, old.Digest

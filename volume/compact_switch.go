@@ -14,17 +14,19 @@ import (
 )
 
 // newest returns the generation that supersedes all others of found: each of
-// them is named as the source, with its digest, by the next one.
+// them is named as the source, with its digest, by the next one. The oldest may
+// be a poisoned one that was salvaged: it has no digest, and when the next one got
+// its name it had its marker for good.
 func newest(fsys vfs.FS, dir string, found []Entry) (Entry, bool) {
 	found = slices.Clone(found)
 	slices.SortFunc(found, func(a, b Entry) int { return cmp.Compare(a.Generation, b.Generation) })
 	var before superblock
 	for i, e := range found {
 		sb, err := superblockOf(fsys, filepath.Join(dir, e.Name))
-		if err != nil || sb.Seal == nil || sb.Volume != e.Volume || sb.Generation != e.Generation {
+		if err != nil || sb.Seal == nil && i > 0 || sb.Volume != e.Volume || sb.Generation != e.Generation {
 			return Entry{}, false
 		}
-		if i > 0 && (sb.Seal.Source != before.Generation || sb.Seal.SourceDigest != before.Seal.Digest) {
+		if i > 0 && (sb.Seal.Source != before.Generation || before.Seal != nil && sb.Seal.SourceDigest != before.Seal.Digest) {
 			return Entry{}, false
 		}
 		before = sb
@@ -46,7 +48,8 @@ func superblockOf(fsys vfs.FS, name string) (superblock, error) {
 
 // removeLeftovers removes what a compaction or seal that did not come to its
 // end has left: files that never got their name, indexes without a volume
-// file, and checkpoints of the index of an open volume. All can be made again from what is there. Only called by the holder of
+// file, checkpoints of the index of an open volume, and markers of generations
+// that were removed. All can be made again from what is there. Only called by the holder of
 // the newest generation's lock.
 func (v *Volume) removeLeftovers() {
 	names, err := v.o.FS.ReadDir(v.dir)
@@ -65,12 +68,15 @@ func (v *Volume) removeLeftovers() {
 		base, tmp := strings.CutSuffix(n, tmpExt)
 		g, isIndex := strings.CutSuffix(base, indexExt)
 		c, isCheckpoint := strings.CutSuffix(base, checkpointExt)
+		m, isMarker := strings.CutSuffix(base, markerExt)
 		_, _, ofOpen := parseName(c + volumeExt)
 		_, _, isVolume := parseName(base)
 		_, _, named := parseName(g + volumeExt)
+		_, marked, ofVolume := parseName(m + volumeExt)
 		redundant := tmp && (isVolume || isIndex && named || base == deletesName(v.sb.Volume)) ||
 			!tmp && isIndex && named && !have[g+volumeExt] ||
-			isCheckpoint && ofOpen // of when the volume was open
+			isCheckpoint && ofOpen || // of when the volume was open
+			isMarker && ofVolume && marked < v.sb.Generation && !have[m+volumeExt]
 		if !redundant {
 			continue
 		}
@@ -136,6 +142,10 @@ func removeGeneration(o Options, dir string, e Entry) error {
 		return err
 	}
 	o.Events(Event{Kind: EventRemoved, Volume: e.Volume, Length: e.Bytes})
+	// A file that came back without its marker would take puts again.
+	if err := o.FS.SyncDir(dir); err != nil {
+		return err
+	}
 	for _, extra := range []string{indexName(e.Volume, e.Generation), markerName(e.Volume, e.Generation),
 		baseName(e.Volume, e.Generation) + checkpointExt} {
 		if err := o.FS.Remove(filepath.Join(dir, extra)); err != nil && !errors.Is(err, fs.ErrNotExist) {

@@ -1,6 +1,7 @@
 package volume
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -31,16 +32,20 @@ type deleteLog struct {
 // createDeleteLog makes an empty delete log unless there is one. When it
 // returns nil the file and its name are durable.
 func createDeleteLog(dir string, v ID, o Options) error {
-	name := filepath.Join(dir, deletesName(v))
-	if _, err := o.FS.Stat(name); err == nil || !errors.Is(err, fs.ErrNotExist) {
+	if _, err := o.FS.Stat(filepath.Join(dir, deletesName(v))); err == nil || !errors.Is(err, fs.ErrNotExist) {
 		return err // it is synced when it is opened
 	}
+	return writeDeleteLog(dir, v, o)
+}
+
+// writeDeleteLog puts an empty delete log in the place of whatever is there.
+func writeDeleteLog(dir string, v ID, o Options) error {
 	sb := superblock{Identity: Identity{Volume: v, Generation: 1, Class: classDeletes}, Sequence: 1, Created: o.Clock.Now()}
 	if _, err := rand.Read(sb.Secret[:]); err != nil {
 		return fmt.Errorf("draw the file secret: %w", err)
 	}
 	copy0 := encodeSuperblock(sb)
-	if err := vfs.WriteFile(o.FS, name, append(copy0, copy0...)); err != nil {
+	if err := vfs.WriteFile(o.FS, filepath.Join(dir, deletesName(v)), append(copy0, copy0...)); err != nil {
 		return fmt.Errorf("create the delete log: %w", classify(err))
 	}
 	return nil
@@ -66,6 +71,36 @@ func openDeleteLog(dir string, v ID, o Options) (*deleteLog, error) {
 		l.unsure = cause // what could not be read may hold deletes
 	}
 	return l, nil
+}
+
+// openUnusedLog opens the delete log of a volume that is about to be sealed, which
+// takes deletes then. One that is poisoned already, and in which no delete was ever
+// stored, gives its place to a new one.
+func openUnusedLog(dir string, v ID, o Options) (*deleteLog, error) {
+	for again := true; ; again = false {
+		l, err := openDeleteLog(dir, v, o)
+		if err != nil {
+			return nil, err
+		}
+		cause := cmp.Or(l.unsure, l.v.poisoned())
+		if cause == nil {
+			return l, nil
+		}
+		unused := l.v.synced.Load() == dataStart && len(l.v.damage.rot) == 0 && l.v.unread == nil
+		if err := l.release(); err != nil || !again || !unused {
+			return nil, errors.Join(fmt.Errorf("delete log: %w", cause), err)
+		}
+		// The marker goes last: without it a part of the former log would count.
+		if err := writeDeleteLog(dir, v, o); err != nil {
+			return nil, err
+		}
+		if err := o.FS.Remove(filepath.Join(dir, deletesName(v)+markerExt)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
+		if err := o.FS.SyncDir(dir); err != nil {
+			return nil, err
+		}
+	}
 }
 
 // share counts one more generation that uses the log.

@@ -3,6 +3,8 @@ package volume
 import (
 	"fmt"
 	"path/filepath"
+
+	"hayloft/internal/vfs"
 )
 
 // HeadBytes is what the superblocks take of every volume file.
@@ -29,19 +31,25 @@ func OpenGeneration(dir string, v ID, generation uint32, o Options) (*Volume, er
 
 // RemoveVoid removes the file of a generation that the directory decided never
 // to commit, whatever is in it. It must not be open. The generation committed,
-// an older one, must be in dir and sealed; its contents are not read: the void
-// one never replaced it.
+// an older one, must be in dir and sealed or poisoned; its contents are not read:
+// the void one never replaced it.
 func RemoveVoid(dir string, void Entry, committed uint32, o Options) error {
 	o = o.withDefaults()
 	sb, err := superblockOf(o.FS, filepath.Join(dir, FileName(void.Volume, committed)))
 	switch {
 	case err != nil:
 		return fmt.Errorf("remove generation %d of volume %d: generation %d: %w", void.Generation, void.Volume, committed, err)
-	case sb.Volume != void.Volume || sb.Generation != committed || sb.Seal == nil || void.Generation <= committed:
+	case sb.Volume != void.Volume || sb.Generation != committed || void.Generation <= committed || sb.Seal == nil && !marked(o.FS, dir, void.Volume, committed):
 		return fmt.Errorf("%w: remove generation %d of volume %d, which has generation %d", ErrInvalid, void.Generation, void.Volume, committed)
 	}
 	if err := removeGeneration(o, dir, void); err != nil {
 		return fmt.Errorf("remove generation %d of volume %d: %w", void.Generation, void.Volume, err)
 	}
 	return o.FS.SyncDir(dir)
+}
+
+// marked tells whether a generation has a poison marker.
+func marked(fsys vfs.FS, dir string, v ID, generation uint32) bool {
+	_, err := fsys.Stat(filepath.Join(dir, markerName(v, generation)))
+	return err == nil
 }

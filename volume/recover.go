@@ -2,6 +2,7 @@ package volume
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -99,14 +100,29 @@ func (v *Volume) recover(limit int64, poisoned bool) error {
 	if r.stop != nil {
 		v.setPoison(r.stop)
 	}
-	if r.broken {
-		v.damage.torn = r.synced
+	if r.broken && v.unread == nil {
+		if v.damage.torn = 0; r.holes() {
+			v.damage.torn = r.synced
+		}
 		v.leaveMarker() // up to end: what was kept was read from the device
 	}
 	v.recovery = Recovery{Elapsed: v.now() - r.began, Checkpoint: r.base.refused == nil && r.base.covers > dataStart,
 		Walked: max(r.size, end) - r.base.covers, Kept: r.kept(), Voided: r.voids}
 	r.report(end)
 	return nil
+}
+
+// holes tells whether a part of the last batch is missing between records that
+// were kept: then nothing of it was ever acknowledged.
+func (r *recovery) holes() bool {
+	at := r.synced
+	for _, f := range r.tail {
+		if f.off > at {
+			return true
+		}
+		at = f.end
+	}
+	return false
 }
 
 // kept counts the records behind L that say more than how far everything is
@@ -269,8 +285,8 @@ func (r *recovery) index(f found) {
 // the end of the last whole record, or the L that survey should have found.
 func (r *recovery) walkTail() (end, later int64, err error) {
 	w := &walker{file: r.v.file, seal: &r.v.seal, end: r.size}
-	if err := r.v.file.Evict(r.synced&^(pageSize-1), 0); err != nil && r.stop == nil {
-		r.stop = fmt.Errorf("drop cached pages at open: %w", err)
+	if err := r.v.file.Evict(r.synced&^(pageSize-1), 0); err != nil {
+		r.unread(fmt.Errorf("drop cached pages at open: %w", err))
 	}
 	end = r.synced
 	var buf []byte
@@ -303,11 +319,17 @@ func (r *recovery) walkTail() (end, later int64, err error) {
 			return 0, 0, err
 		}
 	}
-	if len(w.bad) > 0 && r.stop == nil {
-		r.stop = fmt.Errorf("%w: the device cannot read at %d, behind the last known sync", ErrCorrupt, w.bad[0].off)
+	if len(w.bad) > 0 {
+		r.unread(fmt.Errorf("%w: the device cannot read at %d, behind the last known sync", ErrCorrupt, w.bad[0].off))
 	}
 	r.garbage, err = w.lastNonZero(end)
 	return end, 0, err
+}
+
+// unread notes why something that was acknowledged may not have been seen.
+// Another process may see it: so none is told that there is no more.
+func (r *recovery) unread(err error) {
+	r.v.unread, r.stop = err, cmp.Or(r.stop, err)
 }
 
 // lastNonZero returns the end of the last bytes from off on that are not

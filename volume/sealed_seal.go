@@ -176,7 +176,7 @@ func (v *Volume) sealNow(in *inventory, file vfs.File, info SealInfo) (*sealedPa
 	if p.idx, err = buildSealIndex(v.sealHead(&p.rec), live); err != nil {
 		return nil, err
 	}
-	log, err := openDeleteLog(v.dir, v.sb.Volume, v.o)
+	log, err := openUnusedLog(v.dir, v.sb.Volume, v.o)
 	if err != nil {
 		return nil, err
 	}

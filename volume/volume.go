@@ -130,6 +130,7 @@ type Volume struct {
 	synced   atomic.Int64          // end of what is known to be on stable storage and readable
 	poison   atomic.Pointer[error] // why nothing is appended any more
 	damage   damage                // set by Open, then read-only
+	unread   error                 // what may be acknowledged could not be read by Open; then read-only
 	recovery Recovery              // the same
 	counters counters
 	steps    *Steps  // of the options
@@ -297,12 +298,15 @@ func (v *Volume) setPoison(cause error) {
 // leaveMarker makes the poison hold for later processes. Failing that, they
 // still find no record that was not synced: Open reads from the device.
 func (v *Volume) leaveMarker() {
-	name := v.markerPath()
-	m := marker{Volume: v.sb.Volume, Generation: v.sb.Generation, SyncedTo: v.synced.Load(), When: v.o.Clock.Now(),
-		Torn: v.damage.torn}
-	if err := vfs.WriteFile(v.o.FS, name, encodeMarker(m)); err != nil {
+	if err := v.writeMarker(); err != nil {
 		v.event(Event{Kind: EventMarkerFailed, Err: err})
 	}
+}
+
+func (v *Volume) writeMarker() error {
+	m := marker{Volume: v.sb.Volume, Generation: v.sb.Generation, SyncedTo: v.synced.Load(), When: v.o.Clock.Now(),
+		Torn: v.damage.torn}
+	return classify(vfs.WriteFile(v.o.FS, v.markerPath(), encodeMarker(m)))
 }
 
 func (v *Volume) poisoned() error {
