@@ -27,6 +27,7 @@ const (
 	opAbandonCompaction = 13
 	opConfirmVolume     = 14
 	opAbandonVolume     = 15
+	opBeginSalvage      = 16
 )
 
 // command is one change of the table. apply checks everything before it changes
@@ -70,6 +71,8 @@ func newCommand(op uint8) command {
 		return new(confirmVolume)
 	case opAbandonVolume:
 		return new(abandonVolume)
+	case opBeginSalvage:
+		return new(beginSalvage)
 	}
 	return nil
 }

@@ -98,7 +98,8 @@ func (c *sealVolume) apply(t *table) (any, error) {
 	case len(v.Replicas) != 1 || v.Replicas[0] != c.disk:
 		return nil, fmt.Errorf("%w: disk %d is not the only replica of volume %d", ErrInvalid, c.disk, v.ID)
 	}
-	v.State, v.Seal = StateSealed, &c.seal
+	// Sealed where it lies, it needs no salvage any more.
+	v.State, v.Seal, v.Compaction = StateSealed, &c.seal, nil
 	t.setVolume(v)
 	return v, nil
 }
@@ -165,9 +166,9 @@ func (c *commitCompaction) apply(t *table) (any, error) {
 	switch {
 	case err != nil:
 		return nil, err
-	case v.State != StateSealed || c.generation > v.LastGeneration:
+	case v.State == StateOpen || c.generation > v.LastGeneration:
 		return nil, fmt.Errorf("%w: generation %d of volume %d, state %d, was never begun", ErrInvalid, c.generation, v.ID, v.State)
-	case c.generation == v.Generation && c.seal.Digest == v.Seal.Digest:
+	case c.generation == v.Generation && v.Seal != nil && c.seal.Digest == v.Seal.Digest:
 		return v, nil // a repetition
 	case v.Compaction == nil || c.generation != v.Compaction.Generation:
 		return nil, fmt.Errorf("%w: generation %d of volume %d is not under way", ErrStale, c.generation, v.ID)
@@ -177,7 +178,7 @@ func (c *commitCompaction) apply(t *table) (any, error) {
 	case len(v.Replicas) != 1 || !slices.Contains(v.Replicas, c.disk):
 		return nil, fmt.Errorf("%w: disk %d is not the only replica of volume %d", ErrInvalid, c.disk, v.ID)
 	}
-	v.Generation, v.Seal, v.Compaction = c.generation, &c.seal, nil
+	v.State, v.Generation, v.Seal, v.Compaction = StateSealed, c.generation, &c.seal, nil // a salvage seals
 	t.setVolume(v)
 	return v, nil
 }

@@ -43,6 +43,8 @@ func randomLifecycle(r *rand.Rand, m *Map, op uint8, now id.Millis) []byte {
 		return encodeCommand(op, &beginCompaction{n, generation, digest, uint32(r.IntN(4)), [32]byte{1}, uint64(r.IntN(9)), now})
 	case opCommitCompaction:
 		return encodeCommand(op, &commitCompaction{n, generation, disk, seal})
+	case opBeginSalvage:
+		return encodeCommand(op, &beginSalvage{n, v.Generation, disk, [32]byte{2}, uint64(r.IntN(9)), now})
 	}
 	return encodeCommand(op, &abandonCompaction{n, generation})
 }
@@ -50,7 +52,7 @@ func randomLifecycle(r *rand.Rand, m *Map, op uint8, now id.Millis) []byte {
 func lifecycleInvariants(m *Map) error {
 	for _, v := range m.Volumes() {
 		switch {
-		case v.State == StateSealed && v.Seal == nil, v.State != StateSealed && (v.Seal != nil || v.Compaction != nil):
+		case v.State == StateSealed && v.Seal == nil, v.State != StateSealed && v.Seal != nil, v.State == StateOpen && v.Compaction != nil:
 			return fmt.Errorf("volume %+v", v)
 		case v.Generation == 0 || v.LastGeneration < v.Generation:
 			return fmt.Errorf("generations of %+v", v)
@@ -242,4 +244,5 @@ func TestLifecycleOfLaterStates(t *testing.T) {
 	r.refused(opBeginCompaction, &beginCompaction{volume: v.ID, generation: 1, secret: [32]byte{1}}, ErrInvalid)
 	r.refused(opCommitCompaction, &commitCompaction{volume: v.ID, generation: 2, disk: 1}, ErrInvalid)
 	r.refused(opAbandonCompaction, &abandonCompaction{v.ID, 2}, ErrInvalid)
+	r.refused(opBeginSalvage, &beginSalvage{volume: v.ID, generation: 1, disk: 1, secret: [32]byte{1}}, ErrInvalid)
 }

@@ -146,10 +146,10 @@ func randomCommand(r *rand.Rand, m *Map, now id.Millis) []byte {
 	if w.To > w.From {
 		at += id.Millis(r.Uint64N(uint64(w.To-w.From) + 2))
 	}
-	switch op := uint8(1 + r.IntN(opAbandonVolume)); op {
+	switch op := uint8(1 + r.IntN(opBeginSalvage)); op {
 	case opConfirmVolume, opAbandonVolume:
 		return randomBirth(r, m, op, now)
-	case opCloseVolume, opSealVolume, opBeginCompaction, opCommitCompaction, opAbandonCompaction:
+	case opCloseVolume, opSealVolume, opBeginCompaction, opCommitCompaction, opAbandonCompaction, opBeginSalvage:
 		return randomLifecycle(r, m, op, now)
 	case opRegisterNode:
 		return encodeCommand(opRegisterNode, &registerNode{fmt.Sprintf("n%d", r.IntN(4)), fmt.Sprintf("h%d", r.IntN(2)), "", "z", now})
@@ -300,7 +300,7 @@ func TestRefusals(t *testing.T) {
 	if after := dump(t, r.db); !bytes.Equal(before, after) {
 		t.Error("a refusal changed rows")
 	}
-	for _, cmd := range [][]byte{{2, 1}, {1, opAbandonVolume + 1}, {1, 0}} {
+	for _, cmd := range [][]byte{{2, 1}, {1, opBeginSalvage + 1}, {1, 0}} {
 		if _, errs := r.apply(cmd); !errors.Is(errs[0], raftgroup.ErrUnsupported) {
 			t.Errorf("command %x: %v", cmd, errs[0])
 		}
