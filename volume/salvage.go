@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"path/filepath"
 
 	"hayloft/internal/id"
@@ -138,9 +139,34 @@ func (v *Volume) salvageable(ctx context.Context, t throttle) (*inventory, error
 	return in, nil
 }
 
-// Unsealed tells whether a volume file is one that was never sealed, going by its
-// superblock.
-func Unsealed(fsys vfs.FS, dir string, e Entry) (bool, error) {
-	sb, err := superblockOf(fsys, filepath.Join(dir, e.Name))
-	return err == nil && sb.Seal == nil, err
+// laterDeletes are those of the delete log beside a poisoned volume that is not
+// sealed: they came when its next generation was served. Should that be gone, or
+// not count yet, they count all the same.
+type laterDeletes struct {
+	gone   map[id.ID]bool
+	unsure error // why some may be missing: then no needle may be served
+}
+
+// loadLater reads the delete log, which is there once a salvage was begun.
+func (v *Volume) loadLater() error {
+	if v.poisoned() == nil || v.isLog() || v.sealing.part.Load() != nil {
+		return nil
+	}
+	l := &v.later
+	_, err := Scan(v.o.FS, filepath.Join(v.dir, deletesName(v.sb.Volume)), func(r Record) error {
+		switch {
+		case r.Err != nil:
+			l.unsure = fmt.Errorf("%w: a delete of volume %d is lost", ErrCorrupt, v.sb.Volume)
+		case r.Kind == KindTombstone:
+			if l.gone == nil {
+				l.gone = make(map[id.ID]bool)
+			}
+			l.gone[r.Key] = true
+		}
+		return nil
+	})
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
 }

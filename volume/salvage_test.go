@@ -542,10 +542,50 @@ func TestVoidSalvage(t *testing.T) {
 	next := reopen(t, mem)
 	checkSample(t, next, live, dead)
 	closeVolume(t, next)
-	if bad, err := Unsealed(mem, "/d", void); bad || err != nil {
-		t.Fatalf("%v, %v", bad, err)
+}
+
+// TestDeletesOutliveTheSalvage: deletes that the next generation took count in the
+// poisoned one too, should that be opened once more.
+func TestDeletesOutliveTheSalvage(t *testing.T) {
+	t.Parallel()
+	mem := newMem(t, 1)
+	v, _, live, dead := poisonSample(t, mem, vfs.OpSync)
+	next := mustCompact(t, v, salvageOf(2))
+	if err := next.Delete(bg, 9); err != nil {
+		t.Fatal(err)
 	}
-	if open, err := Unsealed(mem, "/d", Entry{Name: FileName(7, 1)}); !open || err != nil {
-		t.Fatalf("%v, %v", open, err)
+	closeVolume(t, v)
+	closeVolume(t, next)
+	v, err := OpenGeneration("/d", 7, 1, Options{FS: mem})
+	if err != nil {
+		t.Fatal(err)
 	}
+	if v.Has(9) {
+		t.Error("the deleted key is there")
+	}
+	if err := checkPoisoned(v, live[2:], append(dead, live[:2]...)); err != nil {
+		t.Fatal(err)
+	}
+	next = mustCompact(t, v, salvageOf(2)) // what is there is taken up
+	checkSample(t, next, live[2:], append(dead, live[:2]...))
+	closeVolume(t, v)
+	closeVolume(t, next)
+	// Nobody knows what a damaged log said.
+	overwrite(t, mem, "/d/"+deletesName(7), dataStart+10, []byte{1})
+	v, err = OpenGeneration("/d", 7, 1, Options{FS: mem})
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantErr(t, readErr(v, live[3]), ErrCorrupt)
+	if v.Has(live[3].Key) {
+		t.Error("has what may be deleted")
+	}
+	closeVolume(t, v)
+	for _, at := range []int64{0, superblockSize} {
+		if err := mem.Flip("/d/"+deletesName(7), at, 1); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, err = OpenGeneration("/d", 7, 1, Options{FS: mem})
+	wantErr(t, err, ErrCorrupt)
 }

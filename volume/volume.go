@@ -130,6 +130,7 @@ type Volume struct {
 	synced   atomic.Int64          // end of what is known to be on stable storage and readable
 	poison   atomic.Pointer[error] // why nothing is appended any more
 	damage   damage                // set by Open, then read-only
+	later    laterDeletes          // the same
 	unread   error                 // what may be acknowledged could not be read by Open; then read-only
 	recovery Recovery              // the same
 	counters counters
@@ -239,10 +240,16 @@ func (v *Volume) load(e Entry) error {
 		return err
 	}
 	if v.sb.State != stateOpen {
-		return v.loadClosing(limit, poisoned)
+		if err := v.loadClosing(limit, poisoned); err != nil {
+			return err
+		}
+		return v.loadLater()
 	}
 	v.sealing.head = v.sb
-	return v.recover(limit, poisoned)
+	if err := v.recover(limit, poisoned); err != nil {
+		return err
+	}
+	return v.loadLater()
 }
 
 func readSuperblock(f vfs.File) (superblock, bool, error) {
@@ -330,7 +337,7 @@ func (v *Volume) Has(key id.ID) bool {
 		return p.has(key)
 	}
 	if v.idx.Load().has(key) {
-		return true
+		return !v.later.gone[key] && v.later.unsure == nil
 	}
 	p := v.sealing.part.Load()
 	return p != nil && p.has(key) // sealed meanwhile
