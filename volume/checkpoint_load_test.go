@@ -27,7 +27,7 @@ func indexed(blocks uint64, back int) (v *Volume, first int) {
 			off -= int64(back)
 		}
 		ix.put(id.ID(hash(id.ID(i+1))), 0, place{dataStart + off*64, 64})
-		if i == 1000 {
+		if i >= 1000 && i&(i-1) == 0 {
 			ix.foresee(float64(blocks) / float64(ix.blocks.Load()))
 		}
 	}
@@ -172,5 +172,33 @@ func TestForeseenIndex(t *testing.T) {
 		if ix.slots() != grown.slots() || ix.bytes() > grown.bytes()*5/4 {
 			t.Errorf("foreseen %v times: %d slots and %d bytes, grown %d and %d", times, ix.slots(), ix.bytes(), grown.slots(), grown.bytes())
 		}
+	}
+}
+
+// TestForeseenFromTombstones: a file that begins with nothing but deletes and
+// claims to be large does not take the memory of one that is full of them.
+func TestForeseenFromTombstones(t *testing.T) {
+	const n = guessBytes / (2 * headerSize)
+	v := &Volume{}
+	v.idx.Store(new(index))
+	r := &recovery{v: v, size: 32 << 30, base: base{checkpoint: checkpoint{covers: dataStart}}}
+	ix, before := v.idx.Load(), int64(0)
+	for i := range int64(2*n - 1) {
+		pos := dataStart + i*2*headerSize
+		if i == n {
+			before = ix.bytes()
+		}
+		r.progress(pos)
+		ix.remove(id.ID(hash(id.ID(i+1))), place{pos, headerSize})
+	}
+	if r.guessed == 0 || before == 0 {
+		t.Fatal("nothing was foreseen")
+	}
+	if got := ix.bytes(); got > 5*before {
+		t.Errorf("%d bytes for %d deletes became %d for %d", before, n, got, 2*n)
+	}
+	ix.settle()
+	if got := ix.bytes(); got > 5*before/2 {
+		t.Errorf("%d bytes for %d deletes are %d for %d in the end", before, n, got, 2*n)
 	}
 }

@@ -52,6 +52,10 @@ const (
 	// blockBits of a slot's 32 are the block's number, from 1.
 	minBlockBits, maxBlockBits = 16, 31
 
+	// foreseenMost is by how much the index is made larger at once for what is
+	// only expected.
+	foreseenMost = 4
+
 	// maxOffset is the end of the largest file the index can address: 1 TiB.
 	maxOffset = int64(align) << 37
 )
@@ -255,8 +259,11 @@ func (ix *index) insert(h, block uint64) {
 
 // foresee tells how much larger the index will be when a walk is over. Tables
 // made for that at once need not be made again and again, which costs more than
-// all the rest of a walk. settle ends it.
+// all the rest of a walk. What lies ahead may be anything, so at most foreseenMost
+// is believed: told again and again, the index grows by that factor. settle ends
+// it.
 func (ix *index) foresee(times float64) {
+	times = min(times, foreseenMost)
 	ix.foreseen.slots = int(roomFor(uint64(float64(ix.slots()) * times)))
 	ix.foreseen.blocks = min(uint64(float64(ix.blocks.Load())*times), 1<<(maxBlockBits-1))
 }
