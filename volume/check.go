@@ -73,7 +73,7 @@ func (v *Volume) CheckSlowly(ctx context.Context, throttle func(ctx context.Cont
 		return Report{}, fmt.Errorf("check volume %d: %w", v.sb.Volume, err)
 	}
 	// The index first: it is empty only when the volume is sealed by then.
-	c := &checker{v: v, idx: v.idx.Load(), fn: fn, end: v.synced.Load(), throttle: throttleOf(throttle)}
+	c := &checker{v: v, idx: v.idx.Load(), fn: fn, end: v.indexed.Load(), throttle: throttleOf(throttle)}
 	if p := v.sealing.part.Load(); p != nil {
 		c.report, err = p.check(ctx, v, file, c.throttle, fn)
 	} else {

@@ -52,10 +52,19 @@ func (p *pipe) take(s *seal) *batch {
 // has it, the writer looks at idle once it gave it back.
 func (p *pipe) grab(s *seal) *batch {
 	p.idle.Store(true)
+	return p.takeFree(s)
+}
+
+// takeFree is the second half of grab. The writer may have been here between the
+// two: then what is open comes behind what it handed over.
+func (p *pipe) takeFree(s *seal) *batch {
 	if !p.mu.TryLock() {
 		return nil
 	}
 	defer p.mu.Unlock()
+	if !p.idle.Load() {
+		return nil
+	}
 	return p.take(s)
 }
 
@@ -118,6 +127,7 @@ func (v *Volume) runFlusher(ended chan<- struct{}) {
 type output struct {
 	past    vfs.File // past the page cache; nil: there is no way
 	refused bool     // the file system opens such files and does not write them
+	end     int64    // of the last batch that was synced
 	err     error    // the first failure: nothing is written after it
 }
 
@@ -163,12 +173,20 @@ func (v *Volume) flush(b *batch) {
 			o.err = fmt.Errorf("sync after writing at %d: %w", b.start, classify(err))
 		}
 		b.synced = v.now() - begin
+		o.end = b.off
 	}
 	b.err = v.out.err
 }
 
+// errOrder is a bug of ours that must not get to the disk: every record says
+// that all in front of its batch is synced.
+var errOrder = errors.New("batches are out of order")
+
 // spill writes what was put together of a batch so far.
 func (v *Volume) spill(b *batch) {
+	if o := &v.out; o.err == nil && b.start != o.end {
+		o.err = fmt.Errorf("%w: one at %d behind %d", errOrder, b.start, o.end)
+	}
 	if o := &v.out; o.err == nil {
 		begin := v.now()
 		if bufs, n := b.content(); n > 0 {

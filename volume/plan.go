@@ -126,12 +126,19 @@ func (v *Volume) stored(n *Needle) (bool, *batch, error) {
 	return true, earlier.b, nil
 }
 
+// lastEnd is where the last batch of the largest file ends: what a mark takes
+// has room behind it.
+const lastEnd = maxOffset - 2*pageSize
+
 // place has fill add records of so many bytes to the open batch, if they end
 // below limit and there is room on the disk.
 func (v *Volume) place(size, limit int64, fill func(*batch)) (*batch, error) {
 	huge := size > batchBytes
 	if huge {
 		v.drain() // it is written while it is put together, so nothing may be in front of it
+		if err := v.poisoned(); err != nil {
+			return nil, err
+		}
 	}
 	b, err := v.placeLocked(size, limit, huge, fill)
 	switch {
@@ -155,7 +162,7 @@ func (v *Volume) placeLocked(size, limit int64, huge bool, fill func(*batch)) (*
 	if p.open != nil {
 		off = p.open.off
 	}
-	if off+size > limit {
+	if off+size > limit || padded(off+size, p.unit) > lastEnd {
 		return nil, fmt.Errorf("%w: volume %d holds %d of %d bytes, %d more are needed", ErrFull, v.sb.Volume, off, limit, size)
 	}
 	if err := w.reserve(v, off, padded(off+size, p.unit)); err != nil {

@@ -88,7 +88,9 @@ func (v *Volume) recover(limit int64, poisoned bool) error {
 		r.loseTail(end)
 	}
 	v.writer = writer{end: end, allocated: r.size, deletes: r.deletes}
+	v.out.end = end
 	v.synced.Store(end)
+	v.indexed.Store(end)
 	if r.stop == nil {
 		r.stop = r.repair(end) // steps 5 and 6
 		r.broken = r.stop != nil
@@ -433,7 +435,8 @@ func (r *recovery) progress(pos int64) {
 // guessBytes is how often a walk looks ahead.
 const guessBytes = 16 << 20
 
-// foresee takes it that the rest of the file is like what was walked of it.
+// foresee takes it that the rest of the file is like what was walked of it, and
+// so never more than fits. The index bounds what it does about it.
 func (r *recovery) foresee(pos int64) {
 	all := float64(r.v.idx.Load().slots())
 	walked := max(0, all-float64(r.slots))

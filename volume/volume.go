@@ -128,6 +128,7 @@ type Volume struct {
 	stopped chan struct{} // closed when the writer goroutine has ended
 
 	synced   atomic.Int64          // end of what is known to be on stable storage and readable
+	indexed  atomic.Int64          // end of what the index knows: behind synced while a batch is made readable
 	poison   atomic.Pointer[error] // why nothing is appended any more
 	damage   damage                // set by Open, then read-only
 	later    laterDeletes          // the same

@@ -85,11 +85,13 @@ func (v *Volume) flushHere(b *batch) {
 }
 
 // drain has everything flushed that was taken from the queue, and concludes it.
+// Then the flusher is idle: it has asked for a batch after the last one, so that
+// it cannot come for another while the writer flushes one.
 func (v *Volume) drain() {
 	for {
 		v.pipe.handOver(&v.seal)
 		v.collect()
-		if v.writer.pending == 0 {
+		if v.writer.pending == 0 && v.pipe.idle.Load() {
 			return
 		}
 		<-v.queue.wake
@@ -184,6 +186,7 @@ func (v *Volume) publish(b *batch) {
 			gone = append(gone, r.h.Key)
 		}
 	}
+	v.indexed.Store(w.end)
 	v.counters.deleted.Add(int64(len(gone)))
 	if v.sealing.onDelete != nil {
 		v.sealing.onDelete(gone)
@@ -234,6 +237,7 @@ func (w *writer) mark(v *Volume) error {
 	}
 	w.end, w.allocated, w.unmarked = end, max(w.allocated, end), false
 	v.synced.Store(w.end)
+	v.indexed.Store(w.end)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.next = w.end
