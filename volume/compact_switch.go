@@ -73,7 +73,7 @@ func (v *Volume) removeLeftovers() {
 		_, _, isVolume := parseName(base)
 		_, _, named := parseName(g + volumeExt)
 		_, marked, ofVolume := parseName(m + volumeExt)
-		redundant := tmp && (isVolume || isIndex && named || base == deletesName(v.sb.Volume)) ||
+		redundant := tmp && (isVolume || isIndex && named || isMarker && ofVolume || base == deletesName(v.sb.Volume)) ||
 			!tmp && isIndex && named && !have[g+volumeExt] ||
 			isCheckpoint && ofOpen || // of when the volume was open
 			isMarker && ofVolume && marked < v.sb.Generation && !have[m+volumeExt]

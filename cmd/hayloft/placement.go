@@ -133,6 +133,10 @@ func (p placement) BeginCompaction(ctx context.Context, v volume.ID, generation 
 	return p.changed(p.d.BeginCompaction(ctx, directory.VolumeID(v), generation, digest, deletes, p.incarnation))
 }
 
+func (p placement) BeginSalvage(ctx context.Context, v volume.ID, generation, disk uint32) (server.Row, error) {
+	return p.changed(p.d.BeginSalvage(ctx, directory.VolumeID(v), generation, directory.DiskID(disk), p.incarnation))
+}
+
 func (p placement) CommitCompaction(ctx context.Context, v volume.ID, generation, disk uint32, s server.Sealed) (server.Row, error) {
 	return p.changed(p.d.CommitCompaction(ctx, directory.VolumeID(v), generation, directory.DiskID(disk), commitOf(s)))
 }

@@ -15,6 +15,9 @@ type handle struct {
 	vol  *volume.Volume // nil when sick
 	sick error
 	left atomic.Bool // a writer of this process has left it
+	// heir is the generation that this process made of a poisoned vol and does not
+	// serve yet; 0 without one.
+	heir atomic.Uint32
 
 	mu      sync.Mutex // guards all below
 	pins    int
@@ -73,7 +76,8 @@ func (h *handle) answersFor(meant volume.Identity) bool {
 		return have == meant
 	}
 	rec, sealed := h.vol.Sealed()
-	return sealed && (have.Generation < meant.Generation || rec.Source >= meant.Generation)
+	// As long as the heir of a poisoned one is not served, it took no deletes.
+	return h.heir.Load() == meant.Generation || sealed && (have.Generation < meant.Generation || rec.Source >= meant.Generation)
 }
 
 // appendable reports whether puts can go to the volume.

@@ -72,13 +72,22 @@ func (s *Server) seal(ctx context.Context, d *disk, j *job) (volume.SealRecord, 
 		}
 	}
 	rec, sealed := h.vol.Sealed()
-	if !sealed {
+	switch have := h.vol.Identity().Generation; {
+	case !sealed && have < row.Volume.Generation:
+		return s.catchUp(ctx, d, j, h, row)
+	case have > row.Volume.Generation && row.State == StateClosing:
+		return rec, s.commitServed(ctx, d, h, row)
+	case !sealed && h.vol.Poisoned() != nil:
+		return s.salvage(ctx, d, j, h, row)
+	case !sealed:
 		j.total.Store(h.vol.Stats().FileBytes)
-		info := volume.SealInfo{Slot: row.Slot, From: row.From, To: row.To, Policy: fmt.Appendf(nil, policyName, len(row.Disks)), Throttle: j.throttle(d)}
-		for _, uuid := range row.Replicas {
-			info.Replicas = append(info.Replicas, uuid[:]...)
+		info := sealInfo(row)
+		info.Throttle = j.throttle(d)
+		rec, err = h.vol.Seal(ctx, info)
+		if err != nil && h.vol.Poisoned() != nil {
+			return s.salvage(ctx, d, j, h, row)
 		}
-		if rec, err = h.vol.Seal(ctx, info); err != nil {
+		if err != nil {
 			return rec, err
 		}
 	}
@@ -94,6 +103,15 @@ func (s *Server) seal(ctx context.Context, d *disk, j *job) (volume.SealRecord, 
 	s.n.seals.Add(1)
 	s.o.Events(Event{Kind: EventSealed, Dir: d.dir, Volume: j.v})
 	return rec, nil
+}
+
+// sealInfo is what the superblock of a sealed volume says of its row.
+func sealInfo(row Row) volume.SealInfo {
+	info := volume.SealInfo{Slot: row.Slot, From: row.From, To: row.To, Policy: fmt.Appendf(nil, policyName, len(row.Disks))}
+	for _, uuid := range row.Replicas {
+		info.Replicas = append(info.Replicas, uuid[:]...)
+	}
+	return info
 }
 
 func sealedOf(r volume.SealRecord) Sealed {
@@ -133,13 +151,13 @@ func (s *Server) compact(ctx context.Context, d *disk, j *job) (volume.SealRecor
 	}
 	defer h.unpin()
 	rec, sealed := h.vol.Sealed()
-	if !sealed || row.State != StateSealed {
-		return rec, fmt.Errorf("%w: volume %d", volume.ErrNotSealed, j.v)
-	}
-	j.total.Store(3 * h.vol.Stats().LiveBytes) // read, written, read back
 	have := h.vol.Identity().Generation
+	j.total.Store(3 * h.vol.Stats().LiveBytes) // read, written, read back
 	if have < row.Volume.Generation {
 		return s.catchUp(ctx, d, j, h, row)
+	}
+	if !sealed || row.State != StateSealed {
+		return rec, fmt.Errorf("%w: volume %d", volume.ErrNotSealed, j.v)
 	}
 	if err := s.removeVoid(ctx, d, row); err != nil {
 		return rec, err
@@ -237,7 +255,8 @@ func (s *Server) catchUp(ctx context.Context, d *disk, j *job, h *handle, row Ro
 	if !d.has(row.Volume) {
 		return rec, fmt.Errorf("%w: generation %d of volume %d is not on the disk", volume.ErrNoVolume, row.Volume.Generation, j.v)
 	}
-	next, err := h.vol.Compact(ctx, volume.CompactOptions{Generation: row.Volume.Generation, Deletes: row.Seal.Deletes, Throttle: j.throttle(d)})
+	next, err := h.vol.Compact(ctx, volume.CompactOptions{Generation: row.Volume.Generation, Deletes: row.Seal.Deletes,
+		Seal: sealInfo(row), Throttle: j.throttle(d)})
 	if err != nil {
 		return rec, err
 	}
@@ -256,7 +275,7 @@ func (s *Server) commitServed(ctx context.Context, d *disk, h *handle, row Row) 
 	ident := h.vol.Identity()
 	rec, _ := h.vol.Sealed()
 	a := row.Attempt
-	if a == nil || a.Generation != ident.Generation || rec.Source != row.Volume.Generation || rec.SourceDigest != row.Seal.Digest {
+	if a == nil || a.Generation != ident.Generation || rec.Source != row.Volume.Generation || row.Seal != nil && rec.SourceDigest != row.Seal.Digest {
 		return fmt.Errorf("%w: the disk has generation %d of volume %d, the directory %d", volume.ErrConflict, ident.Generation, ident.Volume, row.Volume.Generation)
 	}
 	digest, _, findings, err := h.vol.Inventory(ctx)

@@ -154,7 +154,11 @@ type Lifecycle interface {
 	// sealed one, over the deletes up to a number. An attempt that is under way
 	// is the answer.
 	BeginCompaction(ctx context.Context, v volume.ID, generation uint32, digest volume.Digest, deletes uint32) (Row, error)
-	// CommitCompaction makes a generation that was begun the volume's.
+	// BeginSalvage gives out the number of the generation to make from a closing
+	// one on disk that is poisoned. An attempt that is under way is the answer.
+	BeginSalvage(ctx context.Context, v volume.ID, generation, disk uint32) (Row, error)
+	// CommitCompaction makes a generation that was begun the volume's, and seals
+	// it if it was closing.
 	CommitCompaction(ctx context.Context, v volume.ID, generation, disk uint32, s Sealed) (Row, error)
 	// AbandonCompaction says that a generation will never be committed.
 	AbandonCompaction(ctx context.Context, v volume.ID, generation uint32) (Row, error)

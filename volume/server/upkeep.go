@@ -113,13 +113,12 @@ func (d *disk) due(row Row, files int) jobKind {
 			return jobSeal
 		}
 	case StateClosing:
-		if st.Poisoned == nil { // the engine does not seal what it does not trust
-			return jobSeal
-		}
+		return jobSeal
 	case StateSealed:
+		ended := h.vol.Poisoned() != nil // then the next generation takes its deletes
 		switch {
-		case st.Poisoned != nil:
-		case row.Attempt != nil || st.Generation != row.Volume.Generation || d.s.o.wasteful(st):
+		case st.Poisoned != nil && !ended: // the delete log: the next one goes by it too
+		case row.Attempt != nil || st.Generation != row.Volume.Generation || ended || d.s.o.wasteful(st):
 			return jobCompact
 		case files > 1 && !d.s.closingOld(where{d.number, v}):
 			return jobRemove

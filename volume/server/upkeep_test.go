@@ -2,12 +2,9 @@ package server_test
 
 import (
 	"errors"
-	"sync/atomic"
 	"testing"
 	"time"
 
-	"hayloft/directory"
-	"hayloft/internal/vfs"
 	"hayloft/volume"
 	"hayloft/volume/server"
 )
@@ -93,47 +90,6 @@ func TestOpenPerDisk(t *testing.T) {
 	}
 	for _, b := range all {
 		h.check(b)
-	}
-}
-
-// A poisoned volume is closed, so that nothing more is meant for it, and left at
-// that: the engine does not seal what it does not trust.
-func TestPoisonedIsClosed(t *testing.T) {
-	h := newHouse(t, server.Options{})
-	h.stop()
-	var fail atomic.Bool
-	h.opts.FS = &vfs.Fault{FS: h.mem, Before: func(op vfs.Op) vfs.Outcome {
-		if fail.Load() && op.Kind == vfs.OpSync {
-			return vfs.Outcome{Err: errors.New("the disk does not sync")}
-		}
-		return vfs.Outcome{}
-	}}
-	h.start()
-	a := h.mustPut(variants, 3000, 2)
-	v := h.info(writing).Volume
-	fail.Store(true)
-	if err := h.s.Seal(t.Context(), v, nil); !errors.Is(err, volume.ErrPoisoned) {
-		t.Fatal(err)
-	}
-	fail.Store(false)
-	if row := h.row(v); row.State != directory.StateClosing {
-		t.Fatalf("%+v", row)
-	}
-	h.check(a)
-	h.check(h.mustPut(variants, 3000, 2))
-	n := h.saw(server.EventUpkeepFailed)
-	for range 5 {
-		h.clock.Advance(2 * time.Hour)
-		if err := h.s.Seal(t.Context(), v, nil); !errors.Is(err, volume.ErrPoisoned) {
-			t.Fatal(err)
-		}
-	}
-	if got := h.saw(server.EventUpkeepFailed); got != n+5 {
-		t.Errorf("%d attempts nobody asked for", got-n-5)
-	}
-	st := h.s.Stats()
-	if c := st.Classes[0]; c.Closing != 1 || c.Open != 1 || c.Sealed != 0 || st.OldestClosing.IsZero() || st.Disks[0].ReadOnly != 1 {
-		t.Errorf("%+v", st)
 	}
 }
 
