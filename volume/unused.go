@@ -3,9 +3,12 @@ package volume
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"path/filepath"
 	"strings"
+
+	"hayloft/internal/vfs"
 )
 
 // RemoveUnused removes the file of a volume that the directory made void before
@@ -52,21 +55,56 @@ func RemoveUnused(dir string, ident Identity, o Options) error {
 	return o.FS.SyncDir(dir)
 }
 
-// unused reports a reason not to remove a file.
+// unused reports a reason not to remove a file. One that is blank behind its
+// superblocks is not opened: that might write.
 func unused(dir string, ident Identity, o Options) error {
+	name := filepath.Join(dir, FileName(ident.Volume, ident.Generation))
+	sb, err := superblockOf(o.FS, name)
+	if err != nil {
+		return err
+	}
+	if sb.Identity != ident || sb.State != stateOpen {
+		return fmt.Errorf("%w: the file is of %+v, state %d, and is to be of %+v and open", ErrConflict, sb.Identity, sb.State, ident)
+	}
+	if is, err := blank(o.FS, name); is || err != nil {
+		return err
+	}
 	v, err := OpenGeneration(dir, ident.Volume, ident.Generation, o)
 	if err != nil {
 		return err
 	}
-	have, stats := v.Identity(), v.Stats()
-	_, sealed := v.Sealed()
-	switch {
-	case have != ident || sealed || stats.Needles > 0:
-		err = fmt.Errorf("%w: %+v holds %d needles, sealed: %v; it is to be %+v without any", ErrConflict, have, stats.Needles, sealed, ident)
+	switch stats := v.Stats(); {
+	case stats.Needles > 0:
+		err = fmt.Errorf("%w: it holds %d needles", ErrConflict, stats.Needles)
 	case stats.Poisoned != nil:
 		err = stats.Poisoned
 	}
 	return errors.Join(err, v.Close())
+}
+
+// blank reports whether a file holds nothing but zeros behind its superblocks.
+func blank(fsys vfs.FS, name string) (is bool, err error) {
+	f, err := fsys.Open(name)
+	if err != nil {
+		return false, err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	b := make([]byte, 64<<10)
+	for at := int64(dataStart); ; {
+		n, err := f.ReadAt(b, at)
+		for _, x := range b[:n] {
+			if x != 0 {
+				return false, nil
+			}
+		}
+		at += int64(n)
+		switch {
+		case errors.Is(err, io.EOF):
+			return true, nil
+		case err != nil:
+			return false, err
+		}
+	}
 }
 
 // RemoveUnfinished removes files that Create was making when the process ended,

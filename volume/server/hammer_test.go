@@ -120,9 +120,6 @@ func TestLifeUnderLoad(t *testing.T) {
 	for i := 0; i < testenv.Rounds(40) && !over.Load(); i++ {
 		all := h.s.Volumes()
 		pick := all[r.IntN(len(all))]
-		if errors.Is(pick.Sick, server.ErrMissing) {
-			continue // it was made between two looks
-		}
 		v := pick.Volume
 		if err := h.s.Seal(context.Background(), v, nil); err != nil {
 			t.Errorf("seal %d: %v", v, err)

@@ -28,11 +28,12 @@ type wire struct {
 	d           *directory.Directory
 	node        directory.NodeID
 	incarnation uint64
+	tell        func() error // before and after each change of a row, or nil
 
 	mu     sync.Mutex
 	away   error
 	lose   string // the change whose answer is lost, once
-	stopAt string // the change that is never made
+	stopAt string // the changes that are never made
 }
 
 func (w *wire) cut(err error) {
@@ -77,12 +78,16 @@ func (l cutLeaser) Acquire(ctx context.Context, now id.Millis) (id.Lease, error)
 	return l.Leaser.Acquire(ctx, now)
 }
 
-func (w *wire) OpenVolume(ctx context.Context, l id.Lease, disk uint32, from id.Millis) (volume.Identity, error) {
-	if err := w.gone(); err != nil {
-		return volume.Identity{}, err
+func (l cutLeaser) Surrender(ctx context.Context, lease id.Lease, at id.Millis) error {
+	if err := l.w.gone(); err != nil {
+		return err
 	}
-	v, err := w.d.OpenVolume(ctx, l, directory.DiskID(disk), from)
-	return identity(v), err
+	return l.Leaser.Surrender(ctx, lease, at)
+}
+
+func (w *wire) OpenVolume(ctx context.Context, l id.Lease, disk uint32, from id.Millis) (volume.Identity, error) {
+	row, err := w.ask("open", func() (directory.Volume, error) { return w.d.OpenVolume(ctx, l, directory.DiskID(disk), from) })
+	return row.Volume, err
 }
 
 func (w *wire) CloseTile(ctx context.Context, l id.Lease, at id.Millis) error {
@@ -144,6 +149,7 @@ type house struct {
 	wire  *wire
 	mem   *vfs.Mem
 	opts  server.Options
+	tell  func() error // of the next wires
 	s     *server.Server
 
 	mu     sync.Mutex
@@ -200,7 +206,7 @@ func (h *house) start() {
 }
 
 func (h *house) tryStart() (*server.Server, error) {
-	h.wire = &wire{d: h.dir, node: h.wire.node, incarnation: h.wire.incarnation + 1}
+	h.wire = &wire{d: h.dir, node: h.wire.node, incarnation: h.wire.incarnation + 1, tell: h.tell}
 	o := h.opts
 	o.Directory = h.wire
 	return server.Open(context.Background(), o)
@@ -289,12 +295,16 @@ func group(blob id.ID, cookie id.Cookie, size, alts int) []volume.Needle {
 
 // put stores a group the way every caller must: reserving again when moved.
 func (h *house) put(class volume.Class, size, alts int) (stored, error) {
+	return h.putIn(context.Background(), class, size, alts)
+}
+
+func (h *house) putIn(ctx context.Context, class volume.Class, size, alts int) (stored, error) {
 	for range 50 {
-		blob, cookie, err := h.s.Reserve(context.Background(), class)
+		blob, cookie, err := h.s.Reserve(ctx, class)
 		if err != nil {
 			return stored{}, err
 		}
-		err = h.s.Write(context.Background(), blob, group(blob, cookie, size, alts))
+		err = h.s.Write(ctx, blob, group(blob, cookie, size, alts))
 		if !errors.Is(err, server.ErrMoved) {
 			return stored{blob, cookie, size, alts}, err
 		}

@@ -3,6 +3,7 @@ package server_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"strings"
 	"sync"
@@ -17,18 +18,21 @@ import (
 
 var errDead = errors.New("the machine is dead")
 
-// reaper cuts the power before the call number at that changes a file system.
-// From then on nothing reaches disk or directory.
+// reaper cuts the power before the call number at that changes a file system, or
+// before or after a change of a volume's row. From then on nothing reaches disk
+// or directory.
 type reaper struct {
 	h    *house
 	mem  *vfs.Mem
 	at   int
 	seed uint64
+	life context.Context // ends with the power
+	end  context.CancelFunc
 
 	mu    sync.Mutex // guards all below
 	n     int
 	after *vfs.Mem // what the cut left
-	cutAt vfs.Op
+	cutAt string
 }
 
 func (p *reaper) before(op vfs.Op) vfs.Outcome {
@@ -36,16 +40,33 @@ func (p *reaper) before(op vfs.Op) vfs.Outcome {
 	defer p.mu.Unlock()
 	switch op.Kind {
 	case vfs.OpCreate, vfs.OpRemove, vfs.OpRename, vfs.OpMkdirAll, vfs.OpSyncDir, vfs.OpWrite, vfs.OpSync, vfs.OpAllocate, vfs.OpTruncate:
-		p.n++
-	}
-	if p.after == nil && p.at > 0 && p.n >= p.at {
-		p.h.wire.cut(errAway)
-		p.after, p.cutAt = p.mem.Crash(p.seed), op
+		return vfs.Outcome{Err: p.count(fmt.Sprintf("%+v", op))}
 	}
 	if p.after != nil {
 		return vfs.Outcome{Err: errDead}
 	}
 	return vfs.Outcome{}
+}
+
+// count counts a call, with p.mu held, and says whether it is too late for it.
+func (p *reaper) count(call string) error {
+	p.n++
+	if p.after == nil && p.at > 0 && p.n >= p.at {
+		p.h.wire.cut(errAway)
+		p.after, p.cutAt = p.mem.Crash(p.seed), call
+		p.end()
+	}
+	if p.after != nil {
+		return errDead
+	}
+	return nil
+}
+
+// row is called before and after a change of a row.
+func (p *reaper) row() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.count("a change of a row")
 }
 
 func (p *reaper) dead() bool {
@@ -65,7 +86,9 @@ func (p *reaper) spare() bool {
 // arm has the next server die at a call, 0 for never.
 func (h *house) arm(at int, seed uint64) *reaper {
 	p := &reaper{h: h, mem: h.mem, at: at, seed: seed}
+	p.life, p.end = context.WithCancel(context.Background())
 	h.opts.FS = &vfs.Fault{FS: h.mem, Before: p.before}
+	h.tell = p.row
 	return p
 }
 
@@ -87,7 +110,7 @@ func (l *ledger) put(h *house, p *reaper, r *rand.Rand) {
 	if p.dead() {
 		return
 	}
-	if b, err := h.put(variants, 1+r.IntN(3000), 1+r.IntN(4)); err == nil && !p.dead() {
+	if b, err := h.putIn(p.life, variants, 1+r.IntN(3000), 1+r.IntN(4)); err == nil && !p.dead() {
 		l.kept = append(l.kept, b)
 	}
 }
@@ -168,15 +191,29 @@ func (h *house) settle(p *reaper) {
 		for _, i := range h.s.Volumes() {
 			row, ok := h.wire.Row(i.Volume)
 			switch {
-			case errors.Is(i.Sick, server.ErrMissing):
-				continue // the power went before its file was made
-			case !ok || i.Sick != nil || i.Work != "" || i.State == "closing" || row.Attempt != nil ||
+			case !ok || i.Sick != nil || i.Work != "" || i.State == "closing" || i.State == "void" || row.Attempt != nil ||
 				i.State == "sealed" && (row.Volume.Generation != i.Generation || !h.alone(i)):
 				return false
 			}
 		}
-		return true
+		return h.born() == nil
 	})
+}
+
+// born checks that every row of the disk but void ones has a file that is known
+// to be there, and that void ones have none.
+func (h *house) born() (err error) {
+	files, err := volume.List(h.mem, "/data/volumes")
+	have := make(map[volume.ID]bool)
+	for _, e := range files {
+		have[e.Volume] = true
+	}
+	for _, row := range h.wire.Rows(h.s.Stats().Disks[0].Disk) {
+		if v := row.Volume.Volume; row.Unconfirmed || have[v] == (row.State == server.StateVoid) {
+			err = errors.Join(err, fmt.Errorf("%+v, has a file: %v", row, have[v]))
+		}
+	}
+	return err
 }
 
 // alone reports whether a volume has one generation on the disk.
@@ -210,7 +247,7 @@ func (h *house) tidy() {
 	}
 }
 
-// The power goes before each call that changes a file, in lives of seal,
+// The power goes before each call that changes a file or the directory, in lives of seal,
 // compaction and removal, and now and then again while the next server picks up
 // what it finds: what was acknowledged is there, what was deleted is not, and
 // every volume comes to the end it was on the way to.
@@ -242,6 +279,7 @@ func TestLifecycleCrashes(t *testing.T) {
 			continue
 		}
 		cuts++
+		call := p.cutAt
 		for !p.spare() {
 			h.bury(p)
 			next := 0
@@ -263,7 +301,7 @@ func TestLifecycleCrashes(t *testing.T) {
 		h.stop()
 		h.tidy()
 		if t.Failed() {
-			t.Fatalf("cut %d, before call %d", cuts, at)
+			t.Fatalf("cut %d, before call %d, %s", cuts, at, call)
 		}
 	}
 	testenv.Tell(t, "%d power cuts, %d more while it was picked up again", cuts, again)

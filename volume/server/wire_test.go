@@ -2,6 +2,7 @@ package server_test
 
 import (
 	"context"
+	"strings"
 
 	"hayloft/directory"
 	"hayloft/internal/id"
@@ -39,9 +40,14 @@ func (w *wire) FreshRow(ctx context.Context, v volume.ID) (server.Row, bool, err
 
 // ask makes a change, unless the directory is away. The answer can be lost.
 func (w *wire) ask(what string, change func() (directory.Volume, error)) (server.Row, error) {
+	if w.tell != nil {
+		if err := w.tell(); err != nil {
+			return server.Row{}, err
+		}
+	}
 	w.mu.Lock()
 	away, lose := w.away, w.lose == what
-	if w.stopAt == what {
+	if strings.Contains(w.stopAt, what) {
 		away = errAway
 	}
 	if lose {
@@ -52,6 +58,9 @@ func (w *wire) ask(what string, change func() (directory.Volume, error)) (server
 		return server.Row{}, away
 	}
 	row, err := change()
+	if w.tell != nil {
+		lose = w.tell() != nil || lose
+	}
 	if lose {
 		return server.Row{}, errAway
 	}

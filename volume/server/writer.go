@@ -170,7 +170,7 @@ func (w *writer) former(slot id.Slot) *handle {
 // create opens a tile with a new volume on the disk: its row is committed, then
 // its file made, then the row confirmed, and nothing is written there before
 // that. When it fails on the way, the upkeep gives the volume up. One of which
-// it is not known whether it was confirmed is in service: it may have been.
+// it is not known whether it was confirmed stays in service: it may have been.
 func (w *writer) create(ctx context.Context, lease id.Lease, fence id.Millis) (h *handle, err error) {
 	end, err := w.disk.beginBirth(ctx)
 	if err != nil {
@@ -187,16 +187,29 @@ func (w *writer) create(ctx context.Context, lease id.Lease, fence id.Millis) (h
 		return nil, err
 	}
 	w.disk.kick() // the slot's former volume is to be sealed
+	if h, err = w.make(ident); err != nil {
+		return nil, err
+	}
+	row, err := w.s.o.Directory.ConfirmVolume(ctx, ident.Volume, ident.Generation)
+	if err == nil && (row.State != StateOpen || row.Slot != lease.Slot) {
+		err = fmt.Errorf("server: volume %d is %v before its first write", ident.Volume, row.State)
+	}
+	return h, err
+}
+
+// make makes the file of a volume and serves it. A former process may have made
+// it, and given its slot back before it confirmed: then the directory opened the
+// same volume once more.
+func (w *writer) make(ident volume.Identity) (*handle, error) {
+	h := w.s.handle(w.disk.number, ident.Volume)
+	if h.appendable() && h.vol.Identity() == ident && h.vol.Stats().Needles == 0 {
+		return h, nil
+	}
 	vol, err := volume.Create(w.disk.volumesDir(), ident, w.s.volumeOptions(w.disk))
 	switch {
 	case err == nil:
 		w.disk.failed(nil)
-		h := w.s.serve(w.disk, ident.Volume, vol, nil)
-		row, err := w.s.o.Directory.ConfirmVolume(ctx, ident.Volume, ident.Generation)
-		if err == nil && (row.State != StateOpen || row.Slot != lease.Slot) {
-			err = fmt.Errorf("server: volume %d is %v before its first write", ident.Volume, row.State)
-		}
-		return h, err
+		return w.s.serve(w.disk, ident.Volume, vol, nil), nil
 	case errors.Is(err, volume.ErrNoSpace):
 		w.disk.outOfRoom()
 		return nil, fmt.Errorf("%w: %s: %w", ErrNoSpace, w.disk.dir, err)
