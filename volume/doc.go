@@ -30,7 +30,8 @@
 // Life: a volume is open until Seal, which fences it, reads it back from the
 // device and fixes the digest of its needles. A sealed file never changes
 // again: Delete goes to the delete log beside it, and Compact writes the next
-// generation as a file of its own, which opens as a Volume of its own. Nothing
+// generation as a file of its own, which opens as a Volume of its own. Of a
+// poisoned volume, which is never sealed, it does so too: salvage.go. Nothing
 // in this package removes a volume file except RemoveSuperseded and RemoveVoid, on
 // the directory's decision.
 //

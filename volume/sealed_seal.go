@@ -83,7 +83,7 @@ func (v *Volume) writeSuperblock(sb superblock) error {
 // It may be repeated, after a crash or an error too; sealing again with other
 // info is ErrConflict. Damaged needles are reported as events and do not hinder
 // sealing (compaction repairs them); gaps do, with ErrCorrupt, unless
-// info.United. A poisoned volume is not sealed: it is replaced.
+// info.United. A poisoned volume is not sealed: Compact makes its next generation.
 func (v *Volume) Seal(ctx context.Context, info SealInfo) (SealRecord, error) {
 	if err := info.validate(); err != nil {
 		return SealRecord{}, err

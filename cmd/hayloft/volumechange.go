@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -22,20 +21,14 @@ type change struct {
 	do   func(ctx context.Context, k tools.Keeper, v volume.ID, report func(tools.Progress)) (string, error)
 }
 
-var errPoisoned = errors.New("it is poisoned by a failed write or sync: it stays as it is")
-
 var sealing = change{
 	verb: "seal", doing: "sealing", done: "sealed",
-	skip: func(r tools.Row, all bool) (string, error) {
+	skip: func(r tools.Row, _ bool) (string, error) {
 		switch {
 		case !r.Readable():
 			return "", fmt.Errorf("it cannot be opened: %s", r.Error)
 		case r.Sealed():
 			return "it is sealed", nil
-		case r.State == tools.StatePoisoned && all:
-			return "it is poisoned: what it has is served, and not trusted enough to be sealed", nil
-		case r.State == tools.StatePoisoned:
-			return "", errPoisoned
 		}
 		return "", nil
 	},
@@ -50,8 +43,6 @@ var compacting = change{
 		switch {
 		case !r.Readable():
 			return "", fmt.Errorf("it cannot be opened: %s", r.Error)
-		case r.State == tools.StatePoisoned && !all:
-			return "", errPoisoned
 		case !r.Sealed() && all:
 			return "it is not sealed", nil
 		case !r.Sealed():
@@ -74,7 +65,8 @@ func newVolumeSeal(f *volumeFlags) *cobra.Command {
 		Long: `Seals volumes: what writes to one goes on with a new one, every byte is read
 back from the device, and the digest of its needles is kept in the directory. A
 sealed volume is served as before, takes deletes, and can be compacted. The
-server seals full and old volumes by itself.`,
+server seals full and old volumes by itself. Of a volume that is poisoned by a
+failed write or sync, what was acknowledged is made its next generation, sealed.`,
 	})
 }
 

@@ -28,7 +28,8 @@
 //     disk that hangs costs its own readers, and its share.
 //   - Life (upkeep.go, steps.go; decision 115). A goroutine per disk moves its
 //     volumes on: it closes the tile of one that is old or poisoned, seals one
-//     whose tile is closed, compacts one of which much is dead, and removes what
+//     whose tile is closed (one that is poisoned goes on as its next generation:
+//     salvage.go), compacts one of which much is dead, and removes what
 //     was replaced, one job at a time and held to a rate. The directory decides
 //     each step and the server executes it: it removes a file only after a
 //     commit, and after reading back what replaces it. Nothing but directory and
