@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"hayloft/internal/id"
 	"hayloft/internal/vfs"
 	"hayloft/volume"
@@ -259,5 +261,23 @@ func TestUnfinishedFiles(t *testing.T) {
 	}
 	if n := h.saw(server.EventUnknownFile); n != 2 {
 		t.Errorf("%d files were reported", n)
+	}
+	// What cannot be removed keeps nothing out of service.
+	b := h.mustPut(variants, 100, 1)
+	h.stop()
+	tmp := "/data/volumes/" + volume.FileName(7, 1) + ".tmp"
+	if err := h.mem.Rename("/data/volumes/note.tmp", tmp); err != nil {
+		t.Fatal(err)
+	}
+	h.opts.FS = &vfs.Fault{FS: h.mem, Before: func(op vfs.Op) vfs.Outcome {
+		if op.Kind == vfs.OpRemove && op.Name == tmp {
+			return vfs.Outcome{Err: unix.EIO}
+		}
+		return vfs.Outcome{}
+	}}
+	h.start()
+	h.check(b)
+	if n := h.saw(server.EventUpkeepFailed); n != 1 {
+		t.Errorf("%d failures were reported", n)
 	}
 }

@@ -148,8 +148,8 @@ func (d *disk) stats() DiskStats {
 
 // open opens every volume on the disk. What cannot be opened is out of service.
 func (d *disk) open(places chan struct{}) error {
-	if err := volume.RemoveUnfinished(d.volumesDir(), d.s.volumeOptions(d)); err != nil {
-		return err
+	if err := volume.RemoveUnfinished(d.volumesDir(), d.s.volumeOptions(d)); err != nil { // it does no harm
+		d.s.o.Events(Event{Kind: EventUpkeepFailed, Dir: d.dir, Work: jobRemove.String(), Err: err})
 	}
 	entries, err := volume.List(d.s.o.FS, d.volumesDir())
 	if err != nil {

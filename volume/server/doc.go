@@ -34,6 +34,10 @@
 //     each step and the server executes it: it removes a file only after a
 //     commit, and after reading back what replaces it. Nothing but directory and
 //     files is remembered: each step finds what an earlier process has done.
+//   - Birth (birth.go; decision 121). A volume's row is committed, then its file
+//     made durable, then the row confirmed, and only then anything is written. A
+//     row that a crash left unconfirmed holds nothing: the upkeep has it made
+//     void, and then removes its file if that holds no needle.
 //   - Generations. The one that is served is the one the directory has committed
 //     when both are on the disk. While they change, the table of this node and
 //     its disk may be of different moments; any generation that compaction made
@@ -48,7 +52,9 @@
 //
 // Locks: Server.mu guards the maps of volumes and is never held during I/O. A
 // writer's gate is held while it opens a volume, calls to the directory
-// included; nothing else is locked under it but Server.mu and disk.mu. A disk's
-// turn is held by the job at work there, which may take a gate; handle.mu and
-// jobs are held for moments and nothing is locked under them.
+// included; nothing else is locked under it but a disk's birth, Server.mu and
+// disk.mu. A disk's
+// turn is held by the job at work there, which may take a gate; its birth is held
+// under a gate or a turn, while a volume is made or given up; handle.mu and jobs
+// are held for moments and nothing is locked under them.
 package server

@@ -29,7 +29,7 @@ func (k jobKind) String() string {
 // one step; Total is an estimate.
 type Progress struct {
 	Volume      volume.ID
-	Step        string // sealing, compacting, removing, verifying
+	Step        string // sealing, compacting, removing, abandoning, verifying
 	Done, Total int64
 }
 

@@ -16,22 +16,23 @@ type VolumeInfo struct {
 	Generation uint32 // that is served
 	Disk       uint32
 	Dir        string // data directory
-	// State is the directory's: open, closing or sealed; "sick" when the volume
-	// cannot be served.
+	// State is the directory's: open, closing or sealed; void when it was given up
+	// and its file is still there; "sick" when the volume cannot be served.
 	State   string
 	Writing bool // a writer of this process appends to it
 	Stats   volume.Stats
 	Sealed  *volume.SealRecord // of the generation that is served, or nil
 	Sick    error
-	// Work is what is under way: sealing, compacting, removing, verifying or
-	// nothing.
+	// Work is what is under way: sealing, compacting, removing, abandoning,
+	// verifying or nothing.
 	Work string
 	// Retry is why the last seal or compaction failed, when it is to be tried
 	// again by itself.
 	Retry error
 }
 
-// Volumes returns every replica on this node, by volume and disk.
+// Volumes returns every replica on this node, by volume and disk. Volumes that
+// hold nothing by the directory's word are missing when they have no file.
 func (s *Server) Volumes() []VolumeInfo {
 	if s.enter() != nil {
 		return nil

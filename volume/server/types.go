@@ -23,7 +23,8 @@ var (
 	ErrNoSpace error = noSpace{}
 	// ErrDisk: a data directory is not one this process may use.
 	ErrDisk = errors.New("server: data directory refused")
-	// ErrMissing: the directory has a replica on a disk, and the disk no file.
+	// ErrMissing: the directory has a replica on a disk, confirmed, and the disk no
+	// file.
 	ErrMissing = errors.New("server: the disk has no file of the volume")
 	// ErrClosed: the server was closed.
 	ErrClosed = errors.New("server: closed")
@@ -343,7 +344,7 @@ type Event struct {
 	Dir    string // data directory
 	Volume volume.ID
 	File   string // with EventUnknownFile
-	Work   string // with EventUpkeepFailed: sealing, compacting, removing
+	Work   string // with EventUpkeepFailed: sealing, compacting, removing, abandoning
 	Err    error
 	Engine volume.Event // with EventVolume
 }
