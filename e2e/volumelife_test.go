@@ -327,6 +327,43 @@ func offlineLife(t *testing.T, dir string) {
 	}
 }
 
+// TestVolumeSalvage poisons the volumes of a server, which is then asked to seal
+// them: what was acknowledged is there, and can be deleted.
+func TestVolumeSalvage(t *testing.T) {
+	dir := t.TempDir()
+	s := start(t, dir, "--cache-memory", "1MiB")
+	a := newAlbum(t, s)
+	a.fill(t, s, 3)
+	s.stop(t)
+	files, err := filepath.Glob(filepath.Join(dir, "volumes", "*.vol"))
+	if err != nil || len(files) != 2 {
+		t.Fatal(files, err)
+	}
+	for _, name := range files {
+		if err := os.WriteFile(strings.TrimSuffix(name, ".vol")+".poisoned", nil, 0o640); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if out, _ := volumesOff(t, dir, 0, "seal", "--all"); strings.Count(out, "would be sealed") != 2 {
+		t.Errorf("the plan: %s", out)
+	}
+	s = start(t, dir, "--cache-memory", "1MiB")
+	a.check(t, s)
+	s.volumes(t, 0, "seal", "--all", "--apply")
+	out, _ := s.volumes(t, 0, "ls", "--json")
+	rows := rowsOf(t, out)
+	states(t, rows, "sealed")
+	for _, r := range rows {
+		if r.Generation != 2 {
+			t.Errorf("volume %d has generation %d", r.ID, r.Generation)
+		}
+	}
+	a.drop(t, s, 1)
+	a.check(t, s)
+	s.volumes(t, 0, "verify")
+	s.stop(t)
+}
+
 // TestVolumeCompactionKilled kills a server at random moments of sealing and
 // compaction, and wants the next one to finish them and to serve everything.
 func TestVolumeCompactionKilled(t *testing.T) {
