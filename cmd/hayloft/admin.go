@@ -53,7 +53,7 @@ func newAdmin(n *node, log *slog.Logger) *adminListener {
 	tools.Serve(door, n.keeper(), n.clock)
 	mux.Handle("/admin/", door)
 	a.srv = &http.Server{
-		Handler: mux, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second,
+		Handler: admin.Named(n.s.adminHosts(), mux), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second,
 		IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
 		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn),
 	}

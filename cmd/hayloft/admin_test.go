@@ -79,10 +79,13 @@ func TestAdminListener(t *testing.T) {
 	if err := n.openAdmin(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+	n.s.adminListen, n.s.adminNames = "hayloft.internal:9090", []string{"vault"}
 	a := newAdmin(n, n.log)
+	host := "hayloft.internal:9090"
 	ask := func(method, path, token string) int {
 		t.Helper()
 		r := httptest.NewRequest(method, path, nil)
+		r.Host = host
 		if token != "" {
 			r.Header.Set("Authorization", "Bearer "+token)
 		}
@@ -105,6 +108,15 @@ func TestAdminListener(t *testing.T) {
 			t.Errorf("%s %s: %d, want %d", c.method, c.path, got, c.status)
 		}
 	}
+	for name, status := range map[string]int{"127.0.0.1:9090": 200, "vault:9090": 200, "evil.example:9090": 421, "": 421} {
+		host = name
+		for _, path := range []string{"/metrics", "/healthz", "/debug/pprof/", "/admin/volumes"} {
+			if got := ask(http.MethodGet, path, n.adminToken); got != status {
+				t.Errorf("%s of %q: %d, want %d", path, host, got, status)
+			}
+		}
+	}
+	host = "localhost"
 	if err := n.ready(); err != nil {
 		t.Fatal(err)
 	}

@@ -26,6 +26,7 @@ type settings struct {
 	listen         string
 	adminListen    string
 	adminOpen      bool
+	adminNames     []string
 	publicURL      string
 	mediaURL       string
 	trustedProxies []string
@@ -71,6 +72,7 @@ func (s *settings) define(f *pflag.FlagSet) {
 	f.StringVar(&s.listen, "listen", "127.0.0.1:8080", "address of the API, media and web page")
 	f.StringVar(&s.adminListen, "admin-listen", "127.0.0.1:9090", "address of metrics, health, profiles and the commands of operators")
 	f.BoolVar(&s.adminOpen, "admin-open", false, "let everybody who reaches admin-listen change things, without the token in admin.token")
+	f.StringSliceVar(&s.adminNames, "admin-names", nil, "host names besides localhost under which admin-listen answers; its addresses always do")
 	f.StringVar(&s.publicURL, "public-url", "", "base of the URLs handed out (default http:// and the listen address)")
 	f.StringVar(&s.mediaURL, "media-url", "", "base of media URLs (default the public URL)")
 	f.StringSliceVar(&s.trustedProxies, "trusted-proxies", nil, "networks whose X-Forwarded-For is believed, as in 10.0.0.0/8")
@@ -208,6 +210,15 @@ func tomlValue(fl *pflag.Flag) string {
 	}
 }
 
+// adminHosts are the names under which the admin listener answers.
+func (s *settings) adminHosts() []string {
+	host, _, err := net.SplitHostPort(s.adminListen)
+	if err != nil || host == "" {
+		return s.adminNames
+	}
+	return append([]string{host}, s.adminNames...)
+}
+
 // validate lists every fault at once.
 func (s *settings) validate() error {
 	var faults []error
@@ -242,6 +253,9 @@ func (s *settings) validate() error {
 	for _, p := range s.trustedProxies {
 		_, err := netip.ParsePrefix(p)
 		fault(err == nil, "--trusted-proxies: %q is not a network such as 10.0.0.0/8", p)
+	}
+	for _, n := range s.adminNames {
+		fault(n != "" && !strings.ContainsAny(n, ":/*@[] "), "--admin-names: %q is not a host name such as hayloft.internal", n)
 	}
 	for _, a := range []struct{ name, addr string }{{"listen", s.listen}, {"admin-listen", s.adminListen}} {
 		_, _, err := net.SplitHostPort(a.addr)

@@ -10,6 +10,8 @@
 //   - Browsers have no business here: a request that names an Origin, or that
 //     a page sent, is refused, so that an open door on loopback is not one for
 //     every page that an operator visits.
+//   - A page may be served under a name that is then made to resolve to this
+//     machine: Named refuses what is asked of any name but those it is told.
 //   - No call has a body; parameters are in the path and the query, and one
 //     that is not known is refused.
 //   - Errors are application/problem+json with a stable type. What the table

@@ -96,13 +96,18 @@ func (d *Door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Cache-Control", "no-store")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	if p := refused(r); p != nil {
-		if r.ContentLength != 0 {
-			w.Header().Set("Connection", "close") // the body is not waited for
-		}
-		p.write(w)
+		refuse(w, r, p)
 		return
 	}
 	d.mux.ServeHTTP(w, r)
+}
+
+// refuse answers a request that nothing is done for.
+func refuse(w http.ResponseWriter, r *http.Request, p *Problem) {
+	if r.ContentLength != 0 {
+		w.Header().Set("Connection", "close") // the body is not waited for
+	}
+	p.write(w)
 }
 
 // refused says why nothing is done for a request, whatever it asks.
