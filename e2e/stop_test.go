@@ -6,6 +6,9 @@ import (
 	"io"
 	"net"
 	"net/url"
+	"regexp"
+	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -42,6 +45,34 @@ func TestStopUnderLoad(t *testing.T) {
 		}
 	}
 	s.stop(t)
+}
+
+// TestStopRefusesOperators asks a server that stops what volumes it has: it must
+// not say that there are none.
+func TestStopRefusesOperators(t *testing.T) {
+	s := start(t, t.TempDir(), "--drain-timeout", "9s")
+	c := s.account(t, "slow")
+	half := crawl(t, uploadURL(t, c, 500_000)) // holds the stop up until it is closed
+	defer half.Close()
+	await(t, s.log, regexp.MustCompile(`msg=ready`))
+	if out, log, code := run(t, "volume", "ls", "--admin", s.admin); code != 0 {
+		t.Fatalf("%d\n%s\n%s", code, out, log)
+	}
+	if err := s.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	await(t, s.log, regexp.MustCompile(`msg=stopping`))
+	for _, args := range [][]string{{"ls"}, {"verify", "--data", s.dir}, {"seal", "--all", "--apply", "--data", s.dir}} {
+		out, log, code := run(t, append(append([]string{"volume"}, args...), "--admin", s.admin)...)
+		if code != 1 || !strings.Contains(log, "stopping") || strings.Count(log, "\n") != 1 || out != "" {
+			t.Errorf("%v: exit code %d\n%s\n%s", args, code, out, log)
+		}
+	}
+	half.Close()
+	<-s.exited
+	if s.waitErr != nil {
+		t.Errorf("%v\n%s", s.waitErr, s.log)
+	}
 }
 
 // crawl begins an upload and never ends it.

@@ -24,6 +24,7 @@ import (
 // to what changes things, below /admin.
 type adminListener struct {
 	srv      *http.Server
+	door     *admin.Door
 	registry *prometheus.Registry
 }
 
@@ -47,11 +48,11 @@ func newAdmin(n *node, log *slog.Logger) *adminListener {
 	mux.HandleFunc("GET /debug/pprof/profile", patient(pprof.Profile))
 	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
 	mux.HandleFunc("GET /debug/pprof/trace", patient(pprof.Trace))
-	door := admin.NewDoor(admin.Options{
+	a.door = admin.NewDoor(admin.Options{
 		Token: n.adminToken, Open: n.s.adminOpen, Work: n.work, Clock: n.clock, Problem: tools.ProblemOf, Audit: n.adminAction,
 	})
-	tools.Serve(door, n.keeper(), n.clock)
-	mux.Handle("/admin/", door)
+	tools.Serve(a.door, n.keeper(), n.clock)
+	mux.Handle("/admin/", a.door)
 	a.srv = &http.Server{
 		Handler: admin.Named(n.s.adminHosts(), mux), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second,
 		IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
@@ -103,6 +104,6 @@ func (a *adminListener) serve(l net.Listener) error {
 	return nil
 }
 
-// stop cuts what is being asked short: what changes things has ended with the
-// node's work.
+// stop cuts what is being asked short: calls below /admin have ended with the
+// node's work, or were refused since the door was closed.
 func (a *adminListener) stop() { a.srv.Close() }

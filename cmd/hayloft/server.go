@@ -97,6 +97,7 @@ func serve(ctx context.Context, s *settings, stdout, stderr io.Writer) (err erro
 	case err = <-failed:
 		log.Error("a listener failed: stopping", "err", err)
 	}
+	adm.door.Close() // a list of the volumes that are left would look like a list
 	err = errors.Join(err, n.stop())
 	adm.stop()
 	return err

@@ -20,6 +20,9 @@
 //   - Every guarded call is reported to Options.Audit once, when it ends or is
 //     refused. Tokens never are.
 //
+// A process that stops closes its door first: what the calls look at is taken
+// apart next, and would be found empty rather than gone.
+//
 // Long calls answer with a stream of lines, each one JSON object (Line). The
 // last is of kind result or problem: a stream without one was cut off. Lines of
 // kind alive come when nothing else does, so that nothing between the two takes

@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"hayloft/internal/clock"
@@ -46,6 +47,7 @@ type Door struct {
 	mux     *http.ServeMux
 	sum     [sha256.Size]byte // of the token
 	methods map[string][]string
+	closed  atomic.Bool
 }
 
 // NewDoor makes a Door without calls.
@@ -91,11 +93,20 @@ func (d *Door) add(method, path string, guarded bool, fn func(*Call) error) {
 	d.methods[path] = append(d.methods[path], method)
 }
 
+// Close refuses every call from now on; those under way end with Options.Work.
+// What they look at may be taken apart afterwards: none that gave no answer
+// before gives one of that.
+func (d *Door) Close() { d.closed.Store(true) }
+
+func stopping() *Problem {
+	return NewProblem(Stopped, http.StatusServiceUnavailable, "The server stops", "the server is stopping: ask again when it has started")
+}
+
 // ServeHTTP implements http.Handler.
 func (d *Door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Cache-Control", "no-store")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
-	if p := refused(r); p != nil {
+	if p := d.refused(r); p != nil {
 		refuse(w, r, p)
 		return
 	}
@@ -111,9 +122,11 @@ func refuse(w http.ResponseWriter, r *http.Request, p *Problem) {
 }
 
 // refused says why nothing is done for a request, whatever it asks.
-func refused(r *http.Request) *Problem {
+func (d *Door) refused(r *http.Request) *Problem {
 	site := r.Header.Get("Sec-Fetch-Site")
 	switch {
+	case d.closed.Load():
+		return stopping()
 	case r.Header.Get("Origin") != "" || site != "" && site != "none":
 		return NewProblem("browser", http.StatusForbidden, "Not for pages", "calls from web pages are refused")
 	case r.ContentLength != 0 || len(r.TransferEncoding) > 0:
@@ -211,6 +224,9 @@ func (c *Call) Answer(v any) error {
 	body, err := json.Marshal(v)
 	if err != nil {
 		return err
+	}
+	if c.d.closed.Load() {
+		return stopping()
 	}
 	c.answered = true
 	c.w.Header().Set("Content-Type", "application/json")

@@ -173,7 +173,38 @@ func TestNoTokenAndOpen(t *testing.T) {
 	}
 }
 
-// lines makes a call that sends what it is given.
+// A closed door refuses calls, and the answers of those that had none yet: what
+// they looked at may be half gone.
+func TestClosedDoor(t *testing.T) {
+	var d *Door
+	r := newRig(t, Options{Token: "secret"}, func(made *Door) {
+		d = made
+		d.Look(http.MethodGet, "/admin/slow", func(c *Call) error {
+			d.Close()
+			return c.Answer("nothing is left")
+		})
+	})
+	for _, call := range []string{"GET /admin/slow", "GET /admin/look", "POST /admin/things/7/do", "GET /admin/nothing"} {
+		method, path, _ := strings.Cut(call, " ")
+		req, err := http.NewRequest(method, r.url+path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Authorization", "Bearer secret")
+		res, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var p Problem
+		err = json.NewDecoder(res.Body).Decode(&p)
+		res.Body.Close()
+		if err != nil || res.StatusCode != http.StatusServiceUnavailable || !p.Named(Stopped) || res.Header.Get("Retry-After") == "" {
+			t.Errorf("%s: %s %+v, %v", call, res.Status, p, err)
+		}
+	}
+}
+
+// stream makes a call that sends what it is given.
 func stream(t *testing.T, o Options, fn func(*Call, *Stream) error) (*rig, *Client) {
 	t.Helper()
 	o.Token = "secret"

@@ -78,6 +78,9 @@ func (p *Problem) write(w http.ResponseWriter) {
 	if p.Status == http.StatusUnauthorized {
 		h.Set("WWW-Authenticate", `Bearer realm="hayloft admin"`)
 	}
+	if p.Named(Stopped) {
+		h.Set("Retry-After", "5")
+	}
 	if p.Allow != "" {
 		h.Set("Allow", p.Allow)
 	}
