@@ -425,7 +425,7 @@ func TestSalvageCrashes(t *testing.T) {
 		}
 	}
 	points := 0
-	for n, seed := range seeds(testenv.Rounds(4)) {
+	for n, seed := range seeds(testenv.Rounds(2)) {
 		mem := newMem(t, seed)
 		v, fault, live, dead := poisonSample(t, mem, []vfs.OpKind{vfs.OpSync, vfs.OpWrite}[n%2])
 		var cuts []cut
