@@ -134,7 +134,10 @@ var auditNames = map[api.EventKind]string{
 }
 
 func (n *node) blobEvent(e server.Event) {
-	log := n.log.With("dir", e.Dir)
+	log := n.log
+	if e.Dir != "" {
+		log = log.With("dir", e.Dir)
+	}
 	if e.Volume != 0 {
 		log = log.With("volume", e.Volume)
 	}
@@ -162,6 +165,8 @@ func (n *node) blobEvent(e server.Event) {
 		log.Error(e.Work+" the volume failed and will be tried again", "err", e.Err)
 	case server.EventGeneration:
 		log.Warn("another generation than the committed one is served", "err", e.Err)
+	case server.EventDiskMissing:
+		log.Warn("a disk of this node is missing: its volumes are out of service", "err", e.Err)
 	case server.EventDiskHangs:
 		log.Error("the disk does not answer: it is not read until it does")
 	}

@@ -88,6 +88,16 @@ func identityOf(row directory.Volume) volume.Identity {
 	return volume.Identity{Volume: volume.ID(row.ID), Generation: row.Generation, Class: volume.Class(row.Class)}
 }
 
+func (p placement) NodeDisks() []server.NodeDisk {
+	var out []server.NodeDisk
+	for _, d := range p.d.Map().Disks() {
+		if d.Node == p.node {
+			out = append(out, server.NodeDisk{Disk: uint32(d.ID), UUID: d.UUID})
+		}
+	}
+	return out
+}
+
 func (p placement) Rows(disk uint32) []server.Row {
 	m := p.d.Map()
 	var out []server.Row

@@ -73,6 +73,8 @@ func blobFigures() []figure[*server.Stats] {
 		counter("blob_deletes_total", "Blobs tombstoned.", func(s *server.Stats) float64 { return float64(s.Deletes) }),
 		counter("volume_corrupt_reads_total", "Reads that failed verification, or that the device failed.", func(s *server.Stats) float64 { return float64(s.CorruptReads) }),
 		counter("volume_appended_bytes_total", "Bytes appended to volumes and their delete logs.", func(s *server.Stats) float64 { return float64(s.BytesAppended) }),
+		newFigure(prometheus.GaugeValue, "disks_missing", "Disks of this node that have volumes and are not in service.", nil,
+			func(s *server.Stats) float64 { return float64(len(s.Missing)) }),
 		counter("volume_batches_total", "Batches written.", func(s *server.Stats) float64 {
 			return overDisks(s, func(d *server.DiskStats) float64 { return float64(d.Steps.BatchBytes.Count) })
 		}),

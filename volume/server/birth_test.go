@@ -117,7 +117,7 @@ func TestFirstOpenLostAnswers(t *testing.T) {
 				return h.born() == nil
 			})
 			h.check(h.mustPut(variants, 1000, 2))
-			for _, i := range h.s.Volumes() {
+			for _, i := range h.volumes() {
 				if i.State != "open" || i.Sick != nil {
 					t.Errorf("%+v", i)
 				}
@@ -139,7 +139,7 @@ func TestUnconfirmed(t *testing.T) {
 	if rows := h.wire.Rows(1); len(rows) != 1 || rows[0].State != server.StateVoid || len(h.files("")) != 0 {
 		t.Fatalf("%+v, %v", rows, h.files(""))
 	}
-	if all := h.s.Volumes(); len(all) != 0 {
+	if all := h.volumes(); len(all) != 0 {
 		t.Errorf("%+v", all)
 	}
 	v := h.wire.Rows(1)[0].Volume.Volume

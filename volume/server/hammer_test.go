@@ -118,7 +118,7 @@ func TestLifeUnderLoad(t *testing.T) {
 	compactions := 0
 	r := rand.New(rand.NewPCG(5, 5))
 	for i := 0; i < testenv.Rounds(40) && !over.Load(); i++ {
-		all := h.s.Volumes()
+		all := h.volumes()
 		pick := all[r.IntN(len(all))]
 		v := pick.Volume
 		if err := h.s.Seal(context.Background(), v, nil); err != nil {

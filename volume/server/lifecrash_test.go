@@ -153,7 +153,7 @@ func (l *ledger) live(h *house, p *reaper, r *rand.Rand) {
 	}
 	l.delete(h, p, r)
 	var v volume.ID
-	for _, i := range h.s.Volumes() {
+	for _, i := range h.volumes() {
 		if i.Writing {
 			v = i.Volume
 		}
@@ -188,7 +188,7 @@ func (h *house) settle(p *reaper) {
 		if p.dead() {
 			return true
 		}
-		for _, i := range h.s.Volumes() {
+		for _, i := range h.volumes() {
 			row, ok := h.wire.Row(i.Volume)
 			switch {
 			case !ok || i.Sick != nil || i.Work != "" || i.State == "closing" || i.State == "void" || row.Attempt != nil ||

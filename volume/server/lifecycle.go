@@ -15,7 +15,8 @@ type VolumeInfo struct {
 	Class      volume.Class
 	Generation uint32 // that is served
 	Disk       uint32
-	Dir        string // data directory
+	Dir        string // data directory; "" when the disk is in none
+	UUID       string // of the disk
 	// State is the directory's: open, closing or sealed; void when it was given up
 	// and its file is still there; "sick" when the volume cannot be served.
 	State   string
@@ -33,9 +34,9 @@ type VolumeInfo struct {
 
 // Volumes returns every replica on this node, by volume and disk. Volumes that
 // hold nothing by the directory's word are missing when they have no file.
-func (s *Server) Volumes() []VolumeInfo {
-	if s.enter() != nil {
-		return nil
+func (s *Server) Volumes() ([]VolumeInfo, error) {
+	if err := s.enter(); err != nil {
+		return nil, err
 	}
 	defer s.calls.Done()
 	var out []VolumeInfo
@@ -44,10 +45,9 @@ func (s *Server) Volumes() []VolumeInfo {
 		for _, r := range s.o.Directory.Rows(d.number) {
 			rows[r.Volume.Volume] = r
 			if s.handle(d.number, r.Volume.Volume) == nil && !r.empty() {
-				out = append(out, VolumeInfo{
-					Volume: r.Volume.Volume, Class: r.Volume.Class, Generation: r.Volume.Generation,
-					Disk: d.number, Dir: d.dir, State: "sick", Sick: ErrMissing,
-				})
+				i := missingInfo(r, d.number, hexOf(d.ident.uuid), ErrMissing)
+				i.Dir = d.dir
+				out = append(out, i)
 			}
 		}
 		for _, v := range s.on(d) {
@@ -56,10 +56,13 @@ func (s *Server) Volumes() []VolumeInfo {
 			}
 		}
 	}
+	for _, a := range s.absent() {
+		out = append(out, a.infos()...)
+	}
 	slices.SortFunc(out, func(a, b VolumeInfo) int {
 		return cmp.Or(cmp.Compare(a.Volume, b.Volume), cmp.Compare(a.Disk, b.Disk))
 	})
-	return out
+	return out, nil
 }
 
 // on returns the volumes on a disk, sick ones too.
@@ -76,7 +79,7 @@ func (s *Server) on(d *disk) (out []volume.ID) {
 
 // info describes a volume and gives back its pin.
 func (s *Server) info(h *handle, v volume.ID, r Row) VolumeInfo {
-	i := VolumeInfo{Volume: v, Disk: h.disk.number, Dir: h.disk.dir, State: r.State.String(), Retry: h.disk.retry(v)}
+	i := VolumeInfo{Volume: v, Disk: h.disk.number, Dir: h.disk.dir, UUID: hexOf(h.disk.ident.uuid), State: r.State.String(), Retry: h.disk.retry(v)}
 	if r.State == 0 {
 		i.State = "unknown" // to the directory, as this node knows it
 	}
@@ -116,10 +119,7 @@ func (s *Server) local(v volume.ID) (*disk, error) {
 			return d, nil
 		}
 	}
-	if row, known := s.o.Directory.Row(v); known && !row.empty() {
-		return nil, lost(v)
-	}
-	return nil, unknown(v)
+	return nil, s.nowhere(v, 0)
 }
 
 // Seal closes a volume's tile, if it is open, so that its writer goes on with
@@ -184,7 +184,7 @@ func (s *Server) Verify(ctx context.Context, v volume.ID, disk uint32, found fun
 		}
 	}
 	if !seen {
-		return sum, unknown(v)
+		return sum, s.nowhere(v, disk)
 	}
 	return sum, nil
 }
@@ -228,5 +228,5 @@ func (s *Server) Use(v volume.ID, disk uint32, fn func(*volume.Volume) error) er
 		defer h.unpin()
 		return fn(h.vol)
 	}
-	return fmt.Errorf("%w: %d on disk %d", volume.ErrNoVolume, v, disk)
+	return s.nowhere(v, disk)
 }

@@ -16,13 +16,13 @@ import (
 func (h *house) info(ok func(server.VolumeInfo) bool) server.VolumeInfo {
 	h.t.Helper()
 	var found []server.VolumeInfo
-	for _, i := range h.s.Volumes() {
+	for _, i := range h.volumes() {
 		if ok(i) {
 			found = append(found, i)
 		}
 	}
 	if len(found) != 1 {
-		h.t.Fatalf("%d volumes: %+v", len(found), h.s.Volumes())
+		h.t.Fatalf("%d volumes: %+v", len(found), h.volumes())
 	}
 	return found[0]
 }

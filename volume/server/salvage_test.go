@@ -409,7 +409,7 @@ func TestSalvageCrashesOfServer(t *testing.T) {
 			})
 			h.gone(b)
 		}
-		for _, i := range h.s.Volumes() {
+		for _, i := range h.volumes() {
 			if i.Sick == nil {
 				if err := h.s.Seal(context.Background(), i.Volume, nil); err != nil {
 					t.Errorf("seal %d: %v", i.Volume, err)

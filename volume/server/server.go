@@ -130,6 +130,7 @@ func (s *Server) start(ctx context.Context) error {
 			s.disks[i].failed(err)
 		}
 	}
+	s.tellMissing()
 	return nil
 }
 

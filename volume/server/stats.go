@@ -31,6 +31,7 @@ type DiskStats struct {
 // Stats is a snapshot. Counters start at Open.
 type Stats struct {
 	Disks   []DiskStats
+	Missing []MissingDisk
 	Volumes []volume.Stats // in service, by disk and id
 
 	BytesAppended int64 // to volumes and delete logs, those no longer in service too
@@ -109,6 +110,12 @@ func (s *Server) Stats() Stats {
 			if v, ok := inService[where{d.number, r.Volume.Volume}]; !r.empty() {
 				st.count(r, v, ok)
 			}
+		}
+	}
+	for _, a := range s.absent() {
+		st.Missing = append(st.Missing, MissingDisk{a.Disk, hexOf(a.UUID), len(a.rows)})
+		for _, r := range a.rows {
+			st.count(r, volume.Stats{}, false)
 		}
 	}
 	return st

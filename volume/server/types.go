@@ -134,6 +134,8 @@ type Directory interface {
 // answers the row as it is then, and may be repeated; one that builds on a
 // generation the volume has left behind is refused.
 type Lifecycle interface {
+	// NodeDisks returns the disks of this node, as this node knows them.
+	NodeDisks() []NodeDisk
 	// Rows returns the volumes with a replica on disk, as this node knows them.
 	Rows(disk uint32) []Row
 	// Row returns one volume, as this node knows it.
@@ -335,6 +337,7 @@ const (
 	EventCompacted                         // a new generation was committed and is served
 	EventUpkeepFailed                      // a seal or compaction failed; tried again later
 	EventGeneration                        // of several generations on the disk not the committed one is served
+	EventDiskMissing                       // a disk of this node that has volumes is in none of the data directories, or dead
 	EventDiskHangs                         // so many reads hang that the disk is not asked until it answers them
 )
 

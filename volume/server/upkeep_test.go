@@ -67,7 +67,7 @@ func TestOpenPerDisk(t *testing.T) {
 			all = append(all, h.mustPut(variants, 500, 1))
 		}
 		seen := make(map[volume.ID]bool)
-		for _, i := range h.s.Volumes() {
+		for _, i := range h.volumes() {
 			if i.Writing {
 				seen[i.Volume] = true
 			}

@@ -10,6 +10,16 @@ import (
 	"hayloft/volume/server"
 )
 
+func (w *wire) NodeDisks() []server.NodeDisk {
+	var out []server.NodeDisk
+	for _, d := range w.d.Map().Disks() {
+		if d.Node == w.node {
+			out = append(out, server.NodeDisk{Disk: uint32(d.ID), UUID: d.UUID})
+		}
+	}
+	return out
+}
+
 func (w *wire) Rows(disk uint32) []server.Row {
 	m := w.d.Map()
 	var out []server.Row

@@ -64,6 +64,11 @@ func export(ctx context.Context, v *volume.Volume, data string, p pace, s Export
 	return err
 }
 
+// unexported says why nothing of a volume is in an export.
+func unexported(v volume.ID, data string, why error) string {
+	return fmt.Sprintf("volume %d in %s: %s", v, data, OneLine(why))
+}
+
 // exportName is where a needle goes. Nothing in it is a text from outside.
 func exportName(class volume.Class, n volume.Needle) string {
 	ext := extensionOf(n)

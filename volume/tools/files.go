@@ -322,7 +322,7 @@ func (f *Files) Export(ctx context.Context, v volume.ID, s ExportSink) error {
 func (b *bare) export(ctx context.Context, s ExportSink) error {
 	v, err := b.open(true)
 	if errors.Is(err, volume.ErrCorrupt) || errors.Is(err, volume.ErrUnsupported) {
-		return s.Damaged(OneLine(err))
+		return s.Damaged(unexported(b.id, b.data, err))
 	}
 	if err != nil {
 		return err

@@ -13,7 +13,7 @@ import (
 
 // Blobs is what the tools need of a blob server; *server.Server has it.
 type Blobs interface {
-	Volumes() []server.VolumeInfo
+	Volumes() ([]server.VolumeInfo, error)
 	Use(v volume.ID, disk uint32, fn func(*volume.Volume) error) error
 	Verify(ctx context.Context, v volume.ID, disk uint32, found func(volume.Finding), report func(server.Progress)) (volume.Report, error)
 	Seal(ctx context.Context, v volume.ID, report func(server.Progress)) error
@@ -45,9 +45,9 @@ func NewLocal(o LocalOptions) *Local {
 
 // replicas returns the local replicas of a volume, or of all with 0.
 func (l *Local) replicas(v volume.ID) ([]server.VolumeInfo, error) {
-	all := l.o.Blobs.Volumes()
-	if v == 0 {
-		return all, nil
+	all, err := l.o.Blobs.Volumes()
+	if err != nil || v == 0 {
+		return all, err
 	}
 	all = slices.DeleteFunc(all, func(i server.VolumeInfo) bool { return i.Volume != v })
 	if len(all) == 0 {
@@ -58,8 +58,12 @@ func (l *Local) replicas(v volume.ID) ([]server.VolumeInfo, error) {
 
 // List implements Source.
 func (l *Local) List(ctx context.Context) ([]Row, error) {
+	all, err := l.replicas(0)
+	if err != nil {
+		return nil, err
+	}
 	rows, files := []Row{}, listing{fs: l.o.FS}
-	for _, i := range l.o.Blobs.Volumes() {
+	for _, i := range all {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
@@ -84,7 +88,7 @@ func (l *Local) Show(_ context.Context, v volume.ID) ([]Detail, error) {
 // look describes a volume in service, or one that cannot be.
 func (l *Local) look(i server.VolumeInfo, files *listing) Detail {
 	none, noEpoch := 0, int64(0)
-	d := Detail{Row: Row{ID: i.Volume, Data: i.Dir, Work: i.Work, Epoch: &noEpoch, Shards: &none}, Events: []string{}}
+	d := Detail{Row: Row{ID: i.Volume, Data: place(i), Work: i.Work, Epoch: &noEpoch, Shards: &none}, Events: []string{}}
 	if l.o.Replicas != nil {
 		n := l.o.Replicas(i.Volume)
 		d.Replicas = &n
@@ -121,6 +125,9 @@ type listing struct {
 
 // of returns the files of a volume, every generation that is there.
 func (l *listing) of(i server.VolumeInfo) ([]volume.Entry, error) {
+	if i.Dir == "" {
+		return nil, nil // the disk is missing
+	}
 	if found, ok := l.seen[i.Dir]; ok {
 		return found[i.Volume], nil
 	}
@@ -137,6 +144,14 @@ func (l *listing) of(i server.VolumeInfo) ([]volume.Entry, error) {
 	}
 	l.seen[i.Dir] = found
 	return found[i.Volume], nil
+}
+
+// place is where a replica is: the data directory, or a disk that is in none.
+func place(i server.VolumeInfo) string {
+	if i.Dir == "" {
+		return "disk " + i.UUID
+	}
+	return i.Dir
 }
 
 func (l *Local) path(i server.VolumeInfo, generation uint32) string {
@@ -166,6 +181,9 @@ func (l *Local) Dump(ctx context.Context, v volume.ID, q Query, s DumpSink) erro
 }
 
 func (l *Local) dumpSick(ctx context.Context, i server.VolumeInfo, q Query, s DumpSink) error {
+	if i.Dir == "" {
+		return fmt.Errorf("volume %d: %w", i.Volume, i.Sick)
+	}
 	files := listing{fs: l.o.FS}
 	entries, err := files.of(i)
 	if err != nil {
@@ -187,7 +205,7 @@ func (l *Local) Verify(ctx context.Context, v volume.ID, report func(Progress)) 
 	}
 	rows := []Verified{}
 	for _, i := range all {
-		row := Verified{ID: v, Data: i.Dir, Findings: []Finding{}, Notes: []string{}}
+		row := Verified{ID: v, Data: place(i), Findings: []Finding{}, Notes: []string{}}
 		if i.Sick != nil {
 			row.add(Finding{Kind: "open", Error: OneLine(i.Sick)})
 			rows = append(rows, row)
@@ -214,7 +232,7 @@ func (l *Local) Export(ctx context.Context, v volume.ID, s ExportSink) error {
 	}
 	for _, i := range all {
 		if i.Sick != nil {
-			err = s.Damaged(OneLine(i.Sick))
+			err = s.Damaged(unexported(i.Volume, place(i), i.Sick))
 		} else {
 			slowly := func(ctx context.Context, n int64) error { return l.o.Blobs.Throttle(ctx, i.Disk, n) }
 			err = l.o.Blobs.Use(v, i.Disk, func(vol *volume.Volume) error { return export(ctx, vol, i.Dir, slowly, s) })

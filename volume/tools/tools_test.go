@@ -31,6 +31,9 @@ type blobs struct {
 	vols map[volume.ID]*volume.Volume
 	sick map[volume.ID]error
 
+	lost   map[volume.ID]error // on a disk that is in no directory
+	closed bool
+
 	retry   error // of every volume
 	verify  error
 	seal    func(ctx context.Context, v volume.ID, report func(server.Progress)) error
@@ -43,7 +46,10 @@ type blobs struct {
 	paced int64
 }
 
-func (b *blobs) Volumes() (out []server.VolumeInfo) {
+func (b *blobs) Volumes() (out []server.VolumeInfo, err error) {
+	if b.closed {
+		return nil, server.ErrClosed
+	}
 	for v, vol := range b.vols {
 		i := server.VolumeInfo{Volume: v, Class: vol.Identity().Class, Generation: 1, Disk: 1, Dir: b.dir, State: "open", Stats: vol.Stats(), Retry: b.retry, Work: "sealing"}
 		if _, ok := vol.Sealed(); ok {
@@ -54,8 +60,11 @@ func (b *blobs) Volumes() (out []server.VolumeInfo) {
 	for v, err := range b.sick {
 		out = append(out, server.VolumeInfo{Volume: v, Disk: 1, Dir: b.dir, State: "sick", Sick: err})
 	}
+	for v, err := range b.lost {
+		out = append(out, server.VolumeInfo{Volume: v, Disk: 2, UUID: "0a0b", State: "sick", Sick: err})
+	}
 	slices.SortFunc(out, func(a, b server.VolumeInfo) int { return int(a.Volume) - int(b.Volume) })
-	return out
+	return out, nil
 }
 
 func (b *blobs) Use(v volume.ID, _ uint32, fn func(*volume.Volume) error) error { return fn(b.vols[v]) }
