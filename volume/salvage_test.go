@@ -163,6 +163,47 @@ func TestSalvage(t *testing.T) {
 	}
 }
 
+// TestSalvageMarksFirst: the marker got its name, and the sync of that failed.
+// Nothing is made of the volume before the name is durable.
+func TestSalvageMarksFirst(t *testing.T) {
+	t.Parallel()
+	mem := newMem(t, 1)
+	fault := &vfs.Fault{FS: mem}
+	v := create(t, fault)
+	mustAppend(t, v, testNeedle(1, 0, 100))
+	fault.Before = func(op vfs.Op) vfs.Outcome {
+		if op.Kind == vfs.OpSyncDir || op.Kind == vfs.OpSync && op.Name == testFile {
+			return vfs.Outcome{Err: unix.EIO}
+		}
+		return vfs.Outcome{}
+	}
+	wantErr(t, v.Append(bg, []Needle{unstored}), ErrPoisoned)
+	lost, made := 0, 0
+	for seed := range uint64(20) {
+		if !slices.Contains(names(t, mem.Crash(seed)), markerName(7, 1)) {
+			lost++
+		}
+	}
+	fault.Before = func(op vfs.Op) vfs.Outcome {
+		for seed := range uint64(5) {
+			if op.Kind == vfs.OpCreate && !slices.Contains(names(t, mem.Crash(seed)), markerName(7, 1)) {
+				t.Errorf("%s is made, and the marker may be lost", op.Name)
+			}
+		}
+		if op.Kind == vfs.OpCreate {
+			made++
+		}
+		return vfs.Outcome{}
+	}
+	next := mustCompact(t, v, salvageOf(2))
+	if lost == 0 || made == 0 {
+		t.Errorf("the marker was lost %d times of 20, %d files were made", lost, made)
+	}
+	fault.Before = nil
+	closeVolume(t, v)
+	closeVolume(t, next)
+}
+
 // TestSalvageWhileSealing: a sync of the superblock fails when the volume is
 // sealed. Whatever reached the device, the next generation is made.
 func TestSalvageWhileSealing(t *testing.T) {
@@ -440,6 +481,9 @@ func TestSalvageCrashes(t *testing.T) {
 		for i, c := range cuts {
 			if b, err := vfs.ReadFile(c.mem, testFile, 1<<30); i%tries == 0 && err == nil && !bytes.Equal(b[:sound], before[:sound]) {
 				t.Fatalf("%s: the source was changed\n%s", c.what, repeatWith(t, seed))
+			}
+			if n := names(t, c.mem); slices.Contains(n, FileName(7, 1)) && !slices.Contains(n, markerName(7, 1)) {
+				t.Fatalf("%s: the source is there and its marker is not: %v\n%s", c.what, n, repeatWith(t, seed))
 			}
 			var again []cut
 			fs := vfs.FS(c.mem)
