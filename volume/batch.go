@@ -9,8 +9,8 @@ import (
 // A batch is full when it holds this much; a single group may be larger.
 const batchBytes = 16 << 20
 
-// batchPiece is how much memory a batch takes at a time. It comes from where
-// reads get theirs: a volume without a batch holds none.
+// batchPiece is how much memory a batch takes at a time, at most. It comes from
+// where reads get theirs: a volume without a batch holds none.
 const batchPiece = 1 << 20
 
 // batch is what one sync makes durable: records and, behind them, the padding
@@ -24,8 +24,10 @@ type batch struct {
 	deletes uint32 // written to the file before off, modulo 2^32
 
 	pieces []slab.Lease // what was not written yet; all but the last are full
+	held   int64        // how much that is, tail and all
 	tail   []byte       // what is free of the last piece
 	from   int64        // where their content goes in the file
+	until  int64        // where it is known to end at least
 	spill  func()       // writes them when the batch is larger than batches are; nil: it is not
 
 	// err is why the batch is not on stable storage. The two durations are how
@@ -51,6 +53,9 @@ func (b *batch) begin(off int64, deletes uint32) {
 	*b = batch{start: off, off: off, from: off, deletes: deletes,
 		pieces: b.pieces[:0], records: b.records[:0], ops: b.ops[:0]}
 }
+
+// expect tells that b will go on to end.
+func (b *batch) expect(end int64) { b.until = end }
 
 // add appends a record. meta has room for the header in front, and data is
 // copied.
@@ -89,16 +94,26 @@ func (b *batch) zero(n int) {
 	}
 }
 
-// grow sees to it that there is something free.
+// grow sees to it that there is something free: what is known to be needed, and
+// at least as much again as there is. A lone delete so takes little, and a large
+// batch few pieces.
 func (b *batch) grow() {
 	if len(b.tail) > 0 {
 		return
 	}
-	if b.spill != nil && len(b.pieces) == batchBytes/batchPiece {
+	if b.spill != nil && b.held >= batchBytes {
 		b.spill()
 	}
-	p := buffers.Get(batchPiece)
-	b.pieces, b.tail = append(b.pieces, p), p.Bytes()[:batchPiece]
+	p := buffers.Get(int(min(max(b.until-b.from-b.held, b.held), batchPiece)))
+	b.pieces, b.tail = append(b.pieces, p), pieceOf(p)
+	b.held += int64(len(b.tail))
+}
+
+// pieceOf is what a batch uses of a buffer. All sizes of buffers are multiples of
+// a page, as direct writes of several need it.
+func pieceOf(p slab.Lease) []byte {
+	b := p.Bytes()
+	return b[:min(len(b), batchPiece)]
 }
 
 // padded is where a batch ends whose records end at off, if batches end at
@@ -127,20 +142,20 @@ func (b *batch) pad(s *seal, unit int64) {
 func (b *batch) content() (bufs [][]byte, n int64) {
 	bufs = make([][]byte, len(b.pieces))
 	for i, p := range b.pieces {
-		bufs[i] = p.Bytes()[:batchPiece]
+		bufs[i] = pieceOf(p)
 	}
 	if i := len(bufs) - 1; i >= 0 {
-		bufs[i] = bufs[i][:batchPiece-len(b.tail)]
+		bufs[i] = bufs[i][:len(bufs[i])-len(b.tail)]
 	}
-	return bufs, int64(batchPiece*len(bufs) - len(b.tail))
+	return bufs, b.held - int64(len(b.tail))
 }
 
 // release gives the memory back. What it held counts as written.
 func (b *batch) release() {
-	b.from += int64(batchPiece*len(b.pieces) - len(b.tail))
+	b.from += b.held - int64(len(b.tail))
 	for _, p := range b.pieces {
 		p.Release()
 	}
 	clear(b.pieces)
-	b.pieces, b.tail = b.pieces[:0], nil
+	b.pieces, b.held, b.tail = b.pieces[:0], 0, nil
 }

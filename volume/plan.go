@@ -177,6 +177,7 @@ func (v *Volume) placeLocked(size, limit int64, huge bool, fill func(*batch)) (*
 	if huge {
 		b.spill = func() { v.spill(b) }
 	}
+	b.expect(padded(off+size, p.unit))
 	fill(b)
 	p.size.Store(b.off - b.start)
 	if huge {
