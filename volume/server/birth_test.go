@@ -50,7 +50,7 @@ func TestFirstOpenCrashes(t *testing.T) {
 		for second, again := 0, true; again; second += 1 + r.IntN(3) {
 			h.stop()
 			h.clock.Advance(2 * time.Minute)
-			h.mem = vfs.NewMem(r.Uint64())
+			h.machine(r.Uint64())
 			l := &ledger{}
 			if more = life(first, l); !more {
 				break

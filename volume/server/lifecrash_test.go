@@ -265,7 +265,7 @@ func TestLifecycleCrashes(t *testing.T) {
 	for cuts < testenv.Rounds(300) {
 		h.stop()
 		h.clock.Advance(2 * time.Minute)
-		h.mem = vfs.NewMem(r.Uint64())
+		h.machine(r.Uint64())
 		at++
 		p := h.arm(at, r.Uint64())
 		l := &ledger{}

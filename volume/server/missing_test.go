@@ -2,11 +2,13 @@ package server_test
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
 
+	"hayloft/directory"
 	"hayloft/internal/vfs"
 	"hayloft/volume"
 	"hayloft/volume/server"
@@ -101,4 +103,15 @@ func TestVolumesOfAClosedServer(t *testing.T) {
 	if all, err := s.Volumes(); !errors.Is(err, server.ErrClosed) || len(all) != 0 {
 		t.Errorf("%+v, %v", all, err)
 	}
+}
+
+// machine replaces the machine by a new one, with an empty disk: a node of its
+// own, which misses none of the former one's disks.
+func (h *house) machine(seed uint64) {
+	h.t.Helper()
+	node, err := h.dir.RegisterNode(h.t.Context(), directory.NodeSpec{Name: fmt.Sprint("machine ", seed)})
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	h.mem, h.wire.node = vfs.NewMem(seed), node.ID
 }

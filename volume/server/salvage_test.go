@@ -357,7 +357,7 @@ func TestSalvageCrashesOfServer(t *testing.T) {
 	for cuts < testenv.Rounds(120) {
 		h.stop()
 		h.clock.Advance(2 * time.Minute)
-		h.mem = vfs.NewMem(r.Uint64())
+		h.machine(r.Uint64())
 		at++
 		p := h.arm(at, r.Uint64())
 		var fail atomic.Bool
