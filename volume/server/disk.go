@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"errors"
+	"fmt"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -50,16 +51,8 @@ func (d *disk) volumesDir() string { return filepath.Join(d.dir, volumesName) }
 // room reports whether n bytes may be written. It asks the file system once a
 // second; the engine's own ENOSPC catches what happens in between.
 func (d *disk) room(n int64) bool {
-	now := d.s.o.Clock.Now()
 	d.mu.Lock()
-	if age := now.Sub(d.asked); d.asked.IsZero() || age < 0 || age >= spaceEvery {
-		d.asked = now
-		// A file system that does not even say how full it is takes nothing.
-		d.space = Space{}
-		if sp, err := d.s.o.Space(d.dir); err == nil {
-			d.space = sp
-		}
-	}
+	d.ask()
 	was := d.full
 	d.full = d.space.Free-d.s.o.KeepFree < n
 	d.space.Free -= n // until it is asked again
@@ -72,6 +65,38 @@ func (d *disk) room(n int64) bool {
 		d.s.o.Events(Event{Kind: EventDiskFull, Dir: d.dir})
 	}
 	return !full
+}
+
+// ask has d.space not be older than a second. d.mu is held.
+func (d *disk) ask() {
+	now := d.s.o.Clock.Now()
+	if age := now.Sub(d.asked); d.asked.IsZero() || age < 0 || age >= spaceEvery {
+		d.asked = now
+		// A file system that does not even say how full it is takes nothing.
+		d.space = Space{}
+		if sp, err := d.s.o.Space(d.dir); err == nil {
+			d.space = sp
+		}
+	}
+}
+
+// roomForNext takes the bytes of a volume's next generation off the room of the
+// disk, unless its file is there. For want of room uploads go on, and the
+// generation waits.
+func (d *disk) roomForNext(h *handle, row Row) error {
+	v := row.Volume.Volume
+	if a := row.Attempt; a != nil && d.has(volume.Identity{Volume: v, Generation: a.Generation}) {
+		return nil
+	}
+	n := h.vol.Stats().LiveBytes
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.ask()
+	if left := d.space.Free - d.s.o.KeepFree; left < n {
+		return fmt.Errorf("%w: no room to compact volume %d in %s: it takes %d bytes, and %d are left above the reserve", ErrNoSpace, v, d.dir, n, max(left, 0))
+	}
+	d.space.Free -= n // until it is asked again
+	return nil
 }
 
 // outOfRoom notes that the engine met ENOSPC.

@@ -17,6 +17,9 @@ func (s *Server) salvage(ctx context.Context, d *disk, j *job, h *handle, row Ro
 	if err := s.removeVoid(ctx, d, row); err != nil {
 		return none, err
 	}
+	if err := d.roomForNext(h, row); err != nil {
+		return none, err
+	}
 	row, err := s.decide(ctx, func(ctx context.Context) (Row, error) {
 		return s.o.Directory.BeginSalvage(ctx, ident.Volume, ident.Generation, d.number)
 	})

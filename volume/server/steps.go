@@ -165,6 +165,9 @@ func (s *Server) compact(ctx context.Context, d *disk, j *job) (volume.SealRecor
 	if have > row.Volume.Generation {
 		return rec, s.commitServed(ctx, d, h, row)
 	}
+	if err := d.roomForNext(h, row); err != nil {
+		return rec, err
+	}
 	deletes, err := h.vol.Deletes(ctx, ^uint32(0), func(volume.Delete) error { return nil })
 	if err != nil {
 		return rec, err
