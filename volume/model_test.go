@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"maps"
 	"math/rand/v2"
+	"runtime"
 	"sync"
 	"time"
 
@@ -122,6 +123,7 @@ type history struct {
 	chance   *rand.Rand // of what goes wrong
 	captures []capture
 	moments  int          // so far
+	overlaps int          // moments at which one batch was put together and another one flushed
 	at       map[int]bool // the moments to take pictures of; nil: all
 	inject   func(vfs.Op) vfs.Outcome
 }
@@ -144,8 +146,15 @@ func (h *history) choose(pictures, moments int) {
 
 // before runs ahead of each call of the file system.
 func (h *history) before(op vfs.Op) vfs.Outcome {
+	flushing := op.Name == testFile && (op.Kind == vfs.OpWrite || op.Kind == vfs.OpSync)
+	if flushing {
+		h.dawdle()
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if flushing && h.v != nil && h.v.pipe.size.Load() > 0 {
+		h.overlaps++
+	}
 	if mutates(op.Kind) {
 		if h.moments++; h.at == nil || h.at[h.moments] {
 			h.cut(fmt.Sprintf("depth %d, call %d (%v)", h.depth, op.N, op.Kind))
@@ -155,6 +164,16 @@ func (h *history) before(op vfs.Op) vfs.Outcome {
 		return h.inject(op)
 	}
 	return vfs.Outcome{}
+}
+
+// dawdle is a device that takes its time: others get on meanwhile, or do not.
+func (h *history) dawdle() {
+	h.mu.Lock()
+	n := h.chance.IntN(60)
+	h.mu.Unlock()
+	for range n {
+		runtime.Gosched()
+	}
 }
 
 // cut takes the picture that a power cut, or the killing of the process,
@@ -182,22 +201,29 @@ func submitTogether(v *Volume, ops ...*op) {
 	v.queue.signal()
 }
 
-// burst does several ops at once and waits.
+// burst does several ops, alone and together, sooner or later after each other,
+// while those in front may or may not be on their way, and waits.
 func (h *history) burst(ops int) error {
+	var wg sync.WaitGroup
+	errs := make([]error, ops)
 	var queued []*op
-	for range ops {
+	for i := range ops {
 		if o := h.newOp(); o != nil {
 			h.begin(o)
+			wg.Go(func() { errs[i] = h.settle(o, <-o.done) })
 			queued = append(queued, o)
 		}
-	}
-	submitTogether(h.v, queued...)
-	for _, o := range queued {
-		if err := h.settle(o, <-o.done); err != nil {
-			return err
+		if i < ops-1 && h.rng.IntN(2) == 0 {
+			continue
+		}
+		submitTogether(h.v, queued...)
+		queued = queued[:0]
+		for range h.rng.IntN(30) {
+			runtime.Gosched()
 		}
 	}
-	return nil
+	wg.Wait()
+	return errors.Join(errs...)
 }
 
 // begin notes that o may have an effect from now on.
@@ -242,6 +268,8 @@ func (h *history) settle(o *op, err error) error {
 }
 
 func (h *history) newOp() *op {
+	h.mu.Lock()
+	defer h.mu.Unlock()
 	switch h.rng.IntN(10) {
 	case 0, 1: // delete something, or something that never was
 		key := h.anyKey()
@@ -250,8 +278,12 @@ func (h *history) newOp() *op {
 			key = h.next
 		}
 		return &op{key: key, bytes: 2 * headerSize, done: make(chan error, 1)}
-	case 2: // put again what is there, or was
-		n, ok := h.model.acked[pair{h.anyKey(), 0}]
+	case 2: // put again what is there, or was, or is on its way
+		p := pair{h.anyKey(), 0}
+		n, ok := h.model.acked[p]
+		if !ok {
+			n, ok = h.model.tried[p]
+		}
 		if !ok || h.model.dying[n.Key] {
 			return nil
 		}
@@ -284,12 +316,14 @@ func (h *history) needle(key id.ID, alt uint8, size int) Needle {
 	return n
 }
 
-// anyKey is some key that was acknowledged, or 0.
+// anyKey is some key that was put or is about to be, or 0. Called with mu held.
 func (h *history) anyKey() id.ID {
 	best := id.ID(0)
-	for p := range h.model.acked {
-		if best == 0 || hash(p.key^h.next) < hash(best^h.next) {
-			best = p.key
+	for _, puts := range []map[pair]Needle{h.model.acked, h.model.tried} {
+		for p := range puts {
+			if best == 0 || hash(p.key^h.next) < hash(best^h.next) {
+				best = p.key
+			}
 		}
 	}
 	return best
@@ -328,8 +362,8 @@ func (h *history) run(create bool) (err error) {
 	if err := h.rot(); err != nil {
 		return err
 	}
-	for range 1 + h.rng.IntN(4) {
-		if err := h.burst(1 + h.rng.IntN(5)); err != nil {
+	for range 1 + h.rng.IntN(2) {
+		if err := h.burst(2 + h.rng.IntN(12)); err != nil {
 			return err
 		}
 		if h.rng.IntN(3) == 0 {

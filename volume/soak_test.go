@@ -25,7 +25,7 @@ var (
 
 // Crash points of the three random tests together. HAYLOFT_POINTS asks for
 // another number, as make soak does.
-const testPoints = 10_200
+const testPoints = 14_200
 
 // points is a share, in percent, of the crash points to try.
 func points(t *testing.T, percent int) int64 {
@@ -105,8 +105,9 @@ func exploreAll(t *testing.T, percent int, explore func(seed uint64, points *ato
 		n.points.Load(), n.lost.Load(), n.back.Load(), n.wrong.Load(), n.other.Load(), n.seeds.Load(), first)
 }
 
-// explore runs histories from crash pictures, at most budget of them.
-func explore(seed uint64, budget int, points *atomic.Int64, inject func(*rand.Rand) func(vfs.Op) vfs.Outcome) error {
+// explore runs histories from crash pictures, at most budget of them, and counts
+// the moments at which two batches were on their way.
+func explore(seed uint64, budget int, points, overlaps *atomic.Int64, inject func(*rand.Rand) func(vfs.Op) vfs.Outcome) error {
 	rng := rand.New(rand.NewPCG(seed, 1))
 	mem := vfs.NewMem(seed)
 	if err := mem.MkdirAll("/d"); err != nil {
@@ -122,6 +123,7 @@ func explore(seed uint64, budget int, points *atomic.Int64, inject func(*rand.Ra
 		return fmt.Errorf("depth 0: %w", err)
 	}
 	moments, queue := h.moments, h.captures
+	overlaps.Add(int64(h.overlaps))
 	for ; len(queue) > 0 && budget > 0; budget-- {
 		c := queue[0]
 		queue = queue[1:]
@@ -135,6 +137,7 @@ func explore(seed uint64, budget int, points *atomic.Int64, inject func(*rand.Ra
 			return fmt.Errorf("%s: %w\n%v", c.what, err, c.mem)
 		}
 		moments = next.moments
+		overlaps.Add(int64(next.overlaps))
 		if len(queue) < 40 {
 			queue = append(queue, next.captures...)
 		}
@@ -142,18 +145,31 @@ func explore(seed uint64, budget int, points *atomic.Int64, inject func(*rand.Ra
 	return nil
 }
 
+// exploreOverlapping is exploreAll of explore, in which batches have to overlap
+// once in fifty crash points at least.
+func exploreOverlapping(t *testing.T, percent, budget int, inject func(*rand.Rand) func(vfs.Op) vfs.Outcome) {
+	var overlaps atomic.Int64
+	exploreAll(t, percent, func(seed uint64, points *atomic.Int64) error {
+		return explore(seed, budget, points, &overlaps, inject)
+	})
+	testenv.Tell(t, "batches overlapped at %d moments", overlaps.Load())
+	if *seedFlag == 0 && overlaps.Load() < points(t, percent)/50 {
+		t.Errorf("batches overlapped at only %d moments of %d crash points", overlaps.Load(), points(t, percent))
+	}
+}
+
 // TestCrashes cuts the power and kills the process at random calls, in the
 // middle of recoveries too, and compares what is found with the model.
 func TestCrashes(t *testing.T) {
 	t.Parallel()
-	exploreAll(t, 60, func(seed uint64, points *atomic.Int64) error { return explore(seed, 100, points, nil) })
+	exploreOverlapping(t, 60, 100, nil)
 }
 
 // TestFaultsAndCrashes also makes one random call fail: with EIO, ENOSPC, or
 // after a part of a write.
 func TestFaultsAndCrashes(t *testing.T) {
 	t.Parallel()
-	exploreAll(t, 20, func(seed uint64, points *atomic.Int64) error { return explore(seed, 10, points, oneFault) })
+	exploreOverlapping(t, 20, 10, oneFault)
 }
 
 func oneFault(rng *rand.Rand) func(vfs.Op) vfs.Outcome {
