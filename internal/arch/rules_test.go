@@ -62,7 +62,7 @@ var placement = map[string][]string{
 	"net":                                  {"cmd/hayloft", "api", "cache", "client", "bench", "volume/server", "internal/admin"},
 	"net/http":                             {"cmd/hayloft", "client", "bench", "internal/admin", "volume/tools"}, // the admin listener; few requests, many features
 	"net/url":                              {"cmd/hayloft", "client", "bench", "api", "api/web", "cache", "internal/sign", "internal/admin", "volume/tools"},
-	"net/netip":                            {"cmd/hayloft", "api", "client", "bench"},
+	"net/netip":                            {"cmd/hayloft", "api", "client", "bench", "internal/admin"},
 	"os/exec":                              {"cmd/hayloft", "media", "volume/torture", "bench/disk"}, // decoding children; what is killed
 	"log":                                  {"cmd/hayloft", "cmd/hayloft-media"},
 	"log/slog":                             {"cmd/hayloft", "cmd/hayloft-media"}, // engines emit events
