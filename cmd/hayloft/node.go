@@ -52,6 +52,7 @@ type node struct {
 	cache       *cache.Cache
 	api         *api.API
 	metrics     *metrics
+	onRequest   bool // volumes are sealed and compacted only when that is asked for
 
 	work     context.Context // of what runs beside requests
 	stopWork context.CancelFunc

@@ -200,7 +200,7 @@ func (n *node) openBlobs(ctx context.Context) (err error) {
 		Clock:     n.clock, VolumeBytes: int64(n.s.volumeSize), KeepFree: int64(n.s.diskReserve),
 		DirectoryTimeout: 5 * time.Second, Events: n.blobEvent,
 		OpenPerDisk: n.s.openVolumes, SealAfter: time.Duration(n.s.sealAfter),
-		CompactShare: n.s.compactGarbage, Maintenance: int64(n.s.maintenanceRate),
+		CompactShare: n.s.compactGarbage, Maintenance: int64(n.s.maintenanceRate), NoUpkeep: n.onRequest,
 	})
 	if err == nil {
 		n.tellOpened(n.clock.Elapsed() - began)

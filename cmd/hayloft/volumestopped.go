@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"strings"
 
 	"hayloft/internal/clock"
 	"hayloft/volume/tools"
@@ -34,20 +35,30 @@ func (f *volumeFlags) openStopped(cmd *cobra.Command) (*opened, error) {
 	if err != nil {
 		return nil, err
 	}
-	n := &node{s: s, log: warnings(cmd.ErrOrStderr()), clock: clock.Real{}, metrics: newMetrics()}
+	n := &node{s: s, log: warnings(cmd.ErrOrStderr()), clock: clock.Real{}, metrics: newMetrics(), onRequest: true}
 	n.work, n.stopWork = context.WithCancel(context.WithoutCancel(cmd.Context()))
 	for _, part := range []string{n.first(nodeFile), n.first("raft", "directory")} {
 		if _, err := os.Stat(part); errors.Is(err, fs.ErrNotExist) {
 			return nil, fmt.Errorf("%s has no directory of volumes (%s is missing): name the first data directory of the server first", s.data[0], part)
 		}
 	}
-	for _, step := range []func(context.Context) error{n.openData, n.openDirectory, n.openBlobs} {
+	for _, step := range []func(context.Context) error{n.openData, n.openDirectory, n.openBlobs, n.allDisks} {
 		if err := step(cmd.Context()); err != nil {
 			return nil, errors.Join(err, n.stop())
 		}
 	}
 	k := n.keeper()
 	return &opened{Source: k, keeper: k, stop: n.stop}, nil
+}
+
+// allDisks refuses to go on when some of the node's volumes lie elsewhere: what is
+// done to all of them would leave those out.
+func (n *node) allDisks(context.Context) error {
+	missing := n.blobs.Stats().Missing
+	if len(missing) == 0 {
+		return nil
+	}
+	return fmt.Errorf("name all data directories of the server: disk %s, with %d volumes, is in none of %s", missing[0].UUID, missing[0].Volumes, strings.Join(n.s.data, ", "))
 }
 
 // warnings logs what an operator at a terminal must know.

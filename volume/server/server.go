@@ -80,6 +80,9 @@ func Open(ctx context.Context, o Options) (*Server, error) {
 		}
 	}
 	for _, d := range s.disks {
+		if o.NoUpkeep {
+			break
+		}
 		s.keeping.Go(func() { d.upkeep(s.life) })
 	}
 	return s, nil

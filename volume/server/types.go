@@ -220,6 +220,8 @@ type Options struct {
 	// UpkeepEvery is the time between two looks for such work when nothing
 	// gives cause for one. 0: a minute.
 	UpkeepEvery time.Duration
+	// NoUpkeep leaves all such work to those who ask for it.
+	NoUpkeep bool
 	Events      func(Event)
 }
 
