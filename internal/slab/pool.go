@@ -64,10 +64,14 @@ type chunk struct {
 
 // Pool is a set of buffers. The zero value is ready.
 type Pool struct {
+	growing sync.Mutex // held, before mu, by the one who gets more memory: that takes its time
+
 	mu      sync.Mutex        // guards all below
 	partial [classes][]*chunk // chunks with free buffers
 	empty   [][]byte          // memory of chunks that nobody uses
 	bytes   atomic.Int64
+
+	alloc func(n int) []byte // nil: Alloc
 }
 
 // Bytes is how much memory the pool keeps, in use or not, without what is
@@ -81,10 +85,28 @@ func (p *Pool) Get(n int) Lease {
 	if class == classes {
 		return (&buffer{space: Alloc(roundUp(n, pageBytes))}).lease(p)
 	}
+	if l, ok := p.get(class); ok {
+		return l
+	}
+	p.growing.Lock()
+	defer p.growing.Unlock()
+	for {
+		if l, ok := p.get(class); ok { // somebody was here before
+			return l
+		}
+		p.grow()
+	}
+}
+
+// get takes a buffer out of the memory that there is, if there is enough.
+func (p *Pool) get(class int) (Lease, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	list := p.partial[class]
 	if len(list) == 0 {
+		if len(p.empty) == 0 {
+			return Lease{}, false
+		}
 		list = append(list, p.newChunk(class))
 	}
 	c := list[len(list)-1]
@@ -96,18 +118,28 @@ func (p *Pool) Get(n int) Lease {
 		list = list[:len(list)-1] // only its buffers know it now
 	}
 	p.partial[class] = list
-	return b.lease(p)
+	return b.lease(p), true
 }
 
-// newChunk makes a chunk of free buffers. Called with mu held.
-func (p *Pool) newChunk(class int) *chunk {
-	if len(p.empty) == 0 {
-		slab := Alloc(slabBytes)
-		p.bytes.Add(slabBytes)
-		for at := 0; at < slabBytes; at += chunkBytes {
-			p.empty = append(p.empty, slab[at:at+chunkBytes:at+chunkBytes])
-		}
+// grow gets memory for some chunks. Whoever needs none goes on meanwhile.
+// Called with growing held.
+func (p *Pool) grow() {
+	alloc := p.alloc
+	if alloc == nil {
+		alloc = Alloc
 	}
+	slab := alloc(slabBytes)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.bytes.Add(slabBytes)
+	for at := 0; at < slabBytes; at += chunkBytes {
+		p.empty = append(p.empty, slab[at:at+chunkBytes:at+chunkBytes])
+	}
+}
+
+// newChunk makes a chunk of free buffers out of empty memory, which there is.
+// Called with mu held.
+func (p *Pool) newChunk(class int) *chunk {
 	mem := p.empty[len(p.empty)-1]
 	p.empty = p.empty[:len(p.empty)-1]
 	size := sizeOf(class)

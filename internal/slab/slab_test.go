@@ -122,6 +122,37 @@ func TestForgottenBuffers(t *testing.T) {
 	t.Fatal("a buffer that nobody can reach is kept")
 }
 
+// TestGrowingStopsNobody: while memory is got for one, others take and give back
+// what there is, and who needs more too waits for the same memory.
+func TestGrowingStopsNobody(t *testing.T) {
+	var p Pool
+	held := []Lease{p.Get(100)}
+	for len(p.empty) > 0 {
+		held = append(held, p.Get(Largest))
+	}
+	for p.partial[classOf(Largest)] != nil && len(p.partial[classOf(Largest)]) > 0 {
+		held = append(held, p.Get(Largest))
+	}
+	var wg sync.WaitGroup
+	grown := 0
+	p.alloc = func(n int) []byte {
+		if grown++; grown == 1 {
+			for range 3 {
+				wg.Go(func() { p.Get(200_000).Release() })
+			}
+			if !p.Get(100).Release() || !held[len(held)-1].Release() {
+				t.Error("a lease was released before")
+			}
+		}
+		return Alloc(n)
+	}
+	l := p.Get(200_000)
+	wg.Wait()
+	if grown != 1 || p.Bytes() != 2*slabBytes || !l.Release() {
+		t.Errorf("grown %d times to %d bytes", grown, p.Bytes())
+	}
+}
+
 // TestHoldersAreAlone: goroutines that write what only they know find it again.
 func TestHoldersAreAlone(t *testing.T) {
 	var p Pool

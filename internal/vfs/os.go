@@ -3,6 +3,7 @@ package vfs
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 
@@ -203,6 +204,20 @@ func retryEINTR(fn func() error) error {
 }
 
 func (o osFile) WriteVAt(bufs [][]byte, off int64) (int, error) {
+	return writeAll(bufs, off, func(bufs [][]byte, off int64) (n int, err error) {
+		err = o.control("pwritev", func(fd int) (err error) {
+			n, err = unix.Pwritev(fd, bufs, off)
+			return err
+		})
+		if err == nil && n == 0 {
+			err = fmt.Errorf("pwritev %s: wrote nothing at %d", o.f.Name(), off)
+		}
+		return n, err
+	})
+}
+
+// writeAll has write write bufs, again and again if it does a part of it.
+func writeAll(bufs [][]byte, off int64, write func(bufs [][]byte, off int64) (int, error)) (int, error) {
 	total := 0
 	rest := make([][]byte, 0, len(bufs))
 	for _, b := range bufs {
@@ -211,16 +226,13 @@ func (o osFile) WriteVAt(bufs [][]byte, off int64) (int, error) {
 		}
 	}
 	for len(rest) > 0 {
-		var n int
-		err := o.control("pwritev", func(fd int) (err error) {
-			n, err = unix.Pwritev(fd, rest[:min(len(rest), maxIOV)], off+int64(total))
-			return err
-		})
+		n, err := write(rest[:min(len(rest), maxIOV)], off+int64(total))
+		if total > 0 && errors.Is(err, unix.EINVAL) {
+			// Past the page cache the rest of a block cannot be asked for.
+			return total, fmt.Errorf("%w: %d bytes at %d, then: %v", io.ErrShortWrite, total, off, err)
+		}
 		if err != nil {
 			return total, err
-		}
-		if n == 0 {
-			return total, fmt.Errorf("pwritev %s: wrote nothing at %d", o.f.Name(), off+int64(total))
 		}
 		// A short count without an error is not a failure yet: asking again
 		// for the rest tells what stands in the way.
