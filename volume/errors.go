@@ -31,7 +31,8 @@ var (
 	ErrTombstoned = errors.New("key was deleted")
 	// ErrUnsupported: the file is of a newer format than this program knows.
 	ErrUnsupported = errors.New("volume format is not supported")
-	// ErrTooLarge: the needle or its content type is over the format's limit.
+	// ErrTooLarge: the needle, its content type or the group is over the format's
+	// limit.
 	ErrTooLarge = errors.New("needle is too large")
 	// ErrClosed: the volume was closed.
 	ErrClosed = errors.New("volume is closed")

@@ -131,7 +131,7 @@ type output struct {
 	err     error    // the first failure: nothing is written after it
 }
 
-// open looks for a way past the page cache. Without one, and whatever the
+// openOutput looks for a way past the page cache. Without one, and whatever the
 // reason, writes go through it. Delete logs do: most of their batches are much
 // smaller than a unit, and a log is read whole at every opening.
 func (v *Volume) openOutput() {
@@ -160,6 +160,7 @@ func (v *Volume) openOutput() {
 func (o *output) close() {
 	if o.past != nil {
 		_ = o.past.Close()
+		o.past = nil
 	}
 }
 

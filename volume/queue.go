@@ -174,7 +174,9 @@ func newPut(group []Needle) (*op, error) {
 	for i := range group {
 		r := &o.records[i]
 		r.h, r.meta = newNeedle(&group[i])
-		o.bytes += r.h.size()
+		if o.bytes += r.h.size(); o.bytes > MaxGroup {
+			return nil, fmt.Errorf("%w: a group of more than %d bytes", ErrTooLarge, MaxGroup)
+		}
 	}
 	return o, nil
 }

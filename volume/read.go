@@ -32,7 +32,7 @@ func (b *Blob) Release() {
 
 // Take returns Data as bytes of the caller's own, which no budget counts any
 // more, and releases the rest. It copies what lies in memory that others wait
-// for or that is larger, which what is above 1 MiB never does.
+// for: needles of up to 1 MiB. Larger ones have memory of their own.
 func (b *Blob) Take() []byte {
 	data := b.Data
 	if b.held.lease.Pooled() {

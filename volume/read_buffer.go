@@ -51,9 +51,9 @@ type readFile struct {
 }
 
 // open looks for a way past the page cache. Without one, and whatever the
-// reason, reads go through it.
+// reason, reads go through it. No needle is read from a delete log.
 func (r *readFile) open(v *Volume) {
-	if v.o.PageCache {
+	if v.o.PageCache || v.isLog() {
 		return
 	}
 	f, unit, err := v.o.FS.OpenDirect(v.name)

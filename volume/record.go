@@ -36,6 +36,9 @@ const (
 	blocksAbove = 128 << 10
 	// MaxData is the largest needle, in bytes.
 	MaxData = 128 << 20
+	// MaxGroup bounds the records of one Append, in bytes: should it tear, one void
+	// record has to stand for all of it.
+	MaxGroup = 1 << 30
 	// maxPadding is the longest body of a padding record, in bytes.
 	maxPadding = 64 << 10
 	// MaxAlt is the largest alt of a needle.

@@ -9,7 +9,7 @@ import (
 	"hayloft/internal/vfs"
 )
 
-// run hands fn to the writer goroutine and waits for its result. If ctx ends
+// onWriter hands fn to the writer goroutine and waits for its result. If ctx ends
 // before the writer comes to it, fn does not run.
 func (v *Volume) onWriter(ctx context.Context, fn func() error) error {
 	return v.submit(ctx, &op{exec: fn, done: make(chan error, 1)})
@@ -190,6 +190,7 @@ func (v *Volume) sealNow(in *inventory, file vfs.File, info SealInfo) (*sealedPa
 	}
 	v.sealing.part.Store(p)
 	v.idx.Store(new(index)) // who finds nothing in it looks for the part again
+	v.out.close()           // nothing is flushed, and never again
 	return p, nil
 }
 

@@ -19,8 +19,8 @@ type Steps struct {
 // StepStats is what a Steps counted so far.
 type StepStats struct {
 	Queue      histogram.Snapshot // a put or delete, from when it is submitted until the writer has taken it
-	Assemble   histogram.Snapshot // one batch: checks, headers and check sums, until it can be written
-	Write      histogram.Snapshot // the write of one batch, with the space reserved for it
+	Assemble   histogram.Snapshot // one batch: checks, headers, check sums, space reserved; with a group above 16 MiB also its writing
+	Write      histogram.Snapshot // the write of one batch
 	Sync       histogram.Snapshot // the sync of one batch
 	Append     histogram.Snapshot // a put or delete that was acknowledged, the whole call
 	Read       histogram.Snapshot // one read of the device on behalf of a needle

@@ -114,7 +114,8 @@ type Volume struct {
 	// idx is that of an open volume; sealing empties it.
 	idx atomic.Pointer[index]
 
-	// life is held for reading by whoever uses file, and for writing by Close.
+	// life is held for reading by whoever uses file, and for writing by Close and
+	// nobody else.
 	life   sync.RWMutex
 	closed bool // guarded by life
 
@@ -124,7 +125,7 @@ type Volume struct {
 
 	writer  writer        // used by the writer goroutine alone, and by Open before it starts
 	pipe    pipe          // from it to the flusher, and back
-	out     output        // whose turn it is to flush
+	out     output        // used by whoever flushes: the flusher, or the writer goroutine while that one is idle
 	stopped chan struct{} // closed when the writer goroutine has ended
 
 	synced   atomic.Int64          // end of what is known to be on stable storage and readable
@@ -388,9 +389,12 @@ func (v *Volume) Close() error {
 	return errors.Join(err, v.file.Close())
 }
 
-// use keeps the file open until release is called.
+// use keeps the file open until release is called. It does not wait for a Close
+// that waits for somebody else.
 func (v *Volume) use() error {
-	v.life.RLock()
+	if !v.life.TryRLock() {
+		return ErrClosed
+	}
 	if v.closed {
 		v.life.RUnlock()
 		return ErrClosed

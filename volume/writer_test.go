@@ -330,10 +330,15 @@ func TestBadArguments(t *testing.T) {
 	long.Master.ContentType = string(make([]byte, 128))
 	orphan := testNeedle(1, 0, 1)
 	orphan.Master.Photo = 0
+	large := make([]Needle, MaxGroup/MaxData) // and the headers are too much
+	for i, data := 0, make([]byte, MaxData); i < len(large); i++ {
+		large[i] = Needle{Key: 1, Alt: uint8(i), Cookie: 1, Data: data}
+	}
 	for name, c := range map[string]struct {
 		group []Needle
 		want  error
 	}{
+		"large group":  {large, ErrTooLarge},
 		"empty":        {nil, ErrInvalid},
 		"key":          {[]Needle{{Cookie: 1}}, ErrInvalid},
 		"cookie":       {[]Needle{{Key: 1}}, ErrInvalid},
@@ -346,6 +351,9 @@ func TestBadArguments(t *testing.T) {
 		if err := v.Append(bg, c.group); !errors.Is(err, c.want) {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+	if o := mustPut(t, large[1:]...); o.bytes > MaxGroup {
+		t.Errorf("a group of %d bytes", o.bytes)
 	}
 	wantErr(t, v.Delete(bg, 0), ErrInvalid)
 	_, err := v.ReadRange(bg, 1, 0, 1, -1, 5)
