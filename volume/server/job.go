@@ -93,7 +93,7 @@ func (j *job) wait(ctx context.Context, report func(Progress)) (volume.SealRecor
 // was begun goes on when its callers leave; it ends with the server.
 func (s *Server) do(ctx context.Context, d *disk, v volume.ID, kind jobKind, report func(Progress)) (volume.SealRecord, error) {
 	for {
-		j, err := s.job(d, v, kind)
+		j, _, err := s.job(d, v, kind)
 		if err != nil {
 			return volume.SealRecord{}, err
 		}
@@ -109,18 +109,18 @@ func (s *Server) do(ctx context.Context, d *disk, v volume.ID, kind jobKind, rep
 }
 
 // job returns the volume's job, a new one of the kind when it has none.
-func (s *Server) job(d *disk, v volume.ID, kind jobKind) (*job, error) {
+func (s *Server) job(d *disk, v volume.ID, kind jobKind) (j *job, begun bool, err error) {
 	if err := s.enter(); err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	s.jobs.Lock()
 	defer s.jobs.Unlock()
 	at := where{d.number, v}
 	if j := s.jobs.of[at]; j != nil {
 		s.calls.Done()
-		return j, nil
+		return j, false, nil
 	}
-	j := &job{kind: kind, v: v, end: make(chan struct{})}
+	j = &job{kind: kind, v: v, end: make(chan struct{})}
 	s.jobs.of[at] = j
 	go func() {
 		defer s.calls.Done()
@@ -131,7 +131,7 @@ func (s *Server) job(d *disk, v volume.ID, kind jobKind) (*job, error) {
 		close(j.end)
 		d.kick() // what comes next may have become possible
 	}()
-	return j, nil
+	return j, true, nil
 }
 
 // jobs are those under way.
@@ -150,11 +150,6 @@ func (j *jobs) note(w where, n int) {
 }
 
 func (s *Server) runJob(d *disk, j *job) (volume.SealRecord, error) {
-	if j.kind == jobRemove { // long calls may hold the old generation: others need not wait for them
-		if err := s.closedOld(s.life, d, j.v); err != nil {
-			return volume.SealRecord{}, err
-		}
-	}
 	select {
 	case d.turn <- struct{}{}:
 	case <-s.life.Done():

@@ -151,6 +151,10 @@ func (s *Server) Compact(ctx context.Context, v volume.ID, report func(Progress)
 		return volume.SealRecord{}, err
 	}
 	rec, err := s.do(ctx, d, v, jobCompact, report)
+	// Long calls may hold the former one: the volume's other jobs need not wait.
+	if err == nil {
+		err = s.closedOld(ctx, d, v)
+	}
 	if err == nil {
 		_, err = s.do(ctx, d, v, jobRemove, report)
 	}

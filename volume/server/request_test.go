@@ -1,9 +1,14 @@
 package server_test
 
 import (
+	"context"
+	"errors"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	"hayloft/volume"
 	"hayloft/volume/server"
 )
 
@@ -33,4 +38,62 @@ func TestNoUpkeep(t *testing.T) {
 		t.Errorf("asked for: %v, %v", err, h.files(""))
 	}
 	h.both([]stored{a, b}, []stored{dead})
+}
+
+// A long call on a generation that was replaced keeps nobody else waiting: not
+// the disk's upkeep, and not the volume's next compaction. When it ends, what was
+// replaced goes.
+func TestLongCallOnTheFormerGeneration(t *testing.T) {
+	h, v, kept, dead := sealedHouse(t, server.Options{SealAfter: 24 * time.Hour})
+	begun, end, ended := make(chan struct{}), make(chan struct{}), make(chan error, 1)
+	release := sync.OnceFunc(func() { close(end) })
+	t.Cleanup(release)
+	go func() {
+		ended <- h.s.Use(v, 0, func(*volume.Volume) error {
+			close(begun)
+			<-end
+			return nil
+		})
+	}()
+	<-begun
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	compacted := make(chan error, 1)
+	go func() {
+		_, err := h.s.Compact(ctx, v, nil)
+		compacted <- err
+	}()
+	h.until("the switch", func() bool { return h.info(is(v)).Generation == 2 })
+	// Another volume of the disk is old, and is sealed.
+	kept = append(kept, h.mustPut(variants, 3000, 4))
+	second := h.info(writing).Volume
+	h.until("the seal of another volume", func() bool {
+		h.clock.Advance(time.Hour)
+		return h.info(is(second)).State == "sealed"
+	})
+	h.delete(kept[0])
+	dead, kept = append(dead, kept[0]), kept[1:]
+	again := make(chan error, 1)
+	go func() {
+		_, err := h.s.Compact(t.Context(), v, nil)
+		again <- err
+	}()
+	h.until("the second switch", func() bool { return h.info(is(v)).Generation == 3 })
+	cancel()
+	if err := <-compacted; !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	select {
+	case err := <-again:
+		t.Errorf("it returned before the former generation was gone: %v", err)
+	default:
+	}
+	release()
+	if err := errors.Join(<-ended, <-again); err != nil {
+		t.Error(err)
+	}
+	if left := h.files("00000001-"); len(left) == 0 || strings.Contains(strings.Join(left, " "), "-00000001.") || strings.Contains(strings.Join(left, " "), "-00000002.") {
+		t.Errorf("left %v", left)
+	}
+	h.both(kept, dead)
 }

@@ -247,6 +247,8 @@ func (s *Server) closedOld(ctx context.Context, d *disk, v volume.ID) error {
 	case <-closed:
 		return nil
 	case <-ctx.Done():
+		return ctx.Err()
+	case <-s.life.Done():
 		return ErrClosed
 	}
 }
@@ -334,6 +336,9 @@ func (s *Server) removeVoid(ctx context.Context, d *disk, row Row) error {
 // removeOld is the job: remove what the committed generation, which is served
 // and read back once more, has replaced.
 func (s *Server) removeOld(ctx context.Context, d *disk, j *job) error {
+	if s.closingOld(where{d.number, j.v}) {
+		return nil // replaced once more: when that is closed, the upkeep removes both
+	}
 	row, err := s.fresh(ctx, j.v)
 	if err != nil || row.State != StateSealed {
 		return err

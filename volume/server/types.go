@@ -222,7 +222,7 @@ type Options struct {
 	UpkeepEvery time.Duration
 	// NoUpkeep leaves all such work to those who ask for it.
 	NoUpkeep bool
-	Events      func(Event)
+	Events   func(Event)
 }
 
 // Validate lists every fault at once.

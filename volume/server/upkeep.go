@@ -63,8 +63,15 @@ func (d *disk) next(ctx context.Context) bool {
 		if kind == 0 {
 			continue
 		}
+		j, begun, err := d.s.job(d, row.Volume.Volume, kind)
+		if err != nil {
+			return false // the server stops
+		}
+		if !begun {
+			continue // somebody is at work on it: the end of that is a kick
+		}
 		// What fails or changes nothing rests for a while, so this ends.
-		if _, err := d.s.do(ctx, d, row.Volume.Volume, kind, nil); err == nil {
+		if _, err := j.wait(ctx, nil); err == nil {
 			d.restIfDue(ctx, row.Volume.Volume, kind)
 		}
 		return ctx.Err() == nil
