@@ -84,9 +84,9 @@ func (c *Client) Stream(ctx context.Context, method, path string, result any, fn
 		return err
 	}
 	defer res.Body.Close()
-	in := bufio.NewReaderSize(res.Body, 256<<10)
+	in := bufio.NewReaderSize(heard{res.Body, func() { silence.Reset(maxSilence) }}, 256<<10)
 	for {
-		l, raw, err := readLine(in, func() { silence.Reset(maxSilence) })
+		l, raw, err := readLine(in)
 		if err != nil {
 			if cause := context.Cause(ctx); cause != nil {
 				err = cause
@@ -111,8 +111,22 @@ func (c *Client) Stream(ctx context.Context, method, path string, result any, fn
 	}
 }
 
+// heard tells of each read that brought something.
+type heard struct {
+	io.Reader
+	tell func()
+}
+
+func (h heard) Read(p []byte) (int, error) {
+	n, err := h.Reader.Read(p)
+	if n > 0 {
+		h.tell()
+	}
+	return n, err
+}
+
 // readLine reads one line and the bytes behind it.
-func readLine(in *bufio.Reader, progress func()) (l Line, raw []byte, err error) {
+func readLine(in *bufio.Reader) (l Line, raw []byte, err error) {
 	var text []byte
 	for more := true; more; {
 		var part []byte
@@ -126,7 +140,6 @@ func readLine(in *bufio.Reader, progress func()) (l Line, raw []byte, err error)
 		if text = append(text, part...); len(text) > maxLine {
 			return l, nil, errors.New("a line is too long")
 		}
-		progress()
 	}
 	if err := json.Unmarshal(text, &l); err != nil {
 		return l, nil, err
@@ -142,7 +155,6 @@ func readLine(in *bufio.Reader, progress func()) (l Line, raw []byte, err error)
 		if _, err := io.ReadFull(in, raw[at:]); err != nil {
 			return l, nil, err
 		}
-		progress()
 	}
 	return l, raw, nil
 }

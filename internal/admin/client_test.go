@@ -4,10 +4,13 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 )
 
 func TestNewClient(t *testing.T) {
@@ -78,5 +81,54 @@ func TestStrangeAnswers(t *testing.T) {
 	cancel()
 	if err := answer(t, 200, "application/json", "7").Get(gone, "/admin/x", &v); err == nil {
 		t.Error("answered nobody")
+	}
+}
+
+// slowly is an answer that comes a little at a time.
+type slowly struct {
+	ctx   context.Context
+	left  []byte
+	piece int
+	every time.Duration
+}
+
+func (s *slowly) Close() error { return nil }
+
+func (s *slowly) Read(p []byte) (int, error) {
+	if len(s.left) == 0 {
+		return 0, io.EOF
+	}
+	select {
+	case <-time.After(s.every):
+	case <-s.ctx.Done():
+		return 0, s.ctx.Err()
+	}
+	n := copy(p[:min(len(p), s.piece)], s.left)
+	s.left = s.left[n:]
+	return n, nil
+}
+
+func (s *slowly) RoundTrip(r *http.Request) (*http.Response, error) {
+	s.ctx = r.Context()
+	return &http.Response{StatusCode: http.StatusOK, Header: http.Header{"Content-Type": {"application/x-ndjson"}}, Body: s}, nil
+}
+
+// What comes slowly comes: only silence ends it.
+func TestSlowLink(t *testing.T) {
+	const size = 1 << 20
+	text := []byte(fmt.Sprintf(`{"kind":"thing","value":1,"bytes":%d}`+"\n", size) + strings.Repeat("x", size) + `{"kind":"result","value":2}` + "\n")
+	for _, every := range []time.Duration{50 * time.Second, 70 * time.Second} {
+		synctest.Test(t, func(t *testing.T) {
+			c, err := NewClient("http://127.0.0.1:1", "")
+			if err != nil {
+				t.Fatal(err)
+			}
+			c.http.Transport = &slowly{left: text, piece: 64 << 10, every: every}
+			result, got := 0, 0
+			err = c.Stream(t.Context(), http.MethodGet, "/admin/x", &result, func(_ string, _ json.RawMessage, raw []byte) error { got += len(raw); return nil })
+			if whole := every < maxSilence; whole && (err != nil || got != size || result != 2) || !whole && (err == nil || !strings.Contains(err.Error(), "says nothing")) {
+				t.Errorf("64 KiB every %v: %d bytes, %v", every, got, err)
+			}
+		})
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"crypto/subtle"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/url"
 	"slices"
@@ -165,23 +166,42 @@ func (d *Door) call(w http.ResponseWriter, r *http.Request, guarded bool, fn fun
 	} else {
 		err = fn(c)
 	}
-	status := http.StatusOK
-	if c.stream != nil {
-		c.stream.end()
-	}
-	if err != nil {
-		p := d.problemOf(err)
-		status = p.Status
-		if c.stream != nil {
-			err = errors.Join(err, c.stream.write(Line{Kind: KindProblem}, p, nil))
-		} else if !c.answered {
-			p.write(w)
-		}
-	}
+	status, err := c.close(err)
 	if guarded {
 		d.o.Audit(Action{Address: r.RemoteAddr, Method: r.Method, Path: r.URL.Path, Query: r.URL.RawQuery,
 			Status: status, Took: d.o.Clock.Elapsed() - began, Err: err})
 	}
+}
+
+// close gives the answer its end, and returns what became of the call.
+func (c *Call) close(err error) (int, error) {
+	if c.stream == nil {
+		if err == nil {
+			return http.StatusOK, nil
+		}
+		p := c.d.problemOf(err)
+		if !c.answered {
+			p.write(c.w)
+		}
+		return p.Status, err
+	}
+	defer c.stream.leave()
+	c.stream.end()
+	if err == nil {
+		return http.StatusOK, nil
+	}
+	p := c.d.problemOf(err)
+	if c.stream.gone() == nil {
+		c.stream.write(Line{Kind: KindProblem}, p, nil) //nolint:errcheck // asked for next
+	}
+	gone := c.stream.gone()
+	switch {
+	case gone == nil:
+		return p.Status, err
+	case errors.Is(err, gone): // no fault of the call's
+		return http.StatusServiceUnavailable, fmt.Errorf("the client took no more: %w", gone)
+	}
+	return p.Status, fmt.Errorf("%w; the client took no more: %w", err, gone)
 }
 
 // Call is one request while it is served.
