@@ -259,6 +259,8 @@ func (h *history) settle(o *op, err error) error {
 		for i := range o.needles {
 			delete(h.model.tried, pair{o.needles[i].Key, o.needles[i].Alt})
 		}
+	case errors.Is(err, errOrder):
+		return err // it poisons, and hides behind that
 	case errors.Is(err, ErrPoisoned), errors.Is(err, ErrNoSpace):
 	case h.model.rotten && errors.Is(err, ErrCorrupt):
 	default:
