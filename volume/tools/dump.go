@@ -127,6 +127,10 @@ var errEnough = errors.New("enough")
 // DumpPath dumps one file as it lies there: nothing is recovered and no lock is
 // taken. end bounds it, 0 does not. A nil fsys is the machine's.
 func DumpPath(ctx context.Context, fsys vfs.FS, name string, end int64, q Query, s DumpSink) error {
+	return dumpPath(ctx, fsys, name, end, nil, q, s)
+}
+
+func dumpPath(ctx context.Context, fsys vfs.FS, name string, end int64, p pace, q Query, s DumpSink) error {
 	ident, err := volume.Scan(fsys, name, func(volume.Record) error { return errEnough })
 	if err != nil && !errors.Is(err, errEnough) {
 		return err
@@ -137,6 +141,11 @@ func DumpPath(ctx context.Context, fsys vfs.FS, name string, end int64, q Query,
 	_, err = volume.Scan(fsys, name, func(r volume.Record) error {
 		if q.To != 0 && r.Offset >= q.To || end != 0 && r.Offset >= end {
 			return errEnough
+		}
+		if p != nil { // what was read just now is paid for before more is
+			if err := p(ctx, r.Size); err != nil {
+				return err
+			}
 		}
 		if err := ctx.Err(); err != nil || !q.wants(r) {
 			return err

@@ -146,6 +146,11 @@ func (l *listing) of(i server.VolumeInfo) ([]volume.Entry, error) {
 	return found[i.Volume], nil
 }
 
+// slowly holds who reads a whole replica to the rate of its disk's upkeep.
+func (l *Local) slowly(i server.VolumeInfo) pace {
+	return func(ctx context.Context, n int64) error { return l.o.Blobs.Throttle(ctx, i.Disk, n) }
+}
+
 // place is where a replica is: the data directory, or a disk that is in none.
 func place(i server.VolumeInfo) string {
 	if i.Dir == "" {
@@ -168,7 +173,7 @@ func (l *Local) Dump(ctx context.Context, v volume.ID, q Query, s DumpSink) erro
 	for _, i := range all {
 		if i.Sick == nil {
 			err = l.o.Blobs.Use(v, i.Disk, func(vol *volume.Volume) error {
-				return DumpPath(ctx, l.o.FS, l.path(i, vol.Identity().Generation), vol.Stats().FileBytes, q, s)
+				return dumpPath(ctx, l.o.FS, l.path(i, vol.Identity().Generation), vol.Stats().FileBytes, l.slowly(i), q, s)
 			})
 		} else {
 			err = l.dumpSick(ctx, i, q, s)
@@ -190,7 +195,7 @@ func (l *Local) dumpSick(ctx context.Context, i server.VolumeInfo, q Query, s Du
 		return err
 	}
 	for _, e := range entries {
-		if err := DumpPath(ctx, l.o.FS, l.path(i, e.Generation), 0, q, s); err != nil {
+		if err := dumpPath(ctx, l.o.FS, l.path(i, e.Generation), 0, l.slowly(i), q, s); err != nil {
 			return err
 		}
 	}
@@ -234,8 +239,7 @@ func (l *Local) Export(ctx context.Context, v volume.ID, s ExportSink) error {
 		if i.Sick != nil {
 			err = s.Damaged(unexported(i.Volume, place(i), i.Sick))
 		} else {
-			slowly := func(ctx context.Context, n int64) error { return l.o.Blobs.Throttle(ctx, i.Disk, n) }
-			err = l.o.Blobs.Use(v, i.Disk, func(vol *volume.Volume) error { return export(ctx, vol, i.Dir, slowly, s) })
+			err = l.o.Blobs.Use(v, i.Disk, func(vol *volume.Volume) error { return export(ctx, vol, i.Dir, l.slowly(i), s) })
 		}
 		if err != nil {
 			return err

@@ -63,3 +63,16 @@ func TestStopping(t *testing.T) {
 		}
 	}
 }
+
+// Who dumps a volume in service keeps to the rate of its disk.
+func TestDumpIsPaced(t *testing.T) {
+	b, local, _ := serve(t, dataDir(t))
+	for v, vol := range b.vols {
+		b.paced = 0
+		sink := tools.DumpSink{File: func(tools.DumpFile) error { return nil }, Record: func(tools.DumpRecord) error { return nil }}
+		ok(t, local.Dump(bg, v, tools.Query{Alt: tools.AllAlts}, sink))
+		if want := vol.Stats().FileBytes - volume.HeadBytes; b.paced < want*9/10 || b.paced > want {
+			t.Errorf("volume %d: paid for %d bytes of %d", v, b.paced, want)
+		}
+	}
+}
