@@ -236,8 +236,8 @@ func (v *Volume) Deletes(ctx context.Context, after uint32, fn func(Delete) erro
 		return 0, fmt.Errorf("%w: volume %d", ErrNotSealed, v.sb.Volume)
 	}
 	count, err := p.log.count()
-	if err != nil {
-		return 0, err
+	if err != nil || after >= count {
+		return count, err
 	}
 	return count, p.log.scan(ctx, func(number uint32, key id.ID) error {
 		if number <= after || number > count {

@@ -35,6 +35,7 @@ type disk struct {
 	birth  chan struct{} // held (full) by who makes a volume here, or gives one up
 	kicked chan struct{} // holds one token when the disk is to be looked over
 	pace   pace
+	blind  bool // the upkeep could not list the files; the upkeep's alone
 
 	mu       sync.Mutex // guards all below
 	troubles map[volume.ID]failure
@@ -189,12 +190,35 @@ func (d *disk) open(places chan struct{}) error {
 		wg.Go(func() {
 			places <- struct{}{}
 			defer func() { <-places }()
-			vol, err := d.openOne(v, all)
+			vol, err := d.openKnown(v, all)
 			d.s.serve(d, v, vol, err)
 		})
 	}
 	wg.Wait()
 	return d.reportUnknown(entries) // opening has removed what crashes left
+}
+
+// openKnown opens a volume, and refuses a file that is not what the directory
+// knows to be sealed: another volume's, or one of an earlier day.
+func (d *disk) openKnown(v volume.ID, all []volume.Entry) (*volume.Volume, error) {
+	vol, err := d.openOne(v, all)
+	if err != nil {
+		return nil, err
+	}
+	row, ok := d.s.o.Directory.Row(v)
+	if !ok || row.Seal == nil || vol.Identity() != row.Volume {
+		return vol, nil
+	}
+	rec, sealed := vol.Sealed()
+	switch {
+	case !sealed:
+		err = fmt.Errorf("%w: the file of volume %d is not sealed, and the directory has it sealed: it is a copy of an earlier day", volume.ErrConflict, v)
+	case rec.Digest != row.Seal.Digest:
+		err = fmt.Errorf("%w: the file of volume %d does not hold what the directory knows to be sealed (digest %x, not %x)", volume.ErrConflict, v, rec.Digest[:8], row.Seal.Digest[:8])
+	default:
+		return vol, nil
+	}
+	return nil, errors.Join(err, vol.Close())
 }
 
 // openOne opens the generation of a volume that the directory has committed. If

@@ -1,8 +1,10 @@
 package server_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
@@ -157,12 +159,15 @@ func (h *house) readOne(sh *shared, r *rand.Rand, reads, hits *atomic.Int64) err
 	if !ok {
 		return nil
 	}
-	got, err := h.s.Read(context.Background(), b.blob, uint8(r.IntN(2)), b.cookie)
+	alt := uint8(r.IntN(2))
+	got, err := h.s.Read(context.Background(), b.blob, alt, b.cookie)
 	reads.Add(1)
 	defer got.Release()
 	switch {
 	case err == nil && dead:
 		return errors.New("a deleted blob was read")
+	case err == nil && !bytes.Equal(got.Data, content(b.blob, alt, b.size)):
+		return fmt.Errorf("wrong bytes of %v alt %d", b.blob, alt)
 	case err == nil:
 		hits.Add(1)
 		return nil

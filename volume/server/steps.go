@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 
 	"hayloft/volume"
 )
@@ -29,6 +30,16 @@ func (s *Server) fresh(ctx context.Context, v volume.ID) (Row, error) {
 		return row, fmt.Errorf("%w: volume %d is in %v", volume.ErrUnsupported, v, row.State)
 	}
 	return row, nil
+}
+
+// freshOn is fresh for a volume that the directory has on a disk: what another
+// disk has of it is not its replica.
+func (s *Server) freshOn(ctx context.Context, d *disk, v volume.ID) (Row, error) {
+	row, err := s.fresh(ctx, v)
+	if err == nil && !slices.Contains(row.Disks, d.number) {
+		err = fmt.Errorf("%w: volume %d lies in %s, and the directory has it on other disks", volume.ErrConflict, v, d.dir)
+	}
+	return row, err
 }
 
 // decide asks the directory for a change of a row.
@@ -57,7 +68,7 @@ func (s *Server) served(d *disk, v volume.ID) (*handle, error) {
 // seal is the job: close the tile, seal the file, tell the directory. Each step
 // finds what an earlier attempt has done.
 func (s *Server) seal(ctx context.Context, d *disk, j *job) (volume.SealRecord, error) {
-	row, err := s.fresh(ctx, j.v)
+	row, err := s.freshOn(ctx, d, j.v)
 	if err != nil {
 		return volume.SealRecord{}, err
 	}
@@ -141,7 +152,7 @@ func (s *Server) closeTile(ctx context.Context, h *handle, row Row) (Row, error)
 // compact is the job: have a number given out, make the file, have it committed,
 // serve it. When an earlier attempt came to one of these, it goes on from there.
 func (s *Server) compact(ctx context.Context, d *disk, j *job) (volume.SealRecord, error) {
-	row, err := s.fresh(ctx, j.v)
+	row, err := s.freshOn(ctx, d, j.v)
 	if err != nil {
 		return volume.SealRecord{}, err
 	}
@@ -339,7 +350,7 @@ func (s *Server) removeOld(ctx context.Context, d *disk, j *job) error {
 	if s.closingOld(where{d.number, j.v}) {
 		return nil // replaced once more: when that is closed, the upkeep removes both
 	}
-	row, err := s.fresh(ctx, j.v)
+	row, err := s.freshOn(ctx, d, j.v)
 	if err != nil || row.State != StateSealed {
 		return err
 	}

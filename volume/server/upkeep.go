@@ -49,8 +49,13 @@ func (d *disk) next(ctx context.Context) bool {
 	files := make(map[volume.ID]int)
 	all, err := volume.List(d.s.o.FS, d.volumesDir())
 	if err != nil {
+		d.blind = true
 		d.failed(err)
 		return false
+	}
+	if d.blind {
+		d.blind = false
+		d.failed(nil)
 	}
 	for _, e := range all {
 		files[e.Volume]++
