@@ -75,6 +75,41 @@ func TestStopRefusesOperators(t *testing.T) {
 	}
 }
 
+// TestStopWithDeafExport stops a server whose export nobody reads: it ends in its
+// time, with code 0, and has given everything back.
+func TestStopWithDeafExport(t *testing.T) {
+	s := start(t, t.TempDir(), "--drain-timeout", "6s", "--admin-open")
+	c := s.account(t, "deaf")
+	for i := range 12 { // more than sockets hold
+		if _, err := put(t.Context(), c, distinct(photos.ByName("sunset.jpg").Data, uint64(i)), true); err != nil {
+			t.Fatal(err)
+		}
+	}
+	small := net.Dialer{Control: func(_, _ string, raw syscall.RawConn) error {
+		return raw.Control(func(fd uintptr) { syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_RCVBUF, 4096) })
+	}}
+	conn, err := small.Dial("tcp", strings.TrimPrefix(s.admin, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := io.WriteString(conn, "GET /admin/volumes/1/export HTTP/1.1\r\nHost: localhost\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	begins := make([]byte, len("HTTP/1.1 200"))
+	if _, err := io.ReadFull(conn, begins); err != nil || string(begins) != "HTTP/1.1 200" {
+		t.Fatalf("%s %v", begins, err)
+	}
+	began := time.Now()
+	s.stop(t)
+	if took := time.Since(began); took > 8*time.Second {
+		t.Errorf("stopping took %v\n%s", took, s.log)
+	}
+	if log := s.log.String(); !strings.Contains(log, "the client took no more") || strings.Contains(log, "err=<nil>") {
+		t.Errorf("%s", log)
+	}
+}
+
 // crawl begins an upload and never ends it.
 func crawl(t *testing.T, rawURL string) net.Conn {
 	t.Helper()

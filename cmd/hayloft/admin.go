@@ -88,12 +88,12 @@ func (n *node) replicas(v volume.ID) int {
 
 // adminAction logs what somebody did, or was not let do.
 func (n *node) adminAction(a admin.Action) {
-	level := slog.LevelInfo
+	level, more := slog.LevelInfo, []any{}
 	if a.Err != nil {
-		level = slog.LevelWarn
+		level, more = slog.LevelWarn, []any{"err", tools.OneLine(a.Err)}
 	}
-	n.log.Log(context.Background(), level, "audit: admin call", "address", a.Address, "call", a.Method+" "+a.Path, "query", a.Query,
-		"status", a.Status, "took", a.Took.Round(time.Millisecond), "err", a.Err)
+	n.log.Log(context.Background(), level, "audit: admin call", append([]any{"address", a.Address, "call", a.Method + " " + a.Path, "query", a.Query,
+		"status", a.Status, "took", a.Took.Round(time.Millisecond)}, more...)...)
 }
 
 // serve returns when stop was called.

@@ -66,9 +66,9 @@ func TestAdminAudit(t *testing.T) {
 	var log bytes.Buffer
 	n := &node{log: slog.New(slog.NewTextHandler(&log, nil))}
 	n.adminAction(admin.Action{Address: "10.0.0.9:1", Method: "POST", Path: "/admin/volumes/7/seal\nlevel=ERROR", Query: "a=\n", Status: 200})
-	n.adminAction(admin.Action{Address: "10.0.0.9:1", Method: "POST", Path: "/admin/volumes/7/seal", Status: 401, Err: errors.New("no token")})
+	n.adminAction(admin.Action{Address: "10.0.0.9:1", Method: "POST", Path: "/admin/volumes/7/seal", Status: 401, Err: errors.New("no\ntoken")})
 	text := log.String()
-	if strings.Count(text, "\n") != 2 || strings.Count(text, "level=INFO") != 1 || strings.Count(text, "level=WARN") != 1 || !strings.Contains(text, `no token`) {
+	if strings.Count(text, "\n") != 2 || strings.Count(text, "level=INFO") != 1 || strings.Count(text, "level=WARN") != 1 || !strings.Contains(text, `err="no; token"`) || strings.Contains(text, "nil") {
 		t.Errorf("%s", text)
 	}
 }

@@ -8,6 +8,8 @@ import (
 	"os/signal"
 	"syscall"
 
+	"hayloft/volume/tools"
+
 	"github.com/spf13/cobra"
 )
 
@@ -33,8 +35,11 @@ func run() int {
 	case errors.As(err, &usage):
 		fmt.Fprintf(os.Stderr, "hayloft: %v\n", err)
 		return exitUsage
+	case ctx.Err() != nil && (errors.Is(err, context.Canceled) || errors.Is(err, context.Cause(ctx))):
+		fmt.Fprintln(os.Stderr, "hayloft: interrupted")
+		return exitFailed
 	default:
-		fmt.Fprintf(os.Stderr, "hayloft: %v\n", err)
+		fmt.Fprintf(os.Stderr, "hayloft: %s\n", tools.OneLine(err))
 		return exitFailed
 	}
 }

@@ -296,11 +296,22 @@ func (n *node) stop() error {
 		case <-n.idle:
 		case <-ctx.Done():
 			// Closing what it uses would take its ground away. Everything
-			// acknowledged is durable: leave the rest to the end of the process.
-			return errors.New("background work did not end in time")
+			// acknowledged is durable: leave the rest to the end of the process,
+			// but for leases, which nobody else could have meanwhile.
+			return errors.Join(errors.New("background work did not end in time"), n.blobs.Close(ctx), n.closeIDs())
 		}
 	}
 	return n.closeParts(ctx)
+}
+
+// leaseTimeout bounds the giving back of the slot for ids. Time for it is there
+// when everything else took too long.
+const leaseTimeout = 2 * time.Second
+
+func (n *node) closeIDs() error {
+	ctx, cancel := context.WithTimeout(context.Background(), leaseTimeout)
+	defer cancel()
+	return n.ids.Close(ctx)
 }
 
 // closeParts closes what requests and background work used, which have ended.
@@ -316,7 +327,7 @@ func (n *node) closeParts(ctx context.Context) error {
 		errs = append(errs, n.blobs.Close(ctx))
 	}
 	if n.ids != nil {
-		errs = append(errs, n.ids.Close(ctx))
+		errs = append(errs, n.closeIDs())
 	}
 	if n.group != nil {
 		errs = append(errs, n.group.Close())

@@ -178,7 +178,9 @@ func (s *Server) enter() error {
 
 // Close lets calls under way end, gives back the slots, and closes volumes and
 // disks. When the directory does not take the slots back, they stay taken until
-// their windows end, and nothing else is lost. ctx bounds the talk with it.
+// their windows end, and nothing else is lost. ctx bounds the waits. When calls
+// have not ended with it the slots are given back all the same, and ErrLate is
+// returned: volumes and disks are closed when the calls end, or with the process.
 func (s *Server) Close(ctx context.Context) error {
 	s.mu.Lock()
 	if s.closed {
@@ -188,16 +190,43 @@ func (s *Server) Close(ctx context.Context) error {
 	s.closed = true
 	s.mu.Unlock()
 	s.stop()
-	s.keeping.Wait()
-	s.calls.Wait()
-	s.retiring.Wait()
-	var errs []error
+	late := s.quiet(ctx)
+	if ctx.Err() != nil {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), s.o.DirectoryTimeout)
+		defer cancel()
+	}
+	errs := []error{late}
 	for _, ws := range s.writers {
 		for _, w := range ws {
 			errs = append(errs, w.keeper.Close(ctx))
 		}
 	}
-	return errors.Join(append(errs, s.release())...)
+	if late == nil {
+		errs = append(errs, s.release())
+	}
+	return errors.Join(errs...)
+}
+
+// quiet waits until calls, jobs and upkeep have ended.
+func (s *Server) quiet(ctx context.Context) error {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		s.keeping.Wait()
+		s.calls.Wait()
+		s.retiring.Wait()
+	}()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		go func() {
+			<-done
+			s.release() //nolint:errcheck // nobody waits any more, and opening finds what there is
+		}()
+		return ErrLate
+	}
 }
 
 // release closes volumes and disks.

@@ -366,6 +366,30 @@ func TestClose(t *testing.T) {
 	}
 }
 
+// A call that does not end holds Close up no longer than it is told to, and the
+// slots are given back.
+func TestCloseLate(t *testing.T) {
+	h := newHouse(t, server.Options{})
+	h.mustPut(variants, 100, 1)
+	s := h.s
+	at := h.info(func(i server.VolumeInfo) bool { return i.Class == variants })
+	inside, leave, left := make(chan struct{}), make(chan struct{}), make(chan error, 1)
+	go func() {
+		left <- s.Use(at.Volume, at.Disk, func(*volume.Volume) error { close(inside); <-leave; return nil })
+	}()
+	<-inside
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := s.Close(ctx); !errors.Is(err, server.ErrLate) || errors.Is(err, context.Canceled) {
+		t.Errorf("%v", err)
+	}
+	close(leave)
+	if err := <-left; err != nil {
+		t.Error(err)
+	}
+	h.s = nil // closed
+}
+
 func TestOptionsValidate(t *testing.T) {
 	err := server.Options{Dirs: []string{"a", "a", ""}, KeepFree: -1, VolumeBytes: 5}.Validate()
 	if err == nil {

@@ -28,6 +28,8 @@ var (
 	ErrMissing = errors.New("server: the disk has no file of the volume")
 	// ErrClosed: the server was closed.
 	ErrClosed = errors.New("server: closed")
+	// ErrLate: calls under way did not end before Close was to return.
+	ErrLate = errors.New("server: calls on volumes did not end in time")
 )
 
 // noSpace is the type of ErrNoSpace: StorageFull lets the API tell it from
