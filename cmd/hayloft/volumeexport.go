@@ -10,7 +10,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync/atomic"
+	"unicode"
 
 	"hayloft/volume/tools"
 
@@ -149,8 +151,8 @@ func (e *exporter) complain(format string, args ...any) {
 
 func (e *exporter) needle(n tools.Exported, data []byte) error {
 	// The name may come from another machine.
-	if !filepath.IsLocal(n.File) || n.File == manifestName || n.File == sumsName {
-		return fmt.Errorf("the export names a file outside: %q", n.File)
+	if !filepath.IsLocal(n.File) || strings.ContainsFunc(n.File, unicode.IsControl) || n.File == manifestName || n.File == sumsName {
+		return fmt.Errorf("the export names a file that is refused: %q", n.File)
 	}
 	same, err := e.write(n.File, data)
 	if err != nil || same { // from another replica

@@ -17,7 +17,7 @@ func TestExportStaysInside(t *testing.T) {
 	var notes bytes.Buffer
 	e := &exporter{notes: &notes, dir: dir}
 	err := e.run(func(s tools.ExportSink) error {
-		for _, bad := range []string{"../x", "/etc/x", "a/../../x", "", manifestName, sumsName} {
+		for _, bad := range []string{"../x", "/etc/x", "a/../../x", "", "a\n0123  b", "a\rb", "a\x7f", manifestName, sumsName} {
 			if s.Needle(tools.Exported{File: bad}, nil) == nil {
 				t.Errorf("%q was written", bad)
 			}

@@ -187,7 +187,7 @@ func (c *Client) do(ctx context.Context, method, path, want string) (*http.Respo
 	defer res.Body.Close()
 	p := &Problem{}
 	body, _ := io.ReadAll(io.LimitReader(res.Body, maxError)) // what came is enough
-	if typ != "application/problem+json" || json.Unmarshal(body, p) != nil || p.Status == 0 {
+	if typ != "application/problem+json" || json.Unmarshal(body, p) != nil || p.Status == 0 || !strings.HasPrefix(p.Type, problemBase) {
 		return nil, fmt.Errorf("%s answers %s to %s: is that the admin listener of a hayloft server?", c.base, res.Status, path)
 	}
 	return nil, p

@@ -61,6 +61,7 @@ func TestStrangeAnswers(t *testing.T) {
 		{200, ndjson, `{"kind":"problem","value":7}` + "\n", "unmarshal"},
 		{200, ndjson, `{"kind":"result","value":"text"}` + "\n", "unmarshal"},
 		{500, "application/problem+json", "{}", "is that the admin listener"},
+		{404, "application/problem+json", `{"type":"/problems/not-found","title":"No","status":404}`, "is that the admin listener"},
 		{500, "application/problem+json", `{"type":"/admin/problems/x","title":"Odd","status":500}`, "Odd"},
 	} {
 		c := answer(t, a.status, a.typ, a.body)
