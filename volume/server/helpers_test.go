@@ -232,8 +232,8 @@ func (h *house) stop() {
 // cut would have left of the files.
 func (h *house) crash(seed uint64) {
 	h.t.Helper()
+	h.wire.cut(errAway) // the dead give nothing back, and the directory hears of nothing that the cut undid
 	after := h.mem.Crash(seed)
-	h.wire.cut(errAway) // the dead give nothing back
 	if err := h.s.Close(context.Background()); err != nil && !errors.Is(err, errAway) {
 		h.t.Log("the dead server:", err)
 	}
