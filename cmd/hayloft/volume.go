@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net/netip"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -182,15 +184,16 @@ type remoteServer struct {
 
 func (f *volumeFlags) connect() (*remoteServer, error) {
 	r := &remoteServer{tokenFile: f.tokenFile}
-	if r.tokenFile == "" {
-		dir, err := f.tokenDir()
-		if err != nil {
-			return nil, err
-		}
-		r.tokenFile = filepath.Join(dir, adminTokenFile)
-	}
 	var err error
-	r.token, err = readAdminToken(r.tokenFile)
+	if r.tokenFile == "" {
+		var dir string
+		if dir, err = f.tokenDir(); err == nil {
+			r.tokenFile = filepath.Join(dir, adminTokenFile)
+		}
+	}
+	if err == nil {
+		r.token, err = readAdminToken(r.tokenFile)
+	}
 	switch {
 	case err != nil && f.tokenFile != "":
 		return nil, err
@@ -212,11 +215,19 @@ func (f *volumeFlags) tokenDir() (string, error) {
 	if len(f.data) > 0 {
 		return f.data[0], nil
 	}
+	if u, err := url.Parse(f.admin); err != nil || !loopbackHost(u.Hostname()) {
+		return "", errors.New("the token of this machine is sent to no other by itself")
+	}
 	s, err := f.settings()
 	if err != nil {
 		return "", err
 	}
 	return s.data[0], nil
+}
+
+func loopbackHost(host string) bool {
+	ip, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && ip.IsLoopback()
 }
 
 // settings are those of the server, from --config and the environment.

@@ -79,7 +79,7 @@ func (c *Client) Stream(ctx context.Context, method, path string, result any, fn
 	defer cancel(nil)
 	silence := time.AfterFunc(maxSilence, func() { cancel(fmt.Errorf("%s says nothing any more", c.base)) })
 	defer silence.Stop()
-	res, err := c.do(ctx, method, path, "application/x-ndjson")
+	res, err := c.do(ctx, method, path, streamType)
 	if err != nil {
 		return err
 	}
@@ -159,6 +159,9 @@ func readLine(in *bufio.Reader) (l Line, raw []byte, err error) {
 	return l, raw, nil
 }
 
+// streamType is the content type of long answers.
+const streamType = "application/x-ndjson"
+
 // maxRaw bounds the bytes behind a line: the largest needle.
 const maxRaw = 1 << 30
 
@@ -169,7 +172,7 @@ func (c *Client) do(ctx context.Context, method, path, want string) (*http.Respo
 	if err != nil {
 		return nil, err
 	}
-	if c.token != "" {
+	if c.token != "" && want == streamType { // every guarded call answers so, and no other
 		req.Header.Set("Authorization", "Bearer "+c.token)
 	}
 	res, err := c.http.Do(req)
