@@ -191,6 +191,9 @@ func (f *volumeFlags) connect() (*remoteServer, error) {
 			r.tokenFile = filepath.Join(dir, adminTokenFile)
 		}
 	}
+	if wrong := (usageError{}); f.config != "" && errors.As(err, &wrong) {
+		return nil, err // a file that was named
+	}
 	if err == nil {
 		r.token, err = readAdminToken(r.tokenFile)
 	}
