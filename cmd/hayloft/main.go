@@ -21,6 +21,7 @@ const (
 )
 
 func main() {
+	spreadReads()
 	os.Exit(run())
 }
 
