@@ -79,7 +79,7 @@ func TestRun(t *testing.T) {
 		"read_64k_throughput_r16", "read_64k_latency_r1", "read_200k_throughput_r16", "write_64k_throughput_w16",
 		"write_200k_throughput_w16", "multiwrite_x16_over_x1_w1", "multiwrite_x4_over_x1_w1", "read_8k_64k_throughput_r16",
 		"mix_98_2_throughput_c16", "mix_96_4_throughput_c16", "read_64k_payload_r16", "raw_over_fio_r16",
-		"read_64k_r16_sum", "write_64k_w16_sum", "read_p99_beside_writes", "read_p99_beside_compaction",
+		"read_64k_r16_sum", "write_64k_w16_sum", "read_p99_beside_writes", "read_p99_beside_compaction", "read_p99_beside_compaction_full_rate",
 		"rebuild_throughput",
 	} {
 		if r.Ratios[name] <= 0 {

@@ -82,13 +82,14 @@ func evenly(ctx context.Context, n int, rate float64, size int64, do func(i int)
 }
 
 // besideCompaction measures open-loop reads of the library beside the
-// compaction of another volume, from its beginning to its end.
-func (b *run) besideCompaction(ctx context.Context, r *readers) (err error) {
-	b.Progress("reads beside a compaction")
+// compaction of another volume, from its beginning to its end, at a rate of so
+// many bytes a second.
+func (b *run) besideCompaction(ctx context.Context, r *readers, name string, rate int64) (err error) {
+	b.Progress(name)
 	dir := filepath.Join(b.Dirs[0], "compacted")
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	// A compaction reads, writes and reads again: three slices long.
-	total := max(minBytes, int64(b.Slice.Seconds()*float64(b.Maintenance)))
+	total := max(minBytes, int64(b.Slice.Seconds()*float64(rate)))
 	lib, err := buildLibrary(ctx, dir, total, only(64*kib))
 	if err != nil {
 		return err
@@ -107,7 +108,7 @@ func (b *run) besideCompaction(ctx context.Context, r *readers) (err error) {
 	}
 	engine := func(context.Context) (backgroundJob, error) {
 		return backgroundJob{run: func(ctx context.Context) (int64, error) {
-			pace := &pacer{rate: b.Maintenance}
+			pace := &pacer{rate: rate}
 			return compactOnce(ctx, dir, volume.Options{}, pace.wait)
 		}}, evict(dir)
 	}
@@ -115,16 +116,16 @@ func (b *run) besideCompaction(ctx context.Context, r *readers) (err error) {
 		if err := evict(dir); err != nil {
 			return backgroundJob{}, err
 		}
-		p, err := newReplay(seen.ops, lib.file, filepath.Join(b.Dirs[0], "replay"), &pacer{rate: b.Maintenance})
+		p, err := newReplay(seen.ops, lib.file, filepath.Join(b.Dirs[0], "replay"), &pacer{rate: rate})
 		if err != nil {
 			return backgroundJob{}, err
 		}
 		return backgroundJob{run: p.run, stop: p.close}, nil
 	}
-	b.report.Settings["reads beside a compaction"] = fmt.Sprintf(
+	b.report.Settings[name] = fmt.Sprintf(
 		"another volume of %d MB on the same disk, at %d MB/s read and written, from beginning to end; raw: the compaction's reads, writes and syncs again, recorded from the engine",
-		lib.bytes/1e6, b.Maintenance/1e6)
-	return b.beside(ctx, r, "read_p99_beside_compaction", engine, raw)
+		lib.bytes/1e6, rate/1e6)
+	return b.beside(ctx, r, name, engine, raw)
 }
 
 // compactOnce compacts the volume in dir, throws the result away, and returns

@@ -39,8 +39,8 @@ type Options struct {
 	// 200,000, quick 40,000.
 	Sealed int
 	// Maintenance is the budget of the compaction beside which reads are
-	// measured, in bytes per second read and written; 0 means a server's default
-	// (of which it takes a quarter while there is traffic).
+	// measured, in bytes per second read and written; 0 means a server's
+	// default. As a server does, it takes a share of that beside the reads.
 	Maintenance int64
 	// Writer is the command of the process that is killed before a restart. Run
 	// adds --dir DIR --from N --size N; it must call Writer.

@@ -10,6 +10,7 @@ import (
 
 	"hayloft/bench"
 	"hayloft/volume"
+	"hayloft/volume/server"
 )
 
 // Run measures and returns the report; also, as far as it came, when
@@ -135,7 +136,10 @@ func (b *run) reads64(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	return errors.Join(b.besideWrites(ctx, r), b.besideCompaction(ctx, r))
+	return errors.Join(b.besideWrites(ctx, r),
+		// As a server does it, which sees the reads; and as if it did not.
+		b.besideCompaction(ctx, r, "read_p99_beside_compaction", b.Maintenance/server.TrafficShare),
+		b.besideCompaction(ctx, r, "read_p99_beside_compaction_full_rate", b.Maintenance))
 }
 
 // calls finds out how the engine reads, which the raw side then copies.

@@ -9,7 +9,6 @@ import (
 const (
 	paceBurst   = 250 * time.Millisecond // of the rate, unused, that may be caught up on
 	trafficLook = 100 * time.Millisecond // between two looks at the traffic
-	trafficCut  = 4                      // of the rate while there is some
 )
 
 // pace holds the upkeep of one disk to a number of bytes per second.
@@ -51,7 +50,7 @@ func (p *pace) due(n int64) time.Duration {
 	}
 	rate := p.s.o.Maintenance
 	if p.traffic {
-		rate = max(rate/trafficCut, 1)
+		rate = max(rate/TrafficShare, 1)
 	}
 	cost := time.Duration(float64(n) / float64(rate) * float64(time.Second))
 	// A step of the clock must not make the upkeep race, or wait for ever.

@@ -270,6 +270,10 @@ const (
 // DefaultMaintenance is the rate of Options.Maintenance, in bytes per second.
 const DefaultMaintenance = 64 << 20
 
+// TrafficShare is what that rate is divided by while the disk is read or written
+// by others.
+const TrafficShare = 4
+
 func (o Options) withDefaults() Options {
 	if o.Space == nil {
 		o.Space = spaceOf(o.FS)
