@@ -1,5 +1,7 @@
 package lifecycle
 
+import "slices"
+
 // What the holders of a row may do. They ask for each file, by what its name and
 // head say.
 
@@ -22,4 +24,12 @@ func (r Row) MayRemoveSource(generation uint32) bool { return generation <= r.Re
 // stay.
 func (r Row) MayRemoveShards(epoch uint32) bool {
 	return epoch <= r.Epoch && !r.Readable(epoch) && (r.Run == nil || r.Run.Epoch != epoch)
+}
+
+// Homed tells whether a disk that is names is the home of a shard that the row
+// knows: of an epoch that may be read, or of the run.
+func (r Row) Homed(is func(Disk) bool) bool {
+	return r.Run != nil && slices.ContainsFunc(r.Run.Homes, is) ||
+		r.Committed != nil && slices.ContainsFunc(r.Committed.Homes, is) ||
+		r.Before != nil && slices.ContainsFunc(r.Before.Homes, is)
 }

@@ -105,7 +105,7 @@ type message struct {
 }
 
 func source(gen uint8) Source {
-	return Source{Generation: uint32(gen), Digest: Digest{gen}, Bytes: 1, IndexBytes: 1}
+	return Source{Generation: uint32(gen), Digest: Digest{gen}, Bytes: 1}
 }
 
 func digests(epoch uint8, writers [disks]uint8) []Digest {
@@ -201,6 +201,9 @@ func (w *world) decodable(c *Commit) bool {
 
 // broken says which promise does not hold in a state.
 func (w *world) broken() string {
+	if err := w.row.Validate(); err != nil {
+		return err.Error()
+	}
 	for _, c := range []*Commit{w.row.Committed, w.row.Before} {
 		if c == nil {
 			continue

@@ -26,8 +26,7 @@ type Disk uint32
 type Source struct {
 	Generation uint32
 	Digest     Digest
-	Bytes      int64
-	IndexBytes int64
+	Bytes      int64 // of the file
 }
 
 // Run is an epoch that one encoder may write.
@@ -36,7 +35,8 @@ type Run struct {
 	Encoder      uint64 // number of the run, drawn by the encoder that asked
 	Data, Parity int
 	Source       Source
-	Homes        []Disk // one for each shard
+	IndexBytes   int64  // of the source's sealed index, by the encoder's word
+	Homes        []Disk // one for each shard, at most Parity on one disk
 }
 
 // Commit is an epoch that counts.
@@ -90,6 +90,48 @@ func (r Row) State() State {
 	return Sealed
 }
 
+// Busy tells whether the newest source may not be replaced: an epoch is made from
+// it, or was made and may still be revoked.
+func (r Row) Busy() bool { return r.Run != nil || r.inGrace() }
+
+// Validate tells whether the commands can lead to such a row, for one that was
+// read.
+func (r Row) Validate() error {
+	bad := func(format string, args ...any) error {
+		return fmt.Errorf("%w: %s", ErrInvalid, fmt.Sprintf(format, args...))
+	}
+	c, b := r.Committed, r.Before
+	switch {
+	case r.Source.Generation == 0 && r != Row{}:
+		return bad("epoch %d without a source", r.Epoch)
+	case r.Source.Generation < r.Released:
+		return bad("generation %d is released, the newest is %d", r.Released, r.Source.Generation)
+	case r.Run != nil && (!r.Run.sound() || r.Run.Epoch != r.Epoch || r.Run.Source != r.Source || r.Source.Generation <= r.Released || r.inGrace()):
+		return bad("run of epoch %d", r.Run.Epoch)
+	case c == nil && (b != nil || r.Released != 0):
+		return bad("generation %d is released, and no epoch committed", r.Released)
+	case c == nil:
+		return nil
+	case !c.sound() || c.Epoch > r.Epoch || r.Run != nil && c.Epoch == r.Epoch || !r.inGrace() && c.Source.Generation != r.Released:
+		return bad("committed epoch %d", c.Epoch)
+	case c.Source.Generation == r.Source.Generation && c.Source != r.Source:
+		return bad("epoch %d has another source of generation %d", c.Epoch, r.Source.Generation)
+	case b == nil && r.inGrace() && r.Released != 0:
+		return bad("generation %d is released by no epoch", r.Released)
+	case b != nil && (!r.inGrace() || !b.sound() || b.Epoch >= c.Epoch || b.Source.Generation != r.Released):
+		return bad("epoch %d before epoch %d", b.Epoch, c.Epoch)
+	}
+	return nil
+}
+
+// sound tells whether a run is one that Begin gives out.
+func (r *Run) sound() bool {
+	return r.Epoch != 0 && r.Encoder != 0 && r.Data > 0 && r.Parity > 0 && len(r.Homes) == r.Data+r.Parity && r.IndexBytes >= 0 &&
+		r.Source.Generation != 0 && r.Source.Bytes > 0 && !crowded(r.Homes, r.Parity)
+}
+
+func (c *Commit) sound() bool { return c.Run.sound() && len(c.Digests) == len(c.Homes) }
+
 // inGrace tells whether shards of the newest source are committed and the source
 // is not released.
 func (r Row) inGrace() bool {
@@ -112,13 +154,13 @@ func (e *refusal) Unwrap() error { return ErrRefused }
 // epoch is made from the one there is, or was made and may still be revoked.
 func (r Row) Replace(s Source) (Row, error) {
 	switch {
-	case s.Generation == 0 || s.Bytes <= 0 || s.IndexBytes < 0:
+	case s.Generation == 0 || s.Bytes <= 0:
 		return r, fmt.Errorf("%w: source %+v", ErrInvalid, s)
 	case s == r.Source:
 		return r, nil
 	case s.Generation <= r.Source.Generation:
 		return r, refused("generation %d, the newest is %d", s.Generation, r.Source.Generation)
-	case r.Run != nil || r.inGrace():
+	case r.Busy():
 		return r, refused("generation %d is in use by epoch %d", r.Source.Generation, r.Epoch)
 	}
 	r.Source = s
@@ -128,10 +170,12 @@ func (r Row) Replace(s Source) (Row, error) {
 // Begin gives out an epoch to an encoder, which asks for the next one: a request
 // that comes late finds it taken. The run there was is void.
 func (r Row) Begin(want Run) (Row, error) {
-	if want.Encoder == 0 || want.Data < 1 || want.Parity < 1 || len(want.Homes) != want.Data+want.Parity {
-		return r, fmt.Errorf("%w: encoder %x, %d+%d on %d disks", ErrInvalid, want.Encoder, want.Data, want.Parity, len(want.Homes))
-	}
 	switch {
+	case want.Encoder == 0 || want.Data < 1 || want.Parity < 1 || len(want.Homes) != want.Data+want.Parity || want.IndexBytes < 0:
+		return r, fmt.Errorf("%w: encoder %x, %d+%d with %d homes, index of %d bytes",
+			ErrInvalid, want.Encoder, want.Data, want.Parity, len(want.Homes), want.IndexBytes)
+	case crowded(want.Homes, want.Parity):
+		return r, fmt.Errorf("%w: more than %d of the shards %v on one disk", ErrInvalid, want.Parity, want.Homes)
 	case r.Run != nil && r.Run.equal(want):
 		return r, nil
 	case want.Epoch != r.Epoch+1 || want.Epoch == 0:
@@ -151,7 +195,23 @@ func (r Row) Begin(want Run) (Row, error) {
 
 func (r Run) equal(o Run) bool {
 	return r.Epoch == o.Epoch && r.Encoder == o.Encoder && r.Data == o.Data && r.Parity == o.Parity &&
-		r.Source == o.Source && slices.Equal(r.Homes, o.Homes)
+		r.Source == o.Source && r.IndexBytes == o.IndexBytes && slices.Equal(r.Homes, o.Homes)
+}
+
+// crowded tells whether some disk is the home of more shards than may be lost.
+func crowded(homes []Disk, parity int) bool {
+	for _, d := range homes {
+		n := 0
+		for _, o := range homes {
+			if o == d {
+				n++
+			}
+		}
+		if n > parity {
+			return true
+		}
+	}
+	return false
 }
 
 // Commit makes the epoch of a run count. digests are those of all shards, each
@@ -189,6 +249,8 @@ func (r Row) Abort(epoch uint32, encoder uint64) (Row, error) {
 func (r Row) Revoke(epoch uint32) (Row, error) {
 	c := r.Committed
 	switch {
+	case epoch != 0 && r.MayRemoveShards(epoch):
+		return r, nil // void already
 	case c == nil || c.Epoch != epoch:
 		return r, refused("epoch %d is not the committed one", epoch)
 	case !r.inGrace():
@@ -228,10 +290,15 @@ func (r Row) Move(epoch uint32, shard int, to Disk, verified Digest) (Row, error
 		return r, fmt.Errorf("%w: shard %d of %d", ErrInvalid, shard, len(c.Homes))
 	case verified != c.Digests[shard]:
 		return r, refused("shard %d of epoch %d has another digest", shard, epoch)
+	case c.Homes[shard] == to:
+		return r, nil
 	}
 	moved := *c
 	moved.Homes = slices.Clone(c.Homes)
 	moved.Homes[shard] = to
+	if crowded(moved.Homes, c.Parity) {
+		return r, fmt.Errorf("%w: more than %d of the shards %v on one disk", ErrInvalid, c.Parity, moved.Homes)
+	}
 	r.Committed = &moved
 	return r, nil
 }
