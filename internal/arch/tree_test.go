@@ -44,7 +44,7 @@ func readTree(fsys fs.FS) (*tree, error) {
 		if d.IsDir() && slices.Contains(notOurs, name) {
 			return fs.SkipDir
 		}
-		if !d.Type().IsRegular() {
+		if !d.Type().IsRegular() || name == ".git" { // a file, in a tree of git worktree
 			return nil
 		}
 		text, err := fs.ReadFile(fsys, name)
