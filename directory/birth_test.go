@@ -180,7 +180,8 @@ func TestVolumeRowsOfVersion2(t *testing.T) {
 	r, g, v := delivery(t)
 	b := v.value()
 	b[0] = 2
-	if err := r.db.Set(keyVol(v.ID), b[:len(b)-1], pebble.NoSync); err != nil {
+	coding := 4 + 4 + 1 + 1 + 1 // of version 4
+	if err := r.db.Set(keyVol(v.ID), b[:len(b)-1-coding], pebble.NoSync); err != nil {
 		t.Fatal(err)
 	}
 	m := newMachine()

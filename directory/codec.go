@@ -72,10 +72,22 @@ func (d *dec) whole() bool { return !d.bad && len(d.b) == 0 }
 const (
 	maxText    = 255
 	rowVersion = 1
-	// volumeRowVersion is that of volume rows, of which all from rowVersion on are
-	// still read.
-	volumeRowVersion = 3
+	// Rows of the directory itself and of volumes have later versions, of which all
+	// from rowVersion on are still read.
+	metaRowVersion   = 2
+	volumeRowVersion = 4
 )
+
+// newestRow is the version in which rows of a kind are written.
+func newestRow(kind byte) uint8 {
+	switch kind {
+	case 0x01:
+		return metaRowVersion
+	case 0x12:
+		return volumeRowVersion
+	}
+	return rowVersion
+}
 
 // Keys of rows.
 
@@ -100,11 +112,12 @@ func keyKey(purpose string, version uint32) []byte {
 func row() *enc { return &enc{b: []byte{rowVersion}} }
 
 func (m *Map) metaValue() []byte {
-	e := row()
+	e := &enc{b: []byte{metaRowVersion}}
 	e.u64(m.version)
 	e.u32(uint32(m.lastNode))
 	e.u32(uint32(m.lastDisk))
 	e.u32(uint32(m.lastVolume))
+	e.u32(m.volumeRows)
 	return e.b
 }
 
@@ -161,7 +174,8 @@ type loader struct {
 	m       Map
 	nodes   []Node
 	disks   []Disk
-	volumes []Volume
+	volumes paged[Volume]
+	seen    uint32 // rows of volumes
 	tiles   [id.Slots][]Tile
 	windows [id.Slots]id.Window
 }
@@ -170,19 +184,28 @@ type loader struct {
 func (l *loader) add(key, value []byte) error {
 	v := &dec{b: value}
 	version := v.u8()
-	if known := version == rowVersion || key[0] == 0x12 && version > rowVersion && version <= volumeRowVersion; v.bad || !known {
+	if v.bad || version < rowVersion || version > newestRow(key[0]) {
 		return fmt.Errorf("%w: directory row %x has version %d", raftgroup.ErrUnsupported, key, version)
 	}
 	k := keyDec{key[1:], false}
 	switch key[0] {
 	case 0x01:
 		l.m.version, l.m.lastNode, l.m.lastDisk, l.m.lastVolume = v.u64(), NodeID(v.u32()), DiskID(v.u32()), VolumeID(v.u32())
+		l.m.volumeRows = uint32(l.m.lastVolume)
+		if version > 1 {
+			l.m.volumeRows = v.u32()
+		}
 	case 0x10:
 		l.nodes = grow(l.nodes, Node{ID: NodeID(k.u32()), Name: v.text(), Host: v.text(), Rack: v.text(), Zone: v.text(), Registered: v.millis()})
 	case 0x11:
 		l.disks = grow(l.disks, Disk{ID: DiskID(k.u32()), Node: NodeID(v.u32()), UUID: [16]byte(v.take(16)), Capacity: v.u64(), Registered: v.millis()})
 	case 0x12:
-		l.volumes = grow(l.volumes, readVolume(VolumeID(k.u32()), version, v))
+		row := readVolume(VolumeID(k.u32()), version, v)
+		if row.ID > l.m.lastVolume {
+			return fmt.Errorf("%w: volume %d, the last one is %d", raftgroup.ErrCorrupt, row.ID, l.m.lastVolume)
+		}
+		*l.volumes.at(int(row.ID)) = row
+		l.seen++
 	case 0x13:
 		t := Tile{Slot: k.slot(), From: k.millis(), To: v.millis(), Volume: VolumeID(v.u32())}
 		l.tiles[t.Slot] = append(l.tiles[t.Slot], t)
@@ -211,19 +234,19 @@ func grow[T any](s []T, v T) []T {
 // table checks the rows against one another and returns the table.
 func (l *loader) table() (*Map, error) {
 	m := l.m
-	if max(len(l.nodes)-1, 0) != int(m.lastNode) || max(len(l.disks)-1, 0) != int(m.lastDisk) || max(len(l.volumes)-1, 0) != int(m.lastVolume) {
+	if max(len(l.nodes)-1, 0) != int(m.lastNode) || max(len(l.disks)-1, 0) != int(m.lastDisk) || l.seen != m.volumeRows {
 		return nil, fmt.Errorf("%w: directory rows are missing", raftgroup.ErrCorrupt)
 	}
 	for s, ts := range l.tiles {
 		for i, t := range ts {
 			last := i == len(ts)-1
-			if (t.To == 0 && !last) || (t.To != 0 && t.To <= t.From) || (!last && t.To > ts[i+1].From) || t.Volume == 0 || t.Volume > m.lastVolume {
+			if (t.To == 0 && !last) || (t.To != 0 && t.To <= t.From) || (!last && t.To > ts[i+1].From) || t.Volume == 0 || l.volumes.get(int(t.Volume)).ID == 0 {
 				return nil, fmt.Errorf("%w: tile %d of slot %d", raftgroup.ErrCorrupt, i, s)
 			}
 		}
 	}
 	l.placeOldRows()
-	m.nodes, m.disks, m.volumes = pagedOf(l.nodes), pagedOf(l.disks), pagedOf(l.volumes)
+	m.nodes, m.disks, m.volumes = pagedOf(l.nodes), pagedOf(l.disks), l.volumes
 	m.tiles, m.windows = pagedOf(l.tiles[:]), pagedOf(l.windows[:])
 	return &m, nil
 }

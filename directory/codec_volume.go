@@ -1,5 +1,7 @@
 package directory
 
+import "hayloft/volume/coding/lifecycle"
+
 func (v Volume) value() []byte {
 	e := &enc{b: []byte{volumeRowVersion}}
 	e.u8(uint8(v.Class))
@@ -25,6 +27,7 @@ func (v Volume) value() []byte {
 		v.Compaction.encode(e)
 	}
 	e.bool(v.Unconfirmed)
+	e.coding(v.Coding)
 	return e.b
 }
 
@@ -48,8 +51,16 @@ func readVolume(n VolumeID, version uint8, v *dec) Volume {
 		row.Compaction = readCompaction(v)
 	}
 	row.Unconfirmed = version > 2 && v.bool()
+	if row.Seal != nil {
+		row.Coding.Source = row.Seal.source(row.Generation)
+	}
+	if version > 3 {
+		row.Coding = v.coding(row.Coding.Source)
+	}
 	v.bad = v.bad || row.State == StateSealed && row.Seal == nil || row.LastGeneration < row.Generation ||
-		row.Unconfirmed && row.State != StateOpen && row.State <= StateVoid
+		row.Unconfirmed && row.State != StateOpen && row.State <= StateVoid ||
+		row.Coding.Validate() != nil || row.Compaction != nil && row.Coding.Busy() ||
+		len(row.Replicas) > 0 && row.Coding.State() == lifecycle.Released
 	return row
 }
 
@@ -58,7 +69,7 @@ func readVolume(n VolumeID, version uint8, v *dec) Volume {
 func (l *loader) placeOldRows() {
 	for _, ts := range l.tiles {
 		for _, t := range ts {
-			if v := &l.volumes[t.Volume]; v.From == 0 && v.To == 0 {
+			if v := l.volumes.at(int(t.Volume)); v.From == 0 && v.To == 0 {
 				v.Slot, v.From, v.To = t.Slot, t.From, t.To
 			}
 		}

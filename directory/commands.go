@@ -28,6 +28,13 @@ const (
 	opConfirmVolume     = 14
 	opAbandonVolume     = 15
 	opBeginSalvage      = 16
+	opBeginCoding       = 17
+	opCommitCoding      = 18
+	opAbortCoding       = 19
+	opRevokeCoding      = 20
+	opReleaseSource     = 21
+	opMoveShard         = 22
+	opRestoreVolume     = 23
 )
 
 // command is one change of the table. apply checks everything before it changes
@@ -73,6 +80,20 @@ func newCommand(op uint8) command {
 		return new(abandonVolume)
 	case opBeginSalvage:
 		return new(beginSalvage)
+	case opBeginCoding:
+		return new(beginCoding)
+	case opCommitCoding:
+		return new(commitCoding)
+	case opAbortCoding:
+		return new(abortCoding)
+	case opRevokeCoding:
+		return new(revokeCoding)
+	case opReleaseSource:
+		return new(releaseSource)
+	case opMoveShard:
+		return new(moveShard)
+	case opRestoreVolume:
+		return new(restoreVolume)
 	}
 	return nil
 }

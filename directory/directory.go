@@ -17,7 +17,7 @@ import (
 var (
 	ErrInvalid     = errors.New("directory: invalid request")                          // it breaks a rule and changed nothing
 	ErrUnknown     = errors.New("directory: no such row")                              // node, disk …
-	ErrStale       = errors.New("directory: the row has moved on")                     // the request builds on a generation that is not the volume's any more
+	ErrStale       = errors.New("directory: the row has moved on")                     // the request builds on a generation or epoch that is not the volume's any more, or not yet
 	ErrUnavailable = errors.New("directory: unavailable, the request may be repeated") // no leader, stopped, or the outcome is unknown
 )
 

@@ -2,9 +2,9 @@ package directory
 
 import (
 	"fmt"
-	"slices"
 
 	"hayloft/internal/id"
+	"hayloft/volume/coding/lifecycle"
 )
 
 // volumeFor returns a row that a command of this version may change.
@@ -98,8 +98,12 @@ func (c *sealVolume) apply(t *table) (any, error) {
 	case len(v.Replicas) != 1 || v.Replicas[0] != c.disk:
 		return nil, fmt.Errorf("%w: disk %d is not the only replica of volume %d", ErrInvalid, c.disk, v.ID)
 	}
+	next, err := v.Coding.Replace(c.seal.source(c.generation))
+	if err != nil {
+		return nil, refusal(v.ID, err)
+	}
 	// Sealed where it lies, it needs no salvage any more.
-	v.State, v.Seal, v.Compaction = StateSealed, &c.seal, nil
+	v.State, v.Seal, v.Compaction, v.Coding = StateSealed, &c.seal, nil, next
 	t.setVolume(v)
 	return v, nil
 }
@@ -140,6 +144,8 @@ func (c *beginCompaction) apply(t *table) (any, error) {
 			ErrInvalid, c.generation, v.ID, v.State, v.Generation)
 	case v.Compaction != nil:
 		return v, nil
+	case v.Coding.Busy():
+		return nil, fmt.Errorf("%w: %w: generation %d of volume %d is in use by epoch %d", ErrStale, lifecycle.ErrRefused, v.Generation, v.ID, v.Coding.Epoch)
 	case c.deletes < v.Seal.Deletes || v.LastGeneration == 1<<32-1:
 		return nil, fmt.Errorf("%w: a compaction over delete %d after one over %d, generation %d",
 			ErrInvalid, c.deletes, v.Seal.Deletes, v.LastGeneration)
@@ -175,10 +181,10 @@ func (c *commitCompaction) apply(t *table) (any, error) {
 	case c.seal.Deletes != v.Compaction.Deletes:
 		return nil, fmt.Errorf("%w: generation %d of volume %d was begun over delete %d, not %d",
 			ErrInvalid, c.generation, v.ID, v.Compaction.Deletes, c.seal.Deletes)
-	case len(v.Replicas) != 1 || !slices.Contains(v.Replicas, c.disk):
-		return nil, fmt.Errorf("%w: disk %d is not the only replica of volume %d", ErrInvalid, c.disk, v.ID)
 	}
-	v.State, v.Generation, v.Seal, v.Compaction = StateSealed, c.generation, &c.seal, nil // a salvage seals
+	if v, err = t.replaced(v, c.generation, c.disk, &c.seal); err != nil {
+		return nil, err
+	}
 	t.setVolume(v)
 	return v, nil
 }

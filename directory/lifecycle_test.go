@@ -11,6 +11,7 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 
 	"hayloft/internal/id"
+	"hayloft/volume/coding/lifecycle"
 )
 
 // randomLifecycle returns a command of sealing or compaction that is often obeyed.
@@ -50,6 +51,9 @@ func randomLifecycle(r *rand.Rand, m *Map, op uint8, now id.Millis) []byte {
 }
 
 func lifecycleInvariants(m *Map) error {
+	if n := len(m.Volumes()); n != int(m.volumeRows) {
+		return fmt.Errorf("%d volumes, %d rows", n, m.volumeRows)
+	}
 	for _, v := range m.Volumes() {
 		switch {
 		case v.State == StateSealed && v.Seal == nil, v.State != StateSealed && v.Seal != nil, v.State == StateOpen && v.Compaction != nil:
@@ -58,6 +62,14 @@ func lifecycleInvariants(m *Map) error {
 			return fmt.Errorf("generations of %+v", v)
 		case v.Compaction != nil && (v.Compaction.Generation != v.LastGeneration || v.LastGeneration == v.Generation):
 			return fmt.Errorf("compaction of %+v, %v", v, v.Compaction)
+		case v.State == StateSealed && v.Coding.Source != v.Seal.source(v.Generation), v.State != StateSealed && v.Coding != lifecycle.Row{}:
+			return fmt.Errorf("coding of %+v", v)
+		case v.Coding.Validate() != nil, v.Compaction != nil && v.Coding.Busy():
+			return fmt.Errorf("coding of %+v, %v", v, v.Coding.Validate())
+		case (len(v.Replicas) == 0) != (v.Coding.State() == lifecycle.Released):
+			return fmt.Errorf("replicas of %+v", v)
+		case v.Coding.Homed(func(d lifecycle.Disk) bool { _, ok := m.Disk(DiskID(d)); return !ok }):
+			return fmt.Errorf("homes of %+v", v)
 		case v.Unconfirmed && v.State != StateOpen, v.State == StateVoid && v.From != v.To:
 			return fmt.Errorf("birth of %+v", v)
 		case (v.State == StateOpen) != (v.Closed == 0):
@@ -94,6 +106,7 @@ func TestLifecycle(t *testing.T) {
 	one := Seal{Digest: [32]byte{1}, Needles: 5, Bytes: 100, DataBytes: 90, Sealed: 1300}
 	r.refused(opBeginCompaction, &beginCompaction{volume: v.ID, generation: 1, secret: [32]byte{7}}, ErrInvalid)
 	r.refused(opSealVolume, &sealVolume{v.ID, 1, 2, one}, ErrInvalid)
+	r.refused(opSealVolume, &sealVolume{v.ID, 1, 1, Seal{Digest: one.Digest}}, ErrInvalid) // a file of no bytes
 	r.refused(opSealVolume, &sealVolume{v.ID, 2, 1, one}, ErrInvalid)
 	r.refused(opSealVolume, &sealVolume{9, 1, 1, one}, ErrUnknown)
 	v = r.must(opSealVolume, &sealVolume{v.ID, 1, 1, one}).(Volume)
@@ -221,7 +234,7 @@ func TestOldVolumeRows(t *testing.T) {
 		t.Fatalf("%+v, want %+v", got, v)
 	}
 	r.m = m
-	one := Seal{Digest: [32]byte{1}}
+	one := Seal{Digest: [32]byte{1}, Bytes: 100}
 	if v := r.must(opSealVolume, &sealVolume{v.ID, 1, 1, one}).(Volume); v.State != StateSealed || v.LastGeneration != 1 {
 		t.Fatalf("%+v", v)
 	}

@@ -146,7 +146,11 @@ func randomCommand(r *rand.Rand, m *Map, now id.Millis) []byte {
 	if w.To > w.From {
 		at += id.Millis(r.Uint64N(uint64(w.To-w.From) + 2))
 	}
-	switch op := uint8(1 + r.IntN(opBeginSalvage)); op {
+	switch op := uint8(1 + r.IntN(opRestoreVolume)); op {
+	case opRestoreVolume:
+		return randomRestore(r, m, now)
+	case opBeginCoding, opCommitCoding, opAbortCoding, opRevokeCoding, opReleaseSource, opMoveShard:
+		return randomCoding(r, m, op, now)
 	case opConfirmVolume, opAbandonVolume:
 		return randomBirth(r, m, op, now)
 	case opCloseVolume, opSealVolume, opBeginCompaction, opCommitCompaction, opAbandonCompaction, opBeginSalvage:
@@ -216,7 +220,7 @@ func TestDeterminism(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for op := byte(1); op <= opAbandonVolume; op++ {
+	for op := byte(1); op <= opRestoreVolume; op++ {
 		if obeyed[op] < 5 {
 			t.Errorf("operation %d was obeyed %d times only", op, obeyed[op])
 		}
@@ -300,7 +304,7 @@ func TestRefusals(t *testing.T) {
 	if after := dump(t, r.db); !bytes.Equal(before, after) {
 		t.Error("a refusal changed rows")
 	}
-	for _, cmd := range [][]byte{{2, 1}, {1, opBeginSalvage + 1}, {1, 0}} {
+	for _, cmd := range [][]byte{{2, 1}, {1, opRestoreVolume + 1}, {1, 0}} {
 		if _, errs := r.apply(cmd); !errors.Is(errs[0], raftgroup.ErrUnsupported) {
 			t.Errorf("command %x: %v", cmd, errs[0])
 		}
@@ -350,7 +354,9 @@ func TestDamagedRows(t *testing.T) {
 		want   error
 	}{
 		"row of a later version":        {set(keyNode(1), []byte{2}), raftgroup.ErrUnsupported},
-		"volume row of a later version": {set(keyVol(1), []byte{4}), raftgroup.ErrUnsupported},
+		"volume row of a later version": {set(keyVol(1), []byte{volumeRowVersion + 1}), raftgroup.ErrUnsupported},
+		"head of a later version":       {set(keyMeta(), []byte{metaRowVersion + 1}), raftgroup.ErrUnsupported},
+		"a volume behind the last":      {set(keyVol(2), Volume{}.value()), raftgroup.ErrCorrupt},
 		"row of an unknown kind":        {set([]byte{0x16}, []byte{1}), raftgroup.ErrUnsupported},
 		"empty row":                     {set(keyNode(1), nil), raftgroup.ErrUnsupported},
 		"row cut short":                 {set(keyDisk(1), Disk{Node: 1}.value()[:20]), raftgroup.ErrCorrupt},
@@ -377,7 +383,7 @@ func TestDamagedRows(t *testing.T) {
 func FuzzCommand(f *testing.F) {
 	r := rand.New(rand.NewPCG(1, 1))
 	m := newMachine()
-	for range 60 {
+	for range 120 {
 		f.Add(randomCommand(r, m.next, 1000))
 	}
 	f.Add([]byte{1, 3})

@@ -1,6 +1,7 @@
 package directory
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 	"sort"
@@ -15,6 +16,7 @@ type Map struct {
 	lastNode   NodeID
 	lastDisk   DiskID
 	lastVolume VolumeID
+	volumeRows uint32 // of which there are fewer after a rebuild from the disks
 
 	nodes   paged[Node]
 	disks   paged[Disk]
@@ -82,8 +84,17 @@ func (m *Map) Nodes() []Node { return rows(m.nodes, int(m.lastNode)) }
 // Disks returns every disk, by number.
 func (m *Map) Disks() []Disk { return rows(m.disks, int(m.lastDisk)) }
 
-// Volumes returns every volume, by number.
-func (m *Map) Volumes() []Volume { return rows(m.volumes, int(m.lastVolume)) }
+// Volumes returns every volume, by number. A directory that was rebuilt from the
+// disks does not know all numbers.
+func (m *Map) Volumes() []Volume {
+	out := make([]Volume, 0, m.volumeRows)
+	for i := range int(m.lastVolume) + 1 {
+		if v := m.volumes.get(i); v.ID != 0 {
+			out = append(out, v)
+		}
+	}
+	return out
+}
 
 func rows[T any](p paged[T], last int) []T {
 	out := make([]T, 0, last)
@@ -114,13 +125,14 @@ func (m *Map) Keys(purpose string) []Key { return m.keys[purpose] }
 
 func (m *Map) withTiles(slot id.Slot, ts []Tile) { m.tiles = m.tiles.with(int(slot), ts) }
 
-// putTile replaces the tile of the same beginning, or appends t as the last.
+// putTile replaces the tile of the same beginning, or puts t in its place.
 func (m *Map) putTile(t Tile) {
 	ts := slices.Clone(m.tiles.get(int(t.Slot)))
-	if n := len(ts); n > 0 && ts[n-1].From == t.From {
-		ts[n-1] = t
+	n, found := slices.BinarySearchFunc(ts, t, func(a, b Tile) int { return cmp.Compare(a.From, b.From) })
+	if found {
+		ts[n] = t
 	} else {
-		ts = append(ts, t)
+		ts = slices.Insert(ts, n, t)
 	}
 	m.withTiles(t.Slot, ts)
 }
@@ -151,6 +163,9 @@ func (m *Map) putDisk(d Disk) {
 }
 
 func (m *Map) putVolume(v Volume) {
+	if m.volumes.get(int(v.ID)).ID == 0 {
+		m.volumeRows++
+	}
 	m.lastVolume = max(m.lastVolume, v.ID)
 	m.volumes = m.volumes.with(int(v.ID), v)
 }

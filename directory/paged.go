@@ -31,6 +31,19 @@ func (p paged[T]) with(i int, v T) paged[T] {
 	return paged[T]{pages}
 }
 
+// at returns the place of element i. Only whoever loads a table that nobody has
+// seen yet may write there.
+func (p *paged[T]) at(i int) *T {
+	n := i / pageSize
+	if n >= len(p.pages) {
+		p.pages = append(p.pages, make([]*[pageSize]T, n+1-len(p.pages))...)
+	}
+	if p.pages[n] == nil {
+		p.pages[n] = new([pageSize]T)
+	}
+	return &p.pages[n][i%pageSize]
+}
+
 // pagedOf returns the elements of s; it is how a whole table is loaded.
 func pagedOf[T any](s []T) paged[T] {
 	var p paged[T]

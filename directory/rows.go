@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"hayloft/internal/id"
+	"hayloft/volume/coding/lifecycle"
 )
 
 // NodeID, DiskID and VolumeID number what the directory knows, from 1.
@@ -105,7 +106,7 @@ type Volume struct {
 	Generation uint32 // that is served
 	Opened     id.Millis
 	Opener     uint64   // incarnation
-	Replicas   []DiskID // not to be changed
+	Replicas   []DiskID // not to be changed; none when the shards alone serve
 	// Unconfirmed: it is open, and nobody has said yet that its file is there.
 	// It holds nothing.
 	Unconfirmed bool
@@ -120,6 +121,10 @@ type Volume struct {
 	LastGeneration uint32
 	Seal           *Seal       // of Generation; nil before the volume is sealed; not to be changed
 	Compaction     *Compaction // under way, or nil; not to be changed
+	// Coding is what became of a sealed volume's coding, zero before it is sealed.
+	// Its Source is Generation as Seal has it. Once that is released the volume has no
+	// replica.
+	Coding lifecycle.Row
 }
 
 // Seal says what a generation of a sealed volume holds.

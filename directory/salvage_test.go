@@ -61,7 +61,7 @@ func TestSealedInsteadOfSalvaged(t *testing.T) {
 	r := newRunner(t)
 	v := sealable(r)
 	r.must(opBeginSalvage, &beginSalvage{v.ID, 1, 1, [32]byte{7}, 9, 1400})
-	one := Seal{Digest: [32]byte{1}, Needles: 5}
+	one := Seal{Digest: [32]byte{1}, Needles: 5, Bytes: 100}
 	v = r.must(opSealVolume, &sealVolume{v.ID, 1, 1, one}).(Volume)
 	if v.State != StateSealed || v.Generation != 1 || v.Compaction != nil || v.LastGeneration != 2 {
 		t.Fatalf("%+v", v)

@@ -51,6 +51,7 @@ func TestFaultsAreFound(t *testing.T) {
 	}{
 		{"upward", "volume/a.go", "package volume\nimport _ \"hayloft/feed\"\n", "volume must not import feed"},
 		{"engine to server", "cache/a.go", "package cache\nimport _ \"hayloft/volume/server\"\n", "cache must not import volume/server"},
+		{"encoder", "directory/a.go", "package directory\nimport _ \"hayloft/volume/coding\"\n", "directory must not import volume/coding"},
 		{"siblings", "feed/a.go", "package feed\nimport _ \"hayloft/cache\"\n", "feed must not import cache"},
 		{"siblings in tests", "feed/a_test.go", "package feed\nimport _ \"hayloft/cache\"\n", "feed must not import cache"},
 		{"raft", "feed/a.go", "package feed\nimport _ \"github.com/hashicorp/raft\"\n", "github.com/hashicorp/raft is not for feed"},
@@ -76,7 +77,7 @@ func TestFaultsAreFound(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			files := fstest.MapFS{"docs/b.md": {Data: []byte("fine")}}
-			for _, p := range []string{"volume", "volume/server", "cache", "feed", "media", "media/mediatest"} {
+			for _, p := range []string{"volume", "volume/server", "directory", "cache", "feed", "media", "media/mediatest"} {
 				files[p+"/doc.go"] = &fstest.MapFile{Data: []byte(doc(p))}
 			}
 			tr, err := readTree(files)
