@@ -7,6 +7,7 @@ import (
 	"hayloft/directory"
 	"hayloft/internal/id"
 	"hayloft/volume"
+	"hayloft/volume/coding/lifecycle"
 	"hayloft/volume/server"
 )
 
@@ -155,6 +156,45 @@ func (p placement) AbandonCompaction(ctx context.Context, v volume.ID, generatio
 	return p.changed(p.d.AbandonCompaction(ctx, directory.VolumeID(v), generation))
 }
 
+func (p placement) CodedRows() []server.Row {
+	m := p.d.Map()
+	here := func(d lifecycle.Disk) bool {
+		disk, ok := m.Disk(directory.DiskID(d))
+		return ok && disk.Node == p.node
+	}
+	var out []server.Row
+	for _, v := range m.Volumes() {
+		if v.Coding.Homed(here) {
+			out = append(out, rowOf(m, v))
+		}
+	}
+	return out
+}
+
+func (p placement) BeginCoding(ctx context.Context, v volume.ID, run lifecycle.Run) (server.Row, error) {
+	return p.changed(p.d.BeginCoding(ctx, directory.VolumeID(v), run))
+}
+
+func (p placement) CommitCoding(ctx context.Context, v volume.ID, epoch uint32, encoder uint64, digests []lifecycle.Digest) (server.Row, error) {
+	return p.changed(p.d.CommitCoding(ctx, directory.VolumeID(v), epoch, encoder, digests))
+}
+
+func (p placement) AbortCoding(ctx context.Context, v volume.ID, epoch uint32, encoder uint64) (server.Row, error) {
+	return p.changed(p.d.AbortCoding(ctx, directory.VolumeID(v), epoch, encoder))
+}
+
+func (p placement) RevokeCoding(ctx context.Context, v volume.ID, epoch uint32) (server.Row, error) {
+	return p.changed(p.d.RevokeCoding(ctx, directory.VolumeID(v), epoch))
+}
+
+func (p placement) ReleaseSource(ctx context.Context, v volume.ID, epoch uint32, verified []lifecycle.Digest, grace time.Duration) (server.Row, error) {
+	return p.changed(p.d.ReleaseSource(ctx, directory.VolumeID(v), epoch, verified, grace))
+}
+
+func (p placement) MoveShard(ctx context.Context, v volume.ID, epoch uint32, shard int, to uint32, verified lifecycle.Digest) (server.Row, error) {
+	return p.changed(p.d.MoveShard(ctx, directory.VolumeID(v), epoch, shard, directory.DiskID(to), verified))
+}
+
 // changed is the answer to a change of a volume's row.
 func (p placement) changed(row directory.Volume, err error) (server.Row, error) {
 	if err != nil {
@@ -167,6 +207,7 @@ func (p placement) changed(row directory.Volume, err error) (server.Row, error) 
 func rowOf(m *directory.Map, v directory.Volume) server.Row {
 	row := server.Row{
 		Volume: identityOf(v), State: server.State(v.State), Unconfirmed: v.Unconfirmed, Slot: v.Slot, From: v.From, To: v.To, Opened: v.Opened, Closed: v.Closed,
+		Coding: v.Coding,
 	}
 	for _, d := range v.Replicas {
 		disk, _ := m.Disk(d)

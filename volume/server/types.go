@@ -10,6 +10,7 @@ import (
 	"hayloft/internal/id"
 	"hayloft/internal/vfs"
 	"hayloft/volume"
+	"hayloft/volume/coding/lifecycle"
 )
 
 // Errors of a Server beside those of package volume, of which callers meet
@@ -80,7 +81,7 @@ type Row struct {
 	Volume      volume.Identity // with the generation that was committed
 	State       State
 	Unconfirmed bool       // it is open, and nobody has said that its file is there: it holds nothing
-	Disks       []uint32   // that hold a replica
+	Disks       []uint32   // that hold a replica; none when the shards serve alone
 	Replicas    [][16]byte // the uuids of Disks
 	Slot        id.Slot
 	From, To    id.Millis // of the tile, To exclusive; 0: the tile is open
@@ -88,6 +89,9 @@ type Row struct {
 	Closed      id.Millis // when the tile was closed; 0: it is open, or nobody knows
 	Seal        *Sealed   // of the generation; nil before the volume is sealed
 	Attempt     *Attempt  // the compaction under way, or nil
+	// Coding says which epochs of shards there are and where; its zero value before
+	// the volume is sealed. Its slices are not to be changed.
+	Coding lifecycle.Row
 }
 
 // Sealed is what a sealed generation holds, as the directory keeps it.
@@ -163,10 +167,41 @@ type Lifecycle interface {
 	// one on disk that is poisoned. An attempt that is under way is the answer.
 	BeginSalvage(ctx context.Context, v volume.ID, generation, disk uint32) (Row, error)
 	// CommitCompaction makes a generation that was begun the volume's, and seals
-	// it if it was closing.
+	// it if it was closing. disk is that of the replica; for a volume that has a
+	// committed epoch it is any, and becomes the one of the replica.
 	CommitCompaction(ctx context.Context, v volume.ID, generation, disk uint32, s Sealed) (Row, error)
 	// AbandonCompaction says that a generation will never be committed.
 	AbandonCompaction(ctx context.Context, v volume.ID, generation uint32) (Row, error)
+
+	Coder
+}
+
+// Coder is how the directory decides over the coding of sealed volumes, by the
+// rules of package lifecycle. Each change answers the row as it is then, and may be
+// repeated. What the row does not allow, or not yet, wraps lifecycle.ErrRefused;
+// what makes no sense for any row wraps lifecycle.ErrInvalid.
+type Coder interface {
+	// CodedRows returns the volumes that have shards, or a run that makes some, on a
+	// disk of this node, as this node knows them. What lies on a disk beside them is
+	// of a void epoch or of a shard that was moved: Row tells.
+	CodedRows() []Row
+	// BeginCoding gives run.Epoch, the one after the largest, to one encoder. A run
+	// that was under way is void. Refused while a compaction is under way.
+	BeginCoding(ctx context.Context, v volume.ID, run lifecycle.Run) (Row, error)
+	// CommitCoding makes the epoch of a run count. digests are those of all shards,
+	// each read back from its disk.
+	CommitCoding(ctx context.Context, v volume.ID, epoch uint32, encoder uint64, digests []lifecycle.Digest) (Row, error)
+	// AbortCoding ends a run: its epoch is void.
+	AbortCoding(ctx context.Context, v volume.ID, epoch uint32, encoder uint64) (Row, error)
+	// RevokeCoding makes a committed epoch void whose source is not released.
+	RevokeCoding(ctx context.Context, v volume.ID, epoch uint32) (Row, error)
+	// ReleaseSource lets the source of the committed epoch go when grace has passed
+	// since the commit. verified are the digests of all shards, read from their disks
+	// since then.
+	ReleaseSource(ctx context.Context, v volume.ID, epoch uint32, verified []lifecycle.Digest, grace time.Duration) (Row, error)
+	// MoveShard gives a shard of the committed epoch another home, disk to, which has
+	// it already, read back.
+	MoveShard(ctx context.Context, v volume.ID, epoch uint32, shard int, to uint32, verified lifecycle.Digest) (Row, error)
 }
 
 // Space is what a file system says of itself, in bytes.

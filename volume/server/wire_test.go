@@ -120,6 +120,7 @@ func (w *wire) AbandonCompaction(ctx context.Context, v volume.ID, generation ui
 func rowOf(m *directory.Map, v directory.Volume) server.Row {
 	row := server.Row{
 		Volume: identity(v), State: server.State(v.State), Unconfirmed: v.Unconfirmed, Slot: v.Slot, From: v.From, To: v.To, Opened: v.Opened, Closed: v.Closed,
+		Coding: v.Coding,
 	}
 	for _, d := range v.Replicas {
 		disk, _ := m.Disk(d)

@@ -1,0 +1,116 @@
+package main
+
+import (
+	"errors"
+	"reflect"
+	"testing"
+	"time"
+
+	"hayloft/directory"
+	"hayloft/internal/clock"
+	"hayloft/volume"
+	"hayloft/volume/coding/lifecycle"
+	"hayloft/volume/server"
+)
+
+// TestPlacementCodes takes a volume through its coding as a blob server does:
+// every argument arrives, and each node is shown the volumes it has shards of.
+func TestPlacementCodes(t *testing.T) {
+	ctx := t.Context()
+	c := clock.NewFake(time.Date(2026, 6, 1, 0, 0, 0, 0, time.UTC))
+	d, err := directory.Open(ctx, directory.Options{Dir: t.TempDir(), Member: "m1", Clock: c})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := d.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	nodes := map[string]placement{}
+	for i, name := range []string{"a", "b", "c"} {
+		node, err := d.RegisterNode(ctx, directory.NodeSpec{Name: name})
+		if err != nil {
+			t.Fatal(err)
+		}
+		nodes[name] = placement{d, node.ID, uint64(i + 1)}
+		if _, err := nodes[name].RegisterDisk(ctx, [16]byte{byte(i + 1)}, 1); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p := nodes["a"]
+	lease, err := p.Leaser(volume.ClassOriginals, 0, 1).Acquire(ctx, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ident, err := p.OpenVolume(ctx, lease, 1, lease.From)
+	if err != nil {
+		t.Fatal(err)
+	}
+	v := ident.Volume
+	must := func(row server.Row, err error) server.Row {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if now, ok := p.Row(v); !ok || !reflect.DeepEqual(now, row) {
+			t.Errorf("the answer is %+v, the row %+v", row, now)
+		}
+		return row
+	}
+	must(p.ConfirmVolume(ctx, v, 1))
+	if err := p.CloseTile(ctx, lease, lease.From+1); err != nil {
+		t.Fatal(err)
+	}
+	row := must(p.SealVolume(ctx, v, 1, 1, server.Sealed{Digest: volume.Digest{5}, Bytes: 9000, Sealed: c.Now()}))
+	source := lifecycle.Source{Generation: 1, Digest: lifecycle.Digest{5}, Bytes: 9000}
+	if row.Coding != (lifecycle.Row{Source: source}) {
+		t.Errorf("sealed: %+v", row.Coding)
+	}
+	shown := func(want ...string) {
+		t.Helper()
+		for name, p := range nodes {
+			rows, listed := p.CodedRows(), false
+			for _, w := range want {
+				listed = listed || w == name
+			}
+			if listed != (len(rows) == 1) {
+				t.Errorf("node %s is shown %+v", name, rows)
+			}
+			if row, _ := p.Row(v); listed && !reflect.DeepEqual(rows[0], row) {
+				t.Errorf("node %s is shown %+v, the row is %+v", name, rows[0], row)
+			}
+		}
+	}
+	shown()
+	run := lifecycle.Run{Epoch: 1, Encoder: 7, Data: 1, Parity: 1, Source: source, IndexBytes: 33, Homes: []lifecycle.Disk{1, 2}}
+	row = must(p.BeginCoding(ctx, v, run))
+	if !reflect.DeepEqual(*row.Coding.Run, run) {
+		t.Errorf("begun: %+v", row.Coding.Run)
+	}
+	shown("a", "b")
+	must(p.AbortCoding(ctx, v, 1, 7))
+	shown()
+	run.Epoch = 2
+	must(p.BeginCoding(ctx, v, run))
+	shards := []lifecycle.Digest{{1}, {2}}
+	must(p.CommitCoding(ctx, v, 2, 7, shards))
+	must(p.RevokeCoding(ctx, v, 2))
+	run.Epoch = 3
+	must(p.BeginCoding(ctx, v, run))
+	row = must(p.CommitCoding(ctx, v, 3, 7, shards))
+	if want := (lifecycle.Commit{Run: run, Digests: shards, At: c.Now()}); !reflect.DeepEqual(*row.Coding.Committed, want) {
+		t.Errorf("committed: %+v", row.Coding.Committed)
+	}
+	must(p.MoveShard(ctx, v, 3, 1, 3, shards[1]))
+	shown("a", "c")
+	if _, err := p.ReleaseSource(ctx, v, 3, shards, time.Hour); !errors.Is(err, lifecycle.ErrRefused) {
+		t.Errorf("released in its grace: %v", err)
+	}
+	c.Advance(time.Hour)
+	row = must(p.ReleaseSource(ctx, v, 3, shards, time.Hour))
+	if len(row.Disks) != 0 || len(row.Replicas) != 0 || row.Coding.State() != lifecycle.Released {
+		t.Errorf("released: %+v", row)
+	}
+	shown("a", "c")
+}
