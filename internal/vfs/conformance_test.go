@@ -24,7 +24,7 @@ func TestConformance(t *testing.T) {
 	}
 	cases := map[string]func(*testing.T, FS, string){
 		"files": conformFiles, "names": conformNames, "locks": conformLocks, "small files": conformSmall,
-		"direct": conformDirect, "direct writes": conformDirectWrite,
+		"direct": conformDirect, "direct writes": conformDirectWrite, "identity": conformIdentity,
 	}
 	for system, open := range systems {
 		for name, run := range cases {
@@ -282,4 +282,38 @@ func conformDirectWrite(t *testing.T, fsys FS, dir string) {
 	_, err = fsys.OpenWrite(name) // the lock is that of the other file
 	want(t, err, ErrLocked)
 	must(t, f.Close())
+}
+
+// Two names have one identity while, and only while, they lead to one file.
+func conformIdentity(t *testing.T, fsys FS, dir string) {
+	name, other := filepath.Join(dir, "a"), filepath.Join(dir, "b")
+	id := func(name string) FileID {
+		t.Helper()
+		st, err := fsys.Stat(name)
+		must(t, err)
+		return st.ID
+	}
+	must(t, WriteFile(fsys, name, []byte("one")))
+	must(t, WriteFile(fsys, other, []byte("two")))
+	held, err := fsys.OpenWrite(name)
+	must(t, err)
+	first := id(name)
+	if first == (FileID{}) || first != id(name) || first == id(other) || first.Device != id(dir).Device || first == id(dir) {
+		t.Errorf("%v, %v, %v in %v", first, id(name), id(other), id(dir))
+	}
+	_, err = held.WriteVAt([][]byte{[]byte("more")}, 0)
+	must(t, err)
+	if id(name) != first {
+		t.Error("another file for what was written to it")
+	}
+	must(t, fsys.Remove(name))
+	must(t, WriteFile(fsys, name, []byte("one")))
+	if id(name) == first {
+		t.Error("the same file after it was removed and made again")
+	}
+	must(t, fsys.Rename(other, name))
+	if id(name) == first {
+		t.Error("the same file after another took its name")
+	}
+	must(t, held.Close())
 }

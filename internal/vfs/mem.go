@@ -23,6 +23,7 @@ type Mem struct {
 	cur     map[string]*node // names as programs see them
 	durable map[string]*node // names as the device holds them
 	pending []dirOp          // name changes not yet synced, in order
+	inodes  uint64           // given out by Stat
 }
 
 // node is a file or directory.
@@ -33,6 +34,7 @@ type node struct {
 	pending []dataOp // changes since the last sync, in order
 	stale   []byte   // what old blocks may still hold, by offset
 	locked  bool
+	inode   uint64 // 0: nobody has asked
 }
 
 type dirOp struct {
@@ -254,7 +256,11 @@ func (m *Mem) Stat(name string) (Info, error) {
 	if err != nil {
 		return Info{}, err
 	}
-	return Info{Size: int64(len(n.cur)), Dir: n.dir}, nil
+	if n.inode == 0 {
+		m.inodes++
+		n.inode = m.inodes
+	}
+	return Info{Size: int64(len(n.cur)), Dir: n.dir, ID: FileID{Device: 1, Inode: n.inode}}, nil
 }
 
 // SyncDir implements FS.

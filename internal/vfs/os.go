@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -148,10 +149,14 @@ func (OS) Stat(name string) (Info, error) {
 	if err != nil {
 		return Info{}, err
 	}
-	if st.IsDir() {
-		return Info{Dir: true}, nil
+	i := Info{Dir: st.IsDir()}
+	if sys, ok := st.Sys().(*syscall.Stat_t); ok {
+		i.ID = FileID{Device: uint64(sys.Dev), Inode: sys.Ino}
 	}
-	return Info{Size: st.Size()}, nil
+	if !i.Dir {
+		i.Size = st.Size()
+	}
+	return i, nil
 }
 
 // SyncDir implements FS.

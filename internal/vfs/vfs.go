@@ -18,6 +18,15 @@ var ErrNoDirect = errors.New("the file system cannot read or write past the page
 type Info struct {
 	Size int64 // bytes; 0 for a directory
 	Dir  bool
+	ID   FileID
+}
+
+// FileID says which file or directory a name leads to: two names have the same
+// one if and only if they lead to the same, as long as it is open or has a name.
+// The zero FileID is of a file system that cannot tell.
+type FileID struct {
+	Device uint64 // the file system it lies on, as long as that is mounted
+	Inode  uint64
 }
 
 // FS is a file system. Names are slash-separated paths. Errors satisfy
@@ -48,7 +57,7 @@ type FS interface {
 	MkdirAll(name string) error
 	// ReadDir returns the names in a directory, sorted.
 	ReadDir(name string) ([]string, error)
-	// Stat tells the size and kind of a name.
+	// Stat tells the size, kind and identity of what a name leads to.
 	Stat(name string) (Info, error)
 	// SyncDir makes the names in a directory durable.
 	SyncDir(name string) error
