@@ -40,6 +40,9 @@ var (
 	ErrExists = errors.New("volume exists")
 	// ErrNoVolume: the directory has no volume of that id.
 	ErrNoVolume = errors.New("no such volume")
+	// ErrHung: the disk does not answer, see Options.Hung. What was asked for may
+	// be done or not, now or later.
+	ErrHung = errors.New("the disk does not answer")
 	// ErrInvalid: an argument makes no sense, for example a zero key.
 	ErrInvalid = errors.New("invalid argument")
 )

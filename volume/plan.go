@@ -24,6 +24,9 @@ type pendingPut struct {
 func (v *Volume) accept(o *op) {
 	begin := v.now()
 	v.steps.queue.Observe(begin - o.queued)
+	if o.gone() {
+		return
+	}
 	b, err := v.plan(o)
 	switch {
 	case err != nil:
@@ -72,6 +75,11 @@ func (v *Volume) plan(o *op) (*batch, error) {
 		return last, nil
 	}
 	return v.place(size, v.o.MaxBytes, func(b *batch) {
+		o.copying.Lock()
+		defer o.copying.Unlock()
+		if o.left {
+			return
+		}
 		for _, i := range w.fresh {
 			n, r := &o.needles[i], &o.records[i]
 			w.puts[pair{n.Key, n.Alt}] = pendingPut{n, b}

@@ -20,7 +20,24 @@ type op struct {
 	exec    func() error  // runs on the writer goroutine, instead of a put or delete
 	bytes   int64         // size of the records
 	queued  time.Duration // when, as now tells it
-	done    chan error
+	done    chan error    // has room for the answer
+
+	copying sync.Mutex // held while the data of a put is copied; guards left
+	left    bool       // its caller has gone, with the data
+}
+
+// leave ends the wait of the caller: its data is not touched any more.
+func (o *op) leave() {
+	o.copying.Lock()
+	defer o.copying.Unlock()
+	o.left = true
+}
+
+// gone reports whether the caller has left.
+func (o *op) gone() bool {
+	o.copying.Lock()
+	defer o.copying.Unlock()
+	return o.left
 }
 
 // prepared is a record without what depends on its offset. meta has room for
@@ -116,7 +133,9 @@ func (q *queue) rest() (n int, closed bool) {
 //
 // If ctx ends while the group still waits in the queue, Append gives up and
 // nothing is written. Once the writer has it, which is as soon as the batch
-// being made has room, Append waits for the outcome.
+// being made has room, Append waits for the outcome, unless Options.Hung says that
+// there will be none: then it is ErrHung. (A group above 16 MiB is written while it
+// is copied; Append waits for that.)
 func (v *Volume) Append(ctx context.Context, group []Needle) error {
 	begin := v.now()
 	o, err := newPut(group)
@@ -170,7 +189,9 @@ func newPut(group []Needle) (*op, error) {
 			}
 		}
 	}
-	o := &op{needles: group, records: make([]prepared, len(group)), done: make(chan error, 1)}
+	// The caller may have left, and use group for something else, when the writer
+	// comes to it.
+	o := &op{needles: slices.Clone(group), records: make([]prepared, len(group)), done: make(chan error, 1)}
 	for i := range group {
 		r := &o.records[i]
 		r.h, r.meta = newNeedle(&group[i])
@@ -207,13 +228,22 @@ func (v *Volume) submit(ctx context.Context, o *op) error {
 	if !v.queue.add(o) {
 		return ErrClosed
 	}
+	hung := v.o.hung()
 	select {
 	case err := <-o.done:
 		return err
+	case <-hung:
 	case <-ctx.Done():
+		if v.queue.withdraw(o) {
+			return ctx.Err()
+		}
+		select {
+		case err := <-o.done:
+			return err
+		case <-hung:
+		}
 	}
-	if v.queue.withdraw(o) {
-		return ctx.Err()
-	}
-	return <-o.done
+	v.queue.withdraw(o)
+	o.leave()
+	return fmt.Errorf("%w: volume %d", ErrHung, v.sb.Volume)
 }

@@ -46,6 +46,9 @@ type Options struct {
 	// Steps is where the volume counts how long its steps take, together with
 	// the other volumes that are given the same. nil gives it one of its own.
 	Steps *Steps
+	// Hung, when not nil, returns a channel that is closed while the disk is taken
+	// to hang: calls that wait for a put or delete end then with ErrHung.
+	Hung func() <-chan struct{}
 	// Events receives what an operator should know. It is called from any
 	// goroutine, must return soon and must not call the volume.
 	Events func(Event)
@@ -92,6 +95,14 @@ func (o Options) withDefaults() Options {
 		o.Events = func(Event) {}
 	}
 	return o
+}
+
+// hung is what a caller waits for besides its answer; nil: for nothing.
+func (o *Options) hung() <-chan struct{} {
+	if o.Hung == nil {
+		return nil
+	}
+	return o.Hung()
 }
 
 // Needle is one image.
