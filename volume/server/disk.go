@@ -22,14 +22,28 @@ const (
 
 // disk is one data directory.
 type disk struct {
-	s      *Server
-	dir    string
-	ident  identity
-	lock   vfs.File // the identity file, held open
-	number uint32   // the directory's
-	reads  *volume.ReadBudget
-	late   atomic.Int64 // reads under way that nobody waits for any more
-	steps  volume.Steps // of all its volumes
+	s       *Server
+	seat    *seat
+	dir     string
+	ident   identity
+	lock    vfs.File // the identity file, held open
+	number  uint32   // the directory's
+	writers map[volume.Class][]*writer
+	reads   *volume.ReadBudget
+	late    atomic.Int64  // reads under way that nobody waits for any more
+	steps   *volume.Steps // of all volumes that are or were in the directory
+	fs      vfs.FS        // how everything on the disk is reached
+	seen    *observer     // what fs sees
+	mark    vfs.FileID    // of the identity file
+	device  uint64        // of the data directory
+
+	life     context.Context // ends when the disk is gone for good, or Close begins
+	end      context.CancelFunc
+	out      atomic.Pointer[error]         // why it is out of service, or nil
+	readOnly atomic.Pointer[error]         // why nothing is written to it, or nil
+	silent   atomic.Pointer[chan struct{}] // closed while it is out
+	removed  atomic.Bool                   // it is out for good
+	buried   chan struct{}                 // closed when it is gone and its files are closed
 
 	turn   chan struct{} // held (full) by the job that is at work on the disk
 	birth  chan struct{} // held (full) by who makes a volume here, or gives one up
@@ -122,7 +136,8 @@ func (d *disk) failed(err error) {
 		d.until = d.s.o.Clock.Now().Add(min(failPause<<min(d.fails-1, 10), failLimit))
 	}
 	d.mu.Unlock()
-	if err != nil {
+	if err != nil && d.usable() == nil {
+		d.seat.kick()
 		d.s.o.Events(Event{Kind: EventDiskFailing, Dir: d.dir, Err: err})
 	}
 }
@@ -146,6 +161,9 @@ const lateShare = 4
 // could serve others. The reads that hang are the probe: when the disk answers
 // them, it is asked again. The caller ends with what it returns.
 func (d *disk) beginRead(ctx context.Context) (end func(), err error) {
+	if err := d.usable(); err != nil {
+		return nil, err
+	}
 	limit := int64(max(1, d.s.o.MaxReads/lateShare))
 	if n := d.late.Load(); n >= limit {
 		return nil, unavailable("%s does not answer: %d reads hang", d.dir, n)
@@ -163,9 +181,11 @@ func (d *disk) beginRead(ctx context.Context) (end func(), err error) {
 }
 
 func (d *disk) stats() DiskStats {
+	health := d.seat.report()
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return DiskStats{
+		State: health.state, Reason: health.reason, Why: health.err, Since: health.since,
 		Dir: d.dir, UUID: hexOf(d.ident.uuid), Disk: d.number, Free: d.space.Free, Total: d.space.Capacity,
 		Full: d.full, Failing: d.failing, Reading: d.reads.Held(), Late: d.late.Load(), Sick: make(map[volume.ID]error),
 		Steps: d.steps.Snapshot(),
@@ -177,7 +197,7 @@ func (d *disk) open(places chan struct{}) error {
 	if err := volume.RemoveUnfinished(d.volumesDir(), d.s.volumeOptions(d)); err != nil { // it does no harm
 		d.s.o.Events(Event{Kind: EventUpkeepFailed, Dir: d.dir, Work: jobRemove.String(), Err: err})
 	}
-	entries, err := volume.List(d.s.o.FS, d.volumesDir())
+	entries, err := volume.List(d.fs, d.volumesDir())
 	if err != nil {
 		return err
 	}
@@ -251,14 +271,6 @@ func (d *disk) openOne(v volume.ID, all []volume.Entry) (*volume.Volume, error) 
 	return nil, err
 }
 
-// newDisk returns a disk that is not registered yet.
-func newDisk(s *Server, dir string, ident identity, lock vfs.File, reads *volume.ReadBudget) *disk {
-	return &disk{
-		s: s, dir: dir, ident: ident, lock: lock, reads: reads, pace: pace{s: s},
-		turn: make(chan struct{}, 1), birth: make(chan struct{}, 1), kicked: make(chan struct{}, 1), troubles: make(map[volume.ID]failure),
-	}
-}
-
 func (d *disk) reportUnknown(entries []volume.Entry) error {
 	known := make(map[string]bool)
 	for _, e := range entries {
@@ -267,7 +279,7 @@ func (d *disk) reportUnknown(entries []volume.Entry) error {
 			known[name] = true
 		}
 	}
-	names, err := d.s.o.FS.ReadDir(d.volumesDir())
+	names, err := d.fs.ReadDir(d.volumesDir())
 	for _, n := range names {
 		if !known[n] {
 			d.s.o.Events(Event{Kind: EventUnknownFile, Dir: d.dir, File: filepath.Join(volumesName, n)})

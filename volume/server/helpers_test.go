@@ -177,6 +177,9 @@ func newHouse(t testing.TB, o server.Options) *house {
 	if o.FS == nil {
 		o.FS = h.mem
 	}
+	if o.WatchEvery == 0 {
+		o.WatchEvery = -1 // a clock that a test moves fast makes every disk look slow
+	}
 	o.Clock, o.AllocChunk = h.clock, 4096
 	o.DirectoryTimeout = time.Minute // a busy machine must not fail a test
 	o.Events = func(e server.Event) {
@@ -254,6 +257,18 @@ func (h *house) until(what string, ok func() bool) {
 			h.t.Fatalf("waited a minute for %s", what)
 		}
 	}
+}
+
+// wait lets time go by, second by second, until ok holds.
+func (h *house) wait(what string, ok func() bool) {
+	h.t.Helper()
+	h.until(what, func() bool {
+		if ok() {
+			return true
+		}
+		h.clock.Advance(time.Second)
+		return false
+	})
 }
 
 func (h *house) saw(kind server.EventKind) (n int) {

@@ -152,24 +152,35 @@ func (j *jobs) note(w where, n int) {
 func (s *Server) runJob(d *disk, j *job) (volume.SealRecord, error) {
 	select {
 	case d.turn <- struct{}{}:
-	case <-s.life.Done():
-		return volume.SealRecord{}, ErrClosed
+	case <-d.life.Done():
+		return volume.SealRecord{}, s.ended(d)
 	}
 	defer func() { <-d.turn }()
+	if err := d.usable(); err != nil {
+		return volume.SealRecord{}, err
+	}
 	var rec volume.SealRecord
 	var err error
 	switch j.kind {
 	case jobSeal:
-		rec, err = s.seal(s.life, d, j)
+		rec, err = s.seal(d.life, d, j)
 	case jobCompact:
-		rec, err = s.compact(s.life, d, j)
+		rec, err = s.compact(d.life, d, j)
 	case jobRemove:
-		err = s.removeOld(s.life, d, j)
+		err = s.removeOld(d.life, d, j)
 	case jobAbandon:
-		err = s.giveUp(s.life, d, j)
+		err = s.giveUp(d.life, d, j)
 	}
 	d.outcome(j, err)
 	return rec, err
+}
+
+// ended is why nothing more is done on a disk whose life is over.
+func (s *Server) ended(d *disk) error {
+	if s.life.Err() != nil {
+		return ErrClosed
+	}
+	return d.whyOut()
 }
 
 // throttle is what the engine asks before it reads or writes n bytes.

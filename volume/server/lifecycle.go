@@ -40,7 +40,7 @@ func (s *Server) Volumes() ([]VolumeInfo, error) {
 	}
 	defer s.calls.Done()
 	var out []VolumeInfo
-	for _, d := range s.disks {
+	for _, d := range s.all() {
 		rows := make(map[volume.ID]Row)
 		for _, r := range s.o.Directory.Rows(d.number) {
 			rows[r.Volume.Volume] = r
@@ -94,6 +94,9 @@ func (s *Server) info(h *handle, v volume.ID, r Row) VolumeInfo {
 		i.Sealed = &rec
 	}
 	i.Writing = s.writerOf(h) != nil
+	if err := h.disk.usable(); err != nil {
+		i.State, i.Sick = "sick", err
+	}
 	i.Work = s.workOn(where{h.disk.number, v})
 	return i
 }
@@ -114,7 +117,7 @@ const stepVerifying = "verifying"
 
 // local returns the disk of this node that has a replica of a volume.
 func (s *Server) local(v volume.ID) (*disk, error) {
-	for _, d := range s.disks {
+	for _, d := range s.all() {
 		if s.handle(d.number, v) != nil {
 			return d, nil
 		}
@@ -169,7 +172,7 @@ func (s *Server) Verify(ctx context.Context, v volume.ID, disk uint32, found fun
 	}
 	var sum volume.Report
 	seen := false
-	for _, d := range s.disks {
+	for _, d := range s.all() {
 		if disk != 0 && disk != d.number || s.handle(d.number, v) == nil {
 			continue
 		}
@@ -218,7 +221,7 @@ func (s *Server) Use(v volume.ID, disk uint32, fn func(*volume.Volume) error) er
 		return err
 	}
 	defer s.calls.Done()
-	for _, d := range s.disks {
+	for _, d := range s.all() {
 		if disk != 0 && disk != d.number {
 			continue
 		}
@@ -230,7 +233,10 @@ func (s *Server) Use(v volume.ID, disk uint32, fn func(*volume.Volume) error) er
 			return unavailable("volume %d: %w", v, h.sick)
 		}
 		defer h.unpin()
-		return fn(h.vol)
+		if err := d.usable(); err != nil {
+			return unavailable("volume %d: %w", v, err)
+		}
+		return d.blame(fn(h.vol))
 	}
 	return s.nowhere(v, disk)
 }

@@ -24,16 +24,19 @@ type MissingDisk struct {
 // absent is a missing disk with its volumes, none of them empty.
 type absent struct {
 	NodeDisk
+	why  error // it went out, or nil
 	rows []Row
 }
 
 func (a absent) err() error {
-	return fmt.Errorf("disk %s is in none of the data directories in service: %w", hexOf(a.UUID), ErrMissing)
+	err := fmt.Errorf("disk %s is in none of the data directories in service: %w", hexOf(a.UUID), ErrMissing)
+	if a.why != nil {
+		err = fmt.Errorf("%w: %w", err, a.why)
+	}
+	return err
 }
 
-func (s *Server) hasDisk(number uint32) bool {
-	return slices.ContainsFunc(s.disks, func(d *disk) bool { return d.number == number })
-}
+func (s *Server) hasDisk(number uint32) bool { return s.diskByNumber(number) != nil }
 
 // absent returns the disks of this node that have volumes and are not in service.
 func (s *Server) absent() (out []absent) {
@@ -43,7 +46,7 @@ func (s *Server) absent() (out []absent) {
 		}
 		rows := slices.DeleteFunc(s.o.Directory.Rows(nd.Disk), Row.empty)
 		if len(rows) > 0 {
-			out = append(out, absent{nd, rows})
+			out = append(out, absent{nd, s.whyGone(nd.Disk), rows})
 		}
 	}
 	return out
@@ -86,7 +89,7 @@ func (s *Server) nowhere(v volume.ID, disk uint32) error {
 		if s.hasDisk(nd.Disk) {
 			return unavailable("volume %d: %w", v, ErrMissing)
 		}
-		return unavailable("volume %d: %w", v, absent{NodeDisk: nd}.err())
+		return unavailable("volume %d: %w", v, absent{NodeDisk: nd, why: s.whyGone(nd.Disk)}.err())
 	}
 	if disk != 0 {
 		return fmt.Errorf("%w: %d on disk %d", volume.ErrNoVolume, v, disk)

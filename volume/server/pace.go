@@ -64,10 +64,8 @@ func (p *pace) due(n int64) time.Duration {
 // Throttle waits until n more bytes may be read from a disk by who reads whole
 // volumes: verifications and exports share the rate of the disk's upkeep.
 func (s *Server) Throttle(ctx context.Context, disk uint32, n int64) error {
-	for _, d := range s.disks {
-		if d.number == disk {
-			return d.pace.wait(ctx, n)
-		}
+	if d := s.diskByNumber(disk); d != nil {
+		return d.pace.wait(ctx, n)
 	}
 	return ctx.Err()
 }

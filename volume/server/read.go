@@ -19,13 +19,16 @@ func (s *Server) ours(p Place) (*handle, error) {
 			continue
 		case h.vol == nil:
 			return nil, unavailable("volume %d: %w", p.Volume.Volume, h.sick)
+		case h.disk.usable() != nil:
+			h.unpin()
+			return nil, unavailable("volume %d: %w", p.Volume.Volume, h.disk.usable())
 		case !h.answersFor(p.Volume):
 			h.unpin()
 			return nil, unavailable("volume %d: the directory has %+v, the disk %+v", p.Volume.Volume, p.Volume, h.vol.Identity())
 		}
 		return h, nil
 	}
-	return nil, unavailable("volume %d: no replica on this node", p.Volume.Volume)
+	return nil, s.noReplica(p)
 }
 
 // Read returns the needle of a blob, verified. Its memory is the caller's, who
@@ -74,7 +77,7 @@ func read[T any](ctx context.Context, s *Server, blob id.ID, drop func(*T), f fu
 			}
 			defer end()
 			r.got, err = f(ctx, h.vol)
-			return err
+			return h.disk.blame(err)
 		})
 		select {
 		case done <- r:

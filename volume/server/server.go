@@ -5,8 +5,10 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sync/semaphore"
 
@@ -21,11 +23,11 @@ const openAtOnce = 8
 // Server is the blob server of this process.
 type Server struct {
 	o       Options
-	disks   []*disk
-	dead    []DiskStats                // that could not be read at Open; constant
-	writers map[volume.Class][]*writer // by turns of the disks
-	writing *semaphore.Weighted        // bytes
-	turn    atomic.Uint64              // which disk is next
+	seats   []*seat // one for each data directory; constant after Open
+	fleet   fleet
+	writing *semaphore.Weighted // bytes
+	turn    atomic.Uint64       // which disk is next
+	workers [2]atomic.Uint32    // writers so far, by class
 
 	mu      sync.RWMutex // guards volumes, closing and closed
 	volumes map[where]*handle
@@ -37,7 +39,9 @@ type Server struct {
 	stop     context.CancelFunc
 	jobs     jobs
 	keeping  sync.WaitGroup // upkeep goroutines
+	watching sync.WaitGroup // those that watch a disk
 	retiring sync.WaitGroup // goroutines that close former generations
+	burying  sync.WaitGroup // goroutines that may wait for a disk that does not answer; nothing depends on their end
 
 	n struct {
 		writes, moved, rolled, reads, notFound, corrupt, deletes atomic.Uint64
@@ -61,7 +65,6 @@ func Open(ctx context.Context, o Options) (*Server, error) {
 	o = o.withDefaults()
 	s := &Server{
 		o:       o,
-		writers: make(map[volume.Class][]*writer),
 		writing: semaphore.NewWeighted(o.MaxWriteBytes),
 		volumes: make(map[where]*handle),
 		closing: make(map[where]chan struct{}),
@@ -72,65 +75,62 @@ func Open(ctx context.Context, o Options) (*Server, error) {
 		s.stop()
 		return nil, errors.Join(err, s.release())
 	}
-	for _, class := range []volume.Class{volume.ClassVariants, volume.ClassOriginals} {
-		for range o.OpenPerDisk {
-			for _, d := range s.disks {
-				s.writers[class] = append(s.writers[class], newWriter(s, d, class, uint16(len(s.writers[class]))))
-			}
-		}
+	for _, d := range s.all() {
+		d.begin()
 	}
-	for _, d := range s.disks {
-		if o.NoUpkeep {
+	s.fleet.change(func(all []*disk) []*disk { return all }) // with their writers
+	for _, t := range s.seats {
+		if o.WatchEvery < 0 {
 			break
 		}
-		s.keeping.Go(func() { d.upkeep(s.life) })
+		s.watching.Go(func() { t.watch(s.life) })
 	}
 	return s, nil
 }
 
 // start claims and registers the disks, all of them before any volume is opened.
 func (s *Server) start(ctx context.Context) error {
-	uuids := make(map[[16]byte]string)
-	share := max(1, s.o.MaxReadBytes/int64(len(s.o.Dirs)))
+	var disks []*disk
+	var dead error
 	for _, dir := range s.o.Dirs {
-		ident, lock, err := claim(&s.o, dir)
+		t := newSeat(s, dir)
+		s.seats = append(s.seats, t)
+		d, err := t.claim()
 		if errors.Is(err, ErrDisk) {
 			return err
 		}
 		if err != nil { // a bad disk is out of service, and the others are not
-			s.dead = append(s.dead, DiskStats{Dir: dir, Failing: err})
+			dead = errors.Join(dead, err)
+			t.stillborn(err)
 			s.o.Events(Event{Kind: EventDiskFailing, Dir: dir, Err: err})
 			continue
 		}
-		s.disks = append(s.disks, newDisk(s, dir, ident, lock, volume.NewReadBudget(share, s.o.MaxReads)))
-		if other, twice := uuids[ident.uuid]; twice {
-			return fmt.Errorf("%w: %s has the identity of %s: one is a copy", ErrDisk, dir, other)
+		other := s.seatOf(d.ident.uuid)
+		disks = append(disks, d)
+		s.fleet.change(func([]*disk) []*disk { return disks })
+		t.take(d)
+		if other != nil {
+			return fmt.Errorf("%w: %s has the identity of %s: one is a copy", ErrDisk, dir, other.dir)
 		}
-		uuids[ident.uuid] = dir
 	}
-	if len(s.disks) == 0 {
-		return fmt.Errorf("%w: none can be used: %w", ErrDisk, s.dead[0].Failing)
+	if len(disks) == 0 {
+		return fmt.Errorf("%w: none can be used: %w", ErrDisk, dead)
 	}
-	for _, d := range s.disks {
-		sp, err := s.o.Space(d.dir)
-		if err != nil {
-			return fmt.Errorf("%w: %s: %w", ErrDisk, d.dir, err)
+	for _, d := range disks {
+		if err := d.register(ctx); err != nil {
+			return err
 		}
-		if d.number, err = s.o.Directory.RegisterDisk(ctx, d.ident.uuid, uint64(sp.Capacity)); err != nil {
-			return fmt.Errorf("%w: register %s: %w", ErrUnavailable, d.dir, err)
-		}
-		d.space = sp
 	}
 	places := make(chan struct{}, openAtOnce)
-	errs := make([]error, len(s.disks))
+	errs := make([]error, len(disks))
 	var wg sync.WaitGroup
-	for i, d := range s.disks {
+	for i, d := range disks {
 		wg.Go(func() { errs[i] = d.open(places) })
 	}
 	wg.Wait()
 	for i, err := range errs {
 		if err != nil { // its volumes are out of service; the others are not
-			s.disks[i].failed(err)
+			disks[i].failed(err)
 		}
 	}
 	s.tellMissing()
@@ -139,9 +139,12 @@ func (s *Server) start(ctx context.Context) error {
 
 func (s *Server) volumeOptions(d *disk) volume.Options {
 	return volume.Options{
-		FS: s.o.FS, Clock: s.o.Clock, MaxBytes: s.o.VolumeBytes, AllocChunk: s.o.AllocChunk,
-		Reads: d.reads, Steps: &d.steps,
+		FS: d.fs, Clock: s.o.Clock, MaxBytes: s.o.VolumeBytes, AllocChunk: s.o.AllocChunk,
+		Reads: d.reads, Steps: d.steps, Hung: d.hung,
 		Events: func(e volume.Event) {
+			if d.removed.Load() {
+				return // what volumes say of a disk that is gone
+			}
 			s.o.Events(Event{Kind: EventVolume, Dir: d.dir, Volume: e.Volume, Err: e.Err, Engine: e})
 		},
 	}
@@ -151,6 +154,13 @@ func (s *Server) volumeOptions(d *disk) volume.Options {
 func (s *Server) serve(d *disk, v volume.ID, vol *volume.Volume, err error) *handle {
 	h := &handle{disk: d, vol: vol, sick: err}
 	s.mu.Lock()
+	if d.removed.Load() {
+		s.mu.Unlock()
+		if vol != nil {
+			s.bury(vol)
+		}
+		return &handle{disk: d, sick: d.usable()}
+	}
 	s.volumes[where{d.number, v}] = h
 	s.mu.Unlock()
 	if err != nil {
@@ -197,13 +207,13 @@ func (s *Server) Close(ctx context.Context) error {
 		defer cancel()
 	}
 	errs := []error{late}
-	for _, ws := range s.writers {
-		for _, w := range ws {
+	for _, class := range classes {
+		for _, w := range s.writersOf(class) {
 			errs = append(errs, w.keeper.Close(ctx))
 		}
 	}
 	if late == nil {
-		errs = append(errs, s.release())
+		errs = append(errs, s.releaseIn(ctx))
 	}
 	return errors.Join(errs...)
 }
@@ -213,8 +223,9 @@ func (s *Server) quiet(ctx context.Context) error {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		s.keeping.Wait()
+		s.watching.Wait()
 		s.calls.Wait()
+		s.keeping.Wait()
 		s.retiring.Wait()
 	}()
 	select {
@@ -222,39 +233,85 @@ func (s *Server) quiet(ctx context.Context) error {
 		return nil
 	case <-ctx.Done():
 		go func() {
+			// Calls that wait for a disk that is out may wait for ever: the others
+			// are closed as they should be.
+			if slices.ContainsFunc(s.all(), func(d *disk) bool { return d.usable() != nil }) {
+				s.release() //nolint:errcheck // nobody waits any more, and opening finds what there is
+				return
+			}
 			<-done
-			s.release() //nolint:errcheck // nobody waits any more, and opening finds what there is
+			s.release() //nolint:errcheck // the same
 		}()
 		return ErrLate
 	}
 }
 
-// release closes volumes and disks.
+// releaseIn closes volumes and disks, as long as ctx lasts: a disk may not
+// answer.
+func (s *Server) releaseIn(ctx context.Context) error {
+	done := make(chan error, 1)
+	go func() { done <- s.release() }()
+	select {
+	case err := <-done:
+		s.buried(ctx)
+		return err
+	case <-ctx.Done():
+		return ErrLate
+	}
+}
+
+// burialWait is how long Close waits for what nothing depends on.
+const burialWait = time.Second
+
+func (s *Server) buried(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, burialWait)
+	defer cancel()
+	done := make(chan struct{})
+	go func() {
+		s.burying.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+	case <-ctx.Done():
+	}
+}
+
+// release closes volumes and disks. It does not wait for those of disks that are out.
 func (s *Server) release() error {
 	s.mu.Lock()
 	all := s.volumes
 	s.volumes = make(map[where]*handle)
 	s.mu.Unlock()
-	var mu sync.Mutex // guards errs
-	var errs []error
-	var wg sync.WaitGroup
+	byDisk := make(map[*disk][]*volume.Volume)
 	for _, h := range all {
-		if h.vol == nil {
+		if h.vol != nil {
+			byDisk[h.disk] = append(byDisk[h.disk], h.vol)
+		}
+	}
+	disks := s.all()
+	errs := make([]error, len(disks))
+	var wg sync.WaitGroup
+	for i, d := range disks {
+		if d.usable() != nil {
+			s.burying.Go(func() { _ = d.close(byDisk[d]) }) // what it says is known
 			continue
 		}
-		wg.Go(func() {
-			if err := h.vol.Close(); err != nil {
-				mu.Lock()
-				errs = append(errs, err)
-				mu.Unlock()
-			}
-		})
+		wg.Go(func() { errs[i] = d.close(byDisk[d]) })
 	}
 	wg.Wait()
-	for _, d := range s.disks {
-		errs = append(errs, d.lock.Close())
-	}
 	return errors.Join(errs...)
+}
+
+// close closes the disk's volumes, and then gives the disk back.
+func (d *disk) close(volumes []*volume.Volume) error {
+	errs := make([]error, len(volumes))
+	var wg sync.WaitGroup
+	for i, vol := range volumes {
+		wg.Go(func() { errs[i] = vol.Close() })
+	}
+	wg.Wait()
+	return errors.Join(append(errs, d.lock.Close())...)
 }
 
 func hexOf(u [16]byte) string { return hex.EncodeToString(u[:]) }
@@ -271,14 +328,14 @@ func (s *Server) Delete(ctx context.Context, blob id.ID) error {
 		return err
 	}
 	defer s.calls.Done()
-	err := s.locate(ctx, blob, func(h *handle) error { return h.vol.Delete(ctx, blob) })
+	err := s.locate(ctx, blob, func(h *handle) error { return h.disk.blame(h.vol.Delete(ctx, blob)) })
 	switch {
 	case err == nil:
 		s.n.deletes.Add(1)
 		return nil
 	case errors.Is(err, volume.ErrNotFound):
 		return nil // in no tile: nothing can ever be written under this id
-	case errors.Is(err, volume.ErrPoisoned):
+	case errors.Is(err, volume.ErrPoisoned), errors.Is(err, volume.ErrHung):
 		return unavailable("%w", err) // until another replica takes its place
 	case errors.Is(err, volume.ErrNoSpace):
 		return fmt.Errorf("%w: %w", ErrNoSpace, err)

@@ -17,9 +17,13 @@ type DiskStats struct {
 	Total   int64  // bytes
 	Full    bool   // nothing is written for want of room
 	Failing error  // why nothing is written for now, or nil
-	Volumes int    // in service
-	Reading int64  // bytes that reads hold, of its share of MaxReadBytes
-	Late    int64  // reads that the disk has not answered in time, nor yet
+	State   DiskState
+	Reason  Reason    // of the state
+	Why     error     // the same in words; nil when the state is DiskOK
+	Since   time.Time // when State or Reason last changed
+	Volumes int       // in service
+	Reading int64     // bytes that reads hold, of its share of MaxReadBytes
+	Late    int64     // reads that the disk has not answered in time, nor yet
 	Sick    map[volume.ID]error
 	// ReadOnly counts poisoned volumes: served, never appended to.
 	ReadOnly int
@@ -71,12 +75,13 @@ func (s *Server) Stats() Stats {
 		Classes: []ClassStats{{Class: volume.ClassVariants}, {Class: volume.ClassOriginals}},
 	}
 	byDisk := make(map[*disk]int)
-	for i, d := range s.disks {
+	disks := s.all()
+	for i, d := range disks {
 		st.Disks = append(st.Disks, d.stats())
 		st.BytesAppended += st.Disks[i].Steps.BatchBytes.Sum
 		byDisk[d] = i
 	}
-	st.Disks = append(st.Disks, s.dead...)
+	st.Disks = append(st.Disks, s.vacant(disks)...)
 	type row struct {
 		disk int
 		v    volume.Stats
@@ -84,9 +89,13 @@ func (s *Server) Stats() Stats {
 	var rows []row
 	s.mu.RLock()
 	for w, h := range s.volumes {
-		d := &st.Disks[byDisk[h.disk]]
-		if h.vol == nil {
-			d.Sick[w.vol] = h.sick
+		i, ok := byDisk[h.disk]
+		if !ok {
+			continue // it came meanwhile
+		}
+		d := &st.Disks[i]
+		if out := h.disk.usable(); h.vol == nil || out != nil {
+			d.Sick[w.vol] = cmp.Or(h.sick, out)
 			continue
 		}
 		v := h.vol.Stats()
@@ -94,7 +103,7 @@ func (s *Server) Stats() Stats {
 		if v.Poisoned != nil {
 			d.ReadOnly++
 		}
-		rows = append(rows, row{byDisk[h.disk], v})
+		rows = append(rows, row{i, v})
 	}
 	s.mu.RUnlock()
 	slices.SortFunc(rows, func(a, b row) int {
@@ -105,7 +114,7 @@ func (s *Server) Stats() Stats {
 		st.Volumes = append(st.Volumes, r.v)
 		inService[where{st.Disks[r.disk].Disk, r.v.Volume}] = r.v
 	}
-	for _, d := range s.disks {
+	for _, d := range disks {
 		for _, r := range s.o.Directory.Rows(d.number) {
 			if v, ok := inService[where{d.number, r.Volume.Volume}]; !r.empty() {
 				st.count(r, v, ok)

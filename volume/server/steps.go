@@ -133,7 +133,7 @@ func sealedOf(r volume.SealRecord) Sealed {
 // the holder of its slot when a writer of this process is that.
 func (s *Server) closeTile(ctx context.Context, h *handle, row Row) (Row, error) {
 	h.left.Store(true)
-	for _, w := range s.writers[row.Volume.Class] {
+	for _, w := range s.writersOf(row.Volume.Class) {
 		if lease, ok := w.keeper.Lease(); !ok || lease.Slot != row.Slot {
 			continue
 		}
@@ -220,6 +220,11 @@ func (s *Server) replace(d *disk, next *volume.Volume) {
 	at := where{d.number, v}
 	closed := make(chan struct{})
 	s.mu.Lock()
+	if d.removed.Load() {
+		s.mu.Unlock()
+		s.bury(next)
+		return
+	}
 	old := s.volumes[at]
 	s.volumes[at] = &handle{disk: d, vol: next}
 	before := s.closing[at] // one that is held even longer
@@ -374,13 +379,13 @@ func (s *Server) removeOld(ctx context.Context, d *disk, j *job) error {
 
 // has reports whether the file of a generation is on the disk.
 func (d *disk) has(i volume.Identity) bool {
-	_, err := d.s.o.FS.Stat(filepath.Join(d.volumesDir(), volume.FileName(i.Volume, i.Generation)))
+	_, err := d.fs.Stat(filepath.Join(d.volumesDir(), volume.FileName(i.Volume, i.Generation)))
 	return err == nil
 }
 
 // generations lists the files of one volume.
 func (d *disk) generations(v volume.ID) (out []volume.Entry, err error) {
-	all, err := volume.List(d.s.o.FS, d.volumesDir())
+	all, err := volume.List(d.fs, d.volumesDir())
 	for _, e := range all {
 		if e.Volume == v {
 			out = append(out, e)

@@ -29,6 +29,8 @@ var (
 	ErrMissing = errors.New("server: the disk has no file of the volume")
 	// ErrClosed: the server was closed.
 	ErrClosed = errors.New("server: closed")
+	// ErrDiskOut: the disk is out of service, see DiskStats.
+	ErrDiskOut = errors.New("server: the disk is out of service")
 	// ErrLate: calls under way did not end before Close was to return.
 	ErrLate = errors.New("server: calls on volumes did not end in time")
 )
@@ -257,9 +259,19 @@ type Options struct {
 	// UpkeepEvery is the time between two looks for such work when nothing
 	// gives cause for one. 0: a minute.
 	UpkeepEvery time.Duration
-	// NoUpkeep leaves all such work to those who ask for it.
+	// NoUpkeep leaves all such work to those who ask for it. Then no disk is taken
+	// into use after Open either.
 	NoUpkeep bool
 	Events   func(Event)
+	// WatchEvery is the time between two looks at the health of each disk. 0: a
+	// second. A negative one: nobody looks, and no disk is ever taken out. The
+	// times after which one is taken to hang are many looks.
+	WatchEvery time.Duration
+	// DiskChanged is told when a data directory goes out of service, and why, and
+	// with nil when it is in service again. Those that are in service when Open
+	// returns are not told of. It is called on the server's goroutines, for one
+	// directory in the order in which things happen, and must not block.
+	DiskChanged func(dir string, out error)
 }
 
 // Validate lists every fault at once.
@@ -358,8 +370,14 @@ func (o Options) withDefaults() Options {
 	if o.UpkeepEvery == 0 {
 		o.UpkeepEvery = time.Minute
 	}
+	if o.WatchEvery == 0 {
+		o.WatchEvery = time.Second
+	}
 	if o.Events == nil {
 		o.Events = func(Event) {}
+	}
+	if o.DiskChanged == nil {
+		o.DiskChanged = func(string, error) {}
 	}
 	return o
 }
@@ -382,6 +400,10 @@ const (
 	EventGeneration                        // of several generations on the disk not the committed one is served
 	EventDiskMissing                       // a disk of this node that has volumes is in none of the data directories, or dead
 	EventDiskHangs                         // so many reads hang that the disk is not asked until it answers them
+	EventDiskSuspect                       // the disk is not as it should be, and still in service
+	EventDiskOut                           // the disk is out of service
+	EventDiskBack                          // the disk is in service again, or a new one in its directory
+	EventDiskRefused                       // what lies in the directory of a disk that is out is not taken into use
 )
 
 // Event is something an operator should know.
@@ -392,5 +414,6 @@ type Event struct {
 	File   string // with EventUnknownFile
 	Work   string // with EventUpkeepFailed: sealing, compacting, removing, abandoning
 	Err    error
+	Reason Reason       // of a change of a disk's health; with EventDiskBack what it was out for
 	Engine volume.Event // with EventVolume
 }

@@ -46,8 +46,11 @@ func (d *disk) upkeep(ctx context.Context) {
 
 // next does one job that is due, and reports whether there may be another.
 func (d *disk) next(ctx context.Context) bool {
+	if d.usable() != nil {
+		return false
+	}
 	files := make(map[volume.ID]int)
-	all, err := volume.List(d.s.o.FS, d.volumesDir())
+	all, err := volume.List(d.fs, d.volumesDir())
 	if err != nil {
 		d.blind = true
 		d.failed(err)
@@ -156,7 +159,7 @@ func (s *Server) closingOld(w where) bool {
 
 // outcome notes how a job ended.
 func (d *disk) outcome(j *job, err error) {
-	if d.s.life.Err() != nil {
+	if d.life.Err() != nil {
 		return
 	}
 	d.mu.Lock()

@@ -1,11 +1,13 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 
 	"hayloft/internal/id"
@@ -50,7 +52,7 @@ func (s *Server) Reserve(ctx context.Context, class volume.Class) (id.ID, id.Coo
 		return 0, 0, err
 	}
 	defer s.calls.Done()
-	if len(s.writers[class]) == 0 {
+	if !slices.Contains(classes, class) {
 		return 0, 0, fmt.Errorf("%w: class %d", volume.ErrInvalid, class)
 	}
 	cookie, err := newCookie()
@@ -60,9 +62,9 @@ func (s *Server) Reserve(ctx context.Context, class volume.Class) (id.ID, id.Coo
 	ctx, cancel := context.WithTimeout(ctx, s.o.DirectoryTimeout)
 	defer cancel()
 	var errs []error
-	ws, first := s.writers[class], int(s.turn.Add(1)%uint64(len(s.writers[class])))
-	for i := range ws {
-		blob, err := ws[(first+i)%len(ws)].mint(ctx)
+	ws := s.inTurn(class)
+	for i, w := range ws {
+		blob, err := w.mintWithin(ctx, i+1 < len(ws))
 		if err == nil {
 			return blob, cookie, nil
 		}
@@ -71,9 +73,27 @@ func (s *Server) Reserve(ctx context.Context, class volume.Class) (id.ID, id.Coo
 	return 0, 0, refusal(errs)
 }
 
+// inTurn returns the writers of a class in the order in which to ask them: by
+// turns, and those of suspect disks last.
+func (s *Server) inTurn(class volume.Class) []*writer {
+	ws := s.writersOf(class)
+	if len(ws) == 0 {
+		return nil
+	}
+	first := int(s.turn.Add(1) % uint64(len(ws)))
+	ws = slices.Concat(ws[first:], ws[:first])
+	slices.SortStableFunc(ws, func(a, b *writer) int {
+		return cmp.Compare(a.disk.seat.suspect.Load(), b.disk.seat.suspect.Load())
+	})
+	return ws
+}
+
 // refusal is the one answer for what every disk refused: want of room only when
 // that is all there is.
 func refusal(errs []error) error {
+	if len(errs) == 0 {
+		return unavailable("%w: all of them", ErrDiskOut)
+	}
 	for _, err := range errs {
 		if !errors.Is(err, ErrNoSpace) {
 			return unavailable("%w", errors.Join(errs...))
@@ -94,13 +114,24 @@ func newCookie() (id.Cookie, error) {
 	}
 }
 
+// othersWait is the part of the time of a Reserve that one disk may take as long
+// as there are others to ask.
+const othersWait = 4
+
+// mintWithin is mint, which leaves some of the time when others can be asked.
+func (w *writer) mintWithin(ctx context.Context, others bool) (id.ID, error) {
+	if others {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, w.s.o.DirectoryTimeout/othersWait)
+		defer cancel()
+	}
+	return w.mint(ctx)
+}
+
 // mint returns an id that lies in the open tile.
 func (w *writer) mint(ctx context.Context) (id.ID, error) {
-	if err := w.disk.resting(); err != nil {
+	if err := w.disk.takesWrites(0); err != nil {
 		return 0, err
-	}
-	if !w.disk.room(0) {
-		return 0, fmt.Errorf("%w: %s", ErrNoSpace, w.disk.dir)
 	}
 	// The lease may move to another slot between the two steps; not again and again.
 	for range 4 {
@@ -120,17 +151,40 @@ func (w *writer) mint(ctx context.Context) (id.ID, error) {
 	return 0, errors.New("server: the slot changes all the time")
 }
 
-// open returns the open tile and opens one when there is none.
+// open returns the open tile and opens one when there is none. It does not wait
+// for a disk that does not answer. The caller is counted in.
 func (w *writer) open(ctx context.Context) (*tile, error) {
 	if t := w.tile.Load(); t != nil {
 		return t, nil
 	}
+	hung := w.disk.hung()
 	select {
 	case w.gate <- struct{}{}:
+	case <-hung:
+		return nil, w.disk.whyOut()
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-	defer func() { <-w.gate }()
+	type result struct {
+		t   *tile
+		err error
+	}
+	done := make(chan result, 1)
+	w.s.calls.Go(func() {
+		defer func() { <-w.gate }()
+		t, err := w.openNext(ctx)
+		done <- result{t, err}
+	})
+	select {
+	case r := <-done:
+		return r.t, r.err
+	case <-hung:
+		return nil, w.disk.whyOut()
+	}
+}
+
+// openNext is open by who holds the gate.
+func (w *writer) openNext(ctx context.Context) (*tile, error) {
 	if t := w.tile.Load(); t != nil {
 		return t, nil
 	}
@@ -147,6 +201,10 @@ func (w *writer) open(ctx context.Context) (*tile, error) {
 	}
 	t := &tile{slot: lease.Slot, from: fence, h: h}
 	w.tile.Store(t)
+	if err := w.disk.usable(); err != nil { // it went out meanwhile
+		w.tile.CompareAndSwap(t, nil)
+		return nil, err
+	}
 	return t, nil
 }
 
@@ -219,7 +277,9 @@ func (w *writer) make(ident volume.Identity) (*handle, error) {
 }
 
 // Write appends a group, all of whose needles have blob for key, and returns
-// when it is durable. The data is the caller's again then.
+// when it is durable. The data is the caller's again then. A disk that is taken out
+// meanwhile is ErrMoved, though the group may come to be stored on it: nobody is
+// ever told so.
 func (s *Server) Write(ctx context.Context, blob id.ID, group []volume.Needle) error {
 	if err := s.enter(); err != nil {
 		return err
@@ -245,8 +305,11 @@ func (s *Server) Write(ctx context.Context, blob id.ID, group []volume.Needle) e
 		s.n.moved.Add(1)
 		return fmt.Errorf("%w: %v", ErrMoved, blob)
 	}
-	if !w.disk.room(size) {
-		return s.moved(w, fmt.Errorf("%w: %s", ErrNoSpace, w.disk.dir))
+	switch err := w.disk.mayAppend(size); {
+	case errors.Is(err, ErrNoSpace):
+		return s.moved(w, err)
+	case err != nil:
+		return s.moved(w, nil)
 	}
 	err := t.h.vol.Append(ctx, group)
 	switch {
@@ -259,6 +322,9 @@ func (s *Server) Write(ctx context.Context, blob id.ID, group []volume.Needle) e
 			return fmt.Errorf("%w: %d bytes do not fit into an empty volume: %w", volume.ErrTooLarge, size, err)
 		}
 		w.leave(ctx, t, err)
+		return s.moved(w, nil)
+	case errors.Is(err, volume.ErrHung):
+		// Nobody will be told whether it was stored: it is swept if it was.
 		return s.moved(w, nil)
 	case errors.Is(err, volume.ErrPoisoned), errors.Is(err, volume.ErrClosed), errors.Is(err, volume.ErrSealed):
 		w.leave(ctx, t, err)
@@ -273,8 +339,8 @@ func (s *Server) Write(ctx context.Context, blob id.ID, group []volume.Needle) e
 
 // tileOf finds the open tile that a blob lies in.
 func (s *Server) tileOf(blob id.ID) (*writer, *tile) {
-	for _, ws := range s.writers {
-		for _, w := range ws {
+	for _, class := range classes {
+		for _, w := range s.writersOf(class) {
 			if t := w.tile.Load(); t != nil && t.holds(blob) {
 				return w, t
 			}
@@ -290,8 +356,8 @@ func (s *Server) moved(from *writer, why error) error {
 		s.n.moved.Add(1)
 		return ErrMoved
 	}
-	for _, w := range s.writers[from.class] {
-		if w.disk != from.disk && w.disk.resting() == nil && w.disk.room(0) {
+	for _, w := range s.writersOf(from.class) {
+		if w.disk != from.disk && w.disk.takesWrites(0) == nil {
 			s.n.moved.Add(1)
 			return fmt.Errorf("%w: %w", ErrMoved, why)
 		}
@@ -335,7 +401,7 @@ func (w *writer) end(ctx context.Context, h *handle, row Row) (Row, error) {
 
 // writerOf returns the writer that appends to a volume now, or nil.
 func (s *Server) writerOf(h *handle) *writer {
-	for _, w := range s.writers[h.vol.Identity().Class] {
+	for _, w := range s.writersOf(h.vol.Identity().Class) {
 		if t := w.tile.Load(); t != nil && t.h == h && !h.left.Load() {
 			return w
 		}
@@ -363,7 +429,7 @@ func (w *writer) leave(ctx context.Context, t *tile, why error) {
 	if err == nil && lease.Slot == t.slot {
 		err = w.s.o.Directory.CloseTile(ctx, lease, fence)
 	}
-	if err != nil {
+	if err != nil && w.disk.usable() == nil {
 		w.s.o.Events(Event{Kind: EventLease, Dir: w.disk.dir, Err: err})
 	}
 	w.disk.kick()
