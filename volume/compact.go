@@ -320,7 +320,15 @@ func (c *compaction) copyOne(ctx context.Context, e *entry) error {
 // readRecord fills b with the record at off of f, a descriptor of v's file, and
 // verifies all of it. With an error, the header is zero unless it is valid.
 func (v *Volume) readRecord(f vfs.File, b []byte, off int64, key id.ID, alt uint8) (header, error) {
-	if n, err := f.ReadAt(b, off); n < len(b) {
+	h, err := v.recordFrom(f.ReadAt, b, off, key, alt)
+	if s, ok := f.(vfs.Surer); ok && err != nil {
+		return v.recordFrom(s.ReadAtSurely, b, off, key, alt)
+	}
+	return h, err
+}
+
+func (v *Volume) recordFrom(read func([]byte, int64) (int, error), b []byte, off int64, key id.ID, alt uint8) (header, error) {
+	if n, err := read(b, off); n < len(b) {
 		return header{}, fmt.Errorf("%w: read %d bytes at %d: %w", ErrCorrupt, len(b), off, err)
 	}
 	size := int64(len(b))
@@ -421,7 +429,7 @@ func (c *compaction) prove() error {
 // readMetaFrom reads the header of a record whatever is left of its data.
 func (v *Volume) readMetaFrom(f vfs.File, p place, key id.ID, alt uint8) (header, []byte, error) {
 	b := make([]byte, min(p.size, maxMeta))
-	if n, err := f.ReadAt(b, p.off); n < len(b) {
+	if n, err := vfs.ReadAtSurely(f, b, p.off); n < len(b) {
 		return header{}, nil, fmt.Errorf("%w: read at %d: %w", ErrCorrupt, p.off, err)
 	}
 	h, err := v.checkHeader(b, p, key, alt)
@@ -457,7 +465,7 @@ func (c *compaction) finish(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := vfs.WriteFile(c.v.o.FS, filepath.Join(c.v.dir, indexName(sb.Volume, sb.Generation)), x.b); err != nil {
+	if err := vfs.WriteFile(c.v.o.FS, filepath.Join(c.v.dir, IndexName(sb.Volume, sb.Generation)), x.b); err != nil {
 		return fmt.Errorf("write the sealed index: %w", classify(err))
 	}
 	return nil

@@ -73,7 +73,7 @@ func (v *Volume) removeLeftovers() {
 		_, _, isVolume := parseName(base)
 		_, _, named := parseName(g + volumeExt)
 		_, marked, ofVolume := parseName(m + volumeExt)
-		redundant := tmp && (isVolume || isIndex && named || isMarker && ofVolume || base == deletesName(v.sb.Volume)) ||
+		redundant := tmp && (isVolume || isIndex && named || isMarker && ofVolume || base == DeleteLogName(v.sb.Volume)) ||
 			!tmp && isIndex && named && !have[g+volumeExt] ||
 			isCheckpoint && ofOpen || // of when the volume was open
 			isMarker && ofVolume && marked < v.sb.Generation && !have[m+volumeExt]
@@ -146,7 +146,7 @@ func removeGeneration(o Options, dir string, e Entry) error {
 	if err := o.FS.SyncDir(dir); err != nil {
 		return err
 	}
-	for _, extra := range []string{indexName(e.Volume, e.Generation), markerName(e.Volume, e.Generation),
+	for _, extra := range []string{IndexName(e.Volume, e.Generation), markerName(e.Volume, e.Generation),
 		baseName(e.Volume, e.Generation) + checkpointExt} {
 		if err := o.FS.Remove(filepath.Join(dir, extra)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err

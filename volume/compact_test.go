@@ -107,7 +107,7 @@ func TestCompactedReplicasAreEqual(t *testing.T) {
 		}
 		closeVolume(t, v)
 		closeVolume(t, next)
-		files = append(files, fileOf(t, mem, "/d/"+FileName(7, 2)), fileOf(t, mem, "/d/"+indexName(7, 2)))
+		files = append(files, fileOf(t, mem, "/d/"+FileName(7, 2)), fileOf(t, mem, "/d/"+IndexName(7, 2)))
 	}
 	if !bytes.Equal(files[0], files[2]) || !bytes.Equal(files[1], files[3]) {
 		t.Fatal("replicas differ")

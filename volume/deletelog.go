@@ -32,7 +32,7 @@ type deleteLog struct {
 // createDeleteLog makes an empty delete log unless there is one. When it
 // returns nil the file and its name are durable.
 func createDeleteLog(dir string, v ID, o Options) error {
-	if _, err := o.FS.Stat(filepath.Join(dir, deletesName(v))); err == nil || !errors.Is(err, fs.ErrNotExist) {
+	if _, err := o.FS.Stat(filepath.Join(dir, DeleteLogName(v))); err == nil || !errors.Is(err, fs.ErrNotExist) {
 		return err // it is synced when it is opened
 	}
 	return writeDeleteLog(dir, v, o)
@@ -45,7 +45,7 @@ func writeDeleteLog(dir string, v ID, o Options) error {
 		return fmt.Errorf("draw the file secret: %w", err)
 	}
 	copy0 := encodeSuperblock(sb)
-	if err := vfs.WriteFile(o.FS, filepath.Join(dir, deletesName(v)), append(copy0, copy0...)); err != nil {
+	if err := vfs.WriteFile(o.FS, filepath.Join(dir, DeleteLogName(v)), append(copy0, copy0...)); err != nil {
 		return fmt.Errorf("create the delete log: %w", classify(err))
 	}
 	return nil
@@ -56,7 +56,7 @@ func writeDeleteLog(dir string, v ID, o Options) error {
 func openDeleteLog(dir string, v ID, o Options) (*deleteLog, error) {
 	o.MaxBytes, o.AllocChunk = maxOffset, min(o.AllocChunk, 64<<10)
 	l := &deleteLog{refs: 1, followers: make(map[*sealedPart]bool)}
-	vol, err := openFile(dir, Entry{Volume: v, Generation: 1, Name: deletesName(v)}, o)
+	vol, err := openFile(dir, Entry{Volume: v, Generation: 1, Name: DeleteLogName(v)}, o)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%w: the delete log of volume %d is missing", ErrCorrupt, v)
 	}
@@ -94,7 +94,7 @@ func openUnusedLog(dir string, v ID, o Options) (*deleteLog, error) {
 		if err := writeDeleteLog(dir, v, o); err != nil {
 			return nil, err
 		}
-		if err := o.FS.Remove(filepath.Join(dir, deletesName(v)+markerExt)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := o.FS.Remove(filepath.Join(dir, DeleteLogName(v)+markerExt)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return nil, err
 		}
 		if err := o.FS.SyncDir(dir); err != nil {

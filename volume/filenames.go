@@ -25,9 +25,12 @@ func baseName(v ID, generation uint32) string { return fmt.Sprintf("%08x-%08x", 
 // FileName returns the name of a volume's file inside its directory.
 func FileName(v ID, generation uint32) string { return baseName(v, generation) + volumeExt }
 
-func deletesName(v ID) string { return fmt.Sprintf("%08x", uint32(v)) + deletesExt }
+// DeleteLogName returns the name of a volume's delete log inside its directory.
+// The files that belong to it have longer names that begin with it.
+func DeleteLogName(v ID) string { return fmt.Sprintf("%08x", uint32(v)) + deletesExt }
 
-func indexName(v ID, generation uint32) string { return baseName(v, generation) + indexExt }
+// IndexName returns the name of the sealed index of a volume's file.
+func IndexName(v ID, generation uint32) string { return baseName(v, generation) + indexExt }
 
 func markerName(v ID, generation uint32) string { return baseName(v, generation) + markerExt }
 
@@ -43,7 +46,7 @@ type Entry struct {
 // its marker, checkpoint, sealed index and delete log, and their unfinished
 // forms. Every other file is somebody else's.
 func (e Entry) Companions() []string {
-	out := []string{deletesName(e.Volume), deletesName(e.Volume) + tmpExt}
+	out := []string{DeleteLogName(e.Volume), DeleteLogName(e.Volume) + tmpExt}
 	for _, ext := range []string{markerExt, checkpointExt, indexExt} {
 		name := baseName(e.Volume, e.Generation) + ext
 		out = append(out, name, name+tmpExt)

@@ -71,7 +71,7 @@ func TestFilesOfASealedVolume(t *testing.T) {
 			t.Fatal(err)
 		}
 		mustRead(t, v, testNeedle(1, 1, 500))
-		file, log := d.count(filepath.Base(testFile), 0), d.count(deletesName(testIdent.Volume), 0)
+		file, log := d.count(filepath.Base(testFile), 0), d.count(DeleteLogName(testIdent.Volume), 0)
 		if file != 1 || log != 0 {
 			t.Errorf("%d files of the sealed volume are open, %d of its delete log", file, log)
 		}

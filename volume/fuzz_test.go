@@ -16,7 +16,7 @@ func FuzzDeleteLog(f *testing.F) {
 	mem := newMem(f, 1)
 	v, live, dead := sealSample(f, mem)
 	closeVolume(f, v)
-	name := "/d/" + deletesName(7)
+	name := "/d/" + DeleteLogName(7)
 	log, err := vfs.ReadFile(mem, name, 1<<20)
 	if err != nil {
 		f.Fatal(err)
@@ -64,7 +64,7 @@ func FuzzDeleteLog(f *testing.F) {
 
 // FuzzFileName: what is taken for a file of a volume has exactly that name.
 func FuzzFileName(f *testing.F) {
-	for _, name := range []string{FileName(7, 1), markerName(7, 1), indexName(7, 1), deletesName(7), "00000007-00000001.vol.tmp", "0-0.vol"} {
+	for _, name := range []string{FileName(7, 1), markerName(7, 1), IndexName(7, 1), DeleteLogName(7), "00000007-00000001.vol.tmp", "0-0.vol"} {
 		f.Add(name)
 	}
 	f.Fuzz(func(t *testing.T, name string) {

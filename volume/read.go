@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"hayloft/internal/id"
+	"hayloft/internal/vfs"
 )
 
 // onePread is the largest piece of a record that is fetched with a single read
@@ -139,15 +140,28 @@ func (v *Volume) corrupt(key id.ID, off int64, err error) error {
 // readWhole reads and verifies a whole record, and reports what is wrong with
 // it. The cookie is the caller's to compare.
 func (v *Volume) readWhole(p place, key id.ID, alt uint8) (header, Blob, error) {
-	h, blob, err := v.fetchWhole(p, key, alt)
+	h, blob, err := v.fetchWhole(p, key, alt, false)
+	if v.doubts(err) {
+		h, blob, err = v.fetchWhole(p, key, alt, true)
+	}
 	if err != nil {
 		err = v.corrupt(key, p.off, err)
 	}
 	return h, blob, err
 }
 
-func (v *Volume) fetchWhole(p place, key id.ID, alt uint8) (header, Blob, error) {
-	held, b, err := v.fetch(p.off, p.size)
+// doubts tells whether bytes that were found wrong are to be read again: the file
+// has a surer way than the one by which they came.
+func (v *Volume) doubts(err error) bool {
+	if err == nil || errors.Is(err, ErrNotFound) {
+		return false
+	}
+	_, sure := v.file.(vfs.Surer)
+	return sure
+}
+
+func (v *Volume) fetchWhole(p place, key id.ID, alt uint8, sure bool) (header, Blob, error) {
+	held, b, err := v.fetch(p.off, p.size, sure)
 	if err != nil {
 		return header{}, Blob{}, err
 	}

@@ -84,8 +84,9 @@ func (r *readFile) close() {
 }
 
 // fetch reads [off, off+n) as far as the synced part of the file goes, with
-// one read of the file. The bytes are the caller's while the hold lasts.
-func (v *Volume) fetch(off, n int64) (hold, []byte, error) {
+// one read of the file. The bytes are the caller's while the hold lasts. With sure
+// it takes the surer way of the file, which has one.
+func (v *Volume) fetch(off, n int64, sure bool) (hold, []byte, error) {
 	synced := v.synced.Load()
 	n = min(n, max(0, synced-off))
 	if n == 0 || off < 0 {
@@ -93,7 +94,7 @@ func (v *Volume) fetch(off, n int64) (hold, []byte, error) {
 	}
 	defer v.took(&v.steps.read, v.now())
 	r := &v.reads
-	if r.past != nil && !r.refused.Load() {
+	if r.past != nil && !r.refused.Load() && !sure {
 		from := off &^ (r.unit - 1)
 		to := (off + n + r.unit - 1) &^ (r.unit - 1)
 		// A direct read of a page that is being written waits for the writer,
@@ -117,7 +118,11 @@ func (v *Volume) fetch(off, n int64) (hold, []byte, error) {
 	}
 	held := hold{lease: buffers.Get(int(n))}
 	buf := held.lease.Bytes()
-	got, err := v.file.ReadAt(buf[:n], off)
+	read := v.file.ReadAt
+	if s, ok := v.file.(vfs.Surer); ok && sure {
+		read = s.ReadAtSurely
+	}
+	got, err := read(buf[:n], off)
 	if int64(got) < n && err != nil && err != io.EOF {
 		held.release()
 		return hold{}, nil, fmt.Errorf("%w: read %d bytes at %d: %w", ErrCorrupt, n, off, err)

@@ -56,12 +56,10 @@ func (v *Volume) readRange(ctx context.Context, p place, key id.ID, alt uint8, c
 		return Range{}, err
 	}
 	defer v.leave(&t)
-	r, err := Range{}, errShort
-	if front > 0 {
-		r, err = v.readFront(&want, front)
-	}
-	if errors.Is(err, errShort) {
-		r, err = v.readBehind(ctx, &want)
+	r, err := v.readPart(ctx, &want, front)
+	if v.doubts(err) && ctx.Err() == nil {
+		want.sure = true
+		r, err = v.readPart(ctx, &want, front)
 	}
 	switch {
 	case err == nil:
@@ -73,6 +71,17 @@ func (v *Volume) readRange(ctx context.Context, p place, key id.ID, alt uint8, c
 	return Range{}, v.corrupt(key, p.off, err)
 }
 
+// readPart reads with the first bytes of the record, so many, or in steps.
+func (v *Volume) readPart(ctx context.Context, w *wanted, front int64) (Range, error) {
+	if front > 0 {
+		r, err := v.readFront(w, front)
+		if !errors.Is(err, errShort) {
+			return r, err
+		}
+	}
+	return v.readBehind(ctx, w)
+}
+
 // wanted is a range of the data of one record.
 type wanted struct {
 	p      place
@@ -80,6 +89,7 @@ type wanted struct {
 	alt    uint8
 	cookie id.Cookie
 	off, n int64 // at most MaxData each
+	sure   bool  // the bytes were found wrong once
 }
 
 // metaBound is the most that header, master info and table of a record take,
@@ -135,7 +145,7 @@ func (w *wanted) blocks(h *header) (first int, from, to int64) {
 // readFront reads a range with the first n bytes of its record. errShort says
 // that they are too few.
 func (v *Volume) readFront(w *wanted, n int64) (Range, error) {
-	held, b, err := v.fetch(w.p.off, n)
+	held, b, err := v.fetch(w.p.off, n, w.sure)
 	if err != nil {
 		return Range{}, err
 	}
@@ -186,7 +196,7 @@ func (v *Volume) readBehind(ctx context.Context, w *wanted) (Range, error) {
 		return Range{}, err
 	}
 	if h.Flags&flagBlocks == 0 {
-		_, blob, err := v.fetchWhole(w.p, w.key, w.alt)
+		_, blob, err := v.fetchWhole(w.p, w.key, w.alt, w.sure)
 		if err != nil {
 			return Range{}, err
 		}
@@ -200,7 +210,7 @@ func (v *Volume) readBehind(ctx context.Context, w *wanted) (Range, error) {
 // readMeta reads and verifies header, master info and table.
 func (v *Volume) readMeta(w *wanted) (hold, header, []byte, error) {
 	for _, n := range []int64{w.p.metaBound(), maxMeta} {
-		held, b, err := v.fetch(w.p.off, min(n, w.p.size))
+		held, b, err := v.fetch(w.p.off, min(n, w.p.size), w.sure)
 		if err != nil {
 			return hold{}, header{}, nil, err
 		}
@@ -266,7 +276,7 @@ func (v *Volume) readBlocks(ctx context.Context, w *wanted, h *header, meta []by
 
 // readStep reads n bytes of blocks from block first on.
 func (v *Volume) readStep(w *wanted, h *header, meta []byte, first int, n int64) (hold, []byte, error) {
-	held, b, err := v.fetch(w.p.off+int64(len(meta))+int64(first)*BlockSize, n)
+	held, b, err := v.fetch(w.p.off+int64(len(meta))+int64(first)*BlockSize, n, w.sure)
 	if err == nil && int64(len(b)) < n {
 		err = w.cutOff()
 	}

@@ -661,7 +661,7 @@ func TestOpeningTellsWhatItDid(t *testing.T) {
 	}
 	end = v.Stats().FileBytes
 	closeVolume(t, v)
-	if err := c.mem.Remove("/d/" + indexName(7, 1)); err != nil {
+	if err := c.mem.Remove("/d/" + IndexName(7, 1)); err != nil {
 		t.Fatal(err)
 	}
 	v = reopen(t, c.mem)

@@ -153,7 +153,7 @@ func (v *Volume) loadLater() error {
 		return nil
 	}
 	l := &v.later
-	_, err := Scan(v.o.FS, filepath.Join(v.dir, deletesName(v.sb.Volume)), func(r Record) error {
+	_, err := Scan(v.o.FS, filepath.Join(v.dir, DeleteLogName(v.sb.Volume)), func(r Record) error {
 		switch {
 		case r.Err != nil:
 			l.unsure = fmt.Errorf("%w: a delete of volume %d is lost", ErrCorrupt, v.sb.Volume)

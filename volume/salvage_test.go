@@ -276,7 +276,7 @@ func TestSalvageStops(t *testing.T) {
 			_, err := v.Compact(bg, o)
 			wantErr(t, err, ErrCorrupt)
 			for _, n := range names(t, mem) {
-				if n != FileName(7, 1) && n != markerName(7, 1) && n != deletesName(7) {
+				if n != FileName(7, 1) && n != markerName(7, 1) && n != DeleteLogName(7) {
 					t.Fatalf("left: %v", n)
 				}
 			}
@@ -615,7 +615,7 @@ func TestDeletesOutliveTheSalvage(t *testing.T) {
 	closeVolume(t, v)
 	closeVolume(t, next)
 	// Nobody knows what a damaged log said.
-	overwrite(t, mem, "/d/"+deletesName(7), dataStart+10, []byte{1})
+	overwrite(t, mem, "/d/"+DeleteLogName(7), dataStart+10, []byte{1})
 	v, err = OpenGeneration("/d", 7, 1, Options{FS: mem})
 	if err != nil {
 		t.Fatal(err)
@@ -626,7 +626,7 @@ func TestDeletesOutliveTheSalvage(t *testing.T) {
 	}
 	closeVolume(t, v)
 	for _, at := range []int64{0, superblockSize} {
-		if err := mem.Flip("/d/"+deletesName(7), at, 1); err != nil {
+		if err := mem.Flip("/d/"+DeleteLogName(7), at, 1); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -44,7 +44,7 @@ func (p *sealedPart) check(ctx context.Context, v *Volume, file vfs.File, t thro
 		find(Finding{Kind: FindingDigest, Length: in.end, Err: fmt.Errorf("%w: the needles are not those that were sealed", ErrCorrupt)})
 	}
 	log, err := p.log.v.CheckSlowly(ctx, t, func(f Finding) {
-		f.File = deletesName(v.sb.Volume)
+		f.File = DeleteLogName(v.sb.Volume)
 		find(f)
 	})
 	rep.Tombstones += log.Tombstones
@@ -54,7 +54,7 @@ func (p *sealedPart) check(ctx context.Context, v *Volume, file vfs.File, t thro
 func superblockFindings(file vfs.File, find func(Finding)) {
 	for i := range int64(2) {
 		b := make([]byte, superblockSize)
-		n, err := file.ReadAt(b, i*superblockSize)
+		n, err := vfs.ReadAtSurely(file, b, i*superblockSize)
 		if n == superblockSize {
 			err = nil
 		}

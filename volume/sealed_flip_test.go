@@ -30,7 +30,7 @@ func TestEverySealedBitFlip(t *testing.T) {
 		t.Fatal(err)
 	}
 	bare := mem.Kill()
-	if err := bare.Remove("/d/" + indexName(7, 1)); err != nil {
+	if err := bare.Remove("/d/" + IndexName(7, 1)); err != nil {
 		t.Fatal(err)
 	}
 	step := int64(1)
@@ -104,7 +104,7 @@ func TestLostDeletes(t *testing.T) {
 	mem := newMem(t, 1)
 	v, live, dead := sealSample(t, mem)
 	closeVolume(t, v)
-	overwrite(t, mem, "/d/"+deletesName(7), dataStart, make([]byte, 2*headerSize))
+	overwrite(t, mem, "/d/"+DeleteLogName(7), dataStart, make([]byte, 2*headerSize))
 	v = reopen(t, mem)
 	for _, n := range live {
 		wantErr(t, readErr(v, n), ErrCorrupt)
@@ -134,7 +134,7 @@ func TestLostDeletes(t *testing.T) {
 	mustRead(t, v, live[0])
 	wantErr(t, readErr(v, dead[1]), ErrNotFound)
 	closeVolume(t, v)
-	if err := mem.Remove("/d/" + indexName(7, 1)); err != nil {
+	if err := mem.Remove("/d/" + IndexName(7, 1)); err != nil {
 		t.Fatal(err)
 	}
 	v = reopen(t, mem)

@@ -114,7 +114,7 @@ func (v *Volume) healSuperblock() error {
 	good := -1
 	for i := range copies {
 		copies[i] = make([]byte, superblockSize)
-		if _, err := v.file.ReadAt(copies[i], int64(i)*superblockSize); err != nil {
+		if _, err := vfs.ReadAtSurely(v.file, copies[i], int64(i)*superblockSize); err != nil {
 			continue
 		}
 		if sb, err := decodeSuperblock(copies[i]); err == nil && sb.Sequence == v.sb.Sequence {
@@ -189,7 +189,7 @@ func (h sealIndexHead) belongs(o sealIndexHead) bool {
 }
 
 func (v *Volume) indexPath() string {
-	return filepath.Join(v.dir, indexName(v.sb.Volume, v.sb.Generation))
+	return filepath.Join(v.dir, IndexName(v.sb.Volume, v.sb.Generation))
 }
 
 // loadIndex reads the sealed index, or makes it again from the records.

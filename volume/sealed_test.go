@@ -113,11 +113,11 @@ func TestSeal(t *testing.T) {
 			t.Fatalf("inventory: %x, %d, %v, %v", digest, n, findings, err)
 		}
 		closeVolume(t, v)
-		if err := mem.Remove("/d/" + indexName(7, 1)); err != nil {
+		if err := mem.Remove("/d/" + IndexName(7, 1)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := mem.Remove("/d/" + deletesName(7)); err != nil {
+	if err := mem.Remove("/d/" + DeleteLogName(7)); err != nil {
 		t.Fatal(err)
 	}
 	_, err = Open("/d", 7, Options{FS: mem})

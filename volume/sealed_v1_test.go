@@ -25,9 +25,9 @@ func TestV1SealedOpens(t *testing.T) {
 				}
 			}
 			put(file+".vol", FileName(7, generation))
-			put("sealed.deletes", deletesName(7))
+			put("sealed.deletes", DeleteLogName(7))
 			if indexed {
-				put(file+".idx", indexName(7, generation))
+				put(file+".idx", IndexName(7, generation))
 			}
 			rebuilt := false
 			v, err := Open(dir, 7, Options{Events: func(e Event) { rebuilt = rebuilt || e.Kind == EventSealedIndexLost }})

@@ -271,7 +271,7 @@ func readSuperblock(f vfs.File) (superblock, bool, error) {
 	for i := range copies {
 		b := make([]byte, superblockSize)
 		// An unreadable copy is a damaged one.
-		n, err := f.ReadAt(b, int64(i)*superblockSize)
+		n, err := vfs.ReadAtSurely(f, b, int64(i)*superblockSize)
 		copies[i] = b[:n]
 		if n < superblockSize {
 			readErr = errors.Join(readErr, err)

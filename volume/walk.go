@@ -76,7 +76,7 @@ func (w *walker) fill(off int64, n int) error {
 
 // read fills b from off. Where the device fails it goes page by page.
 func (w *walker) read(b []byte, off int64) error {
-	n, err := w.file.ReadAt(b, off)
+	n, err := vfs.ReadAtSurely(w.file, b, off)
 	if n == len(b) {
 		return nil
 	}
@@ -85,7 +85,7 @@ func (w *walker) read(b []byte, off int64) error {
 	}
 	for len(b) > 0 {
 		n := min(len(b), int(pageSize-off%pageSize))
-		if got, err := w.file.ReadAt(b[:n], off); got < n {
+		if got, err := w.readPage(b[:n], off); got < n {
 			clear(b[:n])
 			if w.pages++; w.pages > maxBadPages {
 				return fmt.Errorf("%w: the device fails to read at %d: %w", ErrCorrupt, off, err)
@@ -95,6 +95,16 @@ func (w *walker) read(b []byte, off int64) error {
 		b, off = b[n:], off+int64(n)
 	}
 	return nil
+}
+
+// readPage reads one page. What a file cannot vouch for may be right all the same:
+// the record's checksums tell.
+func (w *walker) readPage(b []byte, off int64) (int, error) {
+	n, err := vfs.ReadAtSurely(w.file, b, off)
+	if _, sure := w.file.(vfs.Surer); sure && n < len(b) {
+		return w.file.ReadAt(b, off)
+	}
+	return n, err
 }
 
 // unreadable tells whether any byte of [off, end) could not be read.

@@ -87,6 +87,24 @@ type File interface {
 	Close() error
 }
 
+// Surer is a File with a second way to its bytes, slower than ReadAt and surer:
+// one that is put together from several disks, say, and finds out which of them
+// is wrong. Who reads the usual way and finds the bytes wrong reads them again
+// this way before it says so.
+type Surer interface {
+	// ReadAtSurely is io.ReaderAt's ReadAt. Bytes that it cannot vouch for are an
+	// error.
+	ReadAtSurely(b []byte, off int64) (int, error)
+}
+
+// ReadAtSurely reads the surest way that f has.
+func ReadAtSurely(f File, b []byte, off int64) (int, error) {
+	if s, ok := f.(Surer); ok {
+		return s.ReadAtSurely(b, off)
+	}
+	return f.ReadAt(b, off)
+}
+
 // ReadFile returns the whole content of a file, at most limit bytes of it.
 func ReadFile(fsys FS, name string, limit int64) ([]byte, error) {
 	f, err := fsys.Open(name)
