@@ -101,10 +101,9 @@ func (r *Reader) Read(ctx context.Context, off, n int64, valid func([]byte) erro
 	out := Bytes{lease: buffers.Get(int(to - from))}
 	all := out.lease.Bytes()[:to-from]
 	out.Data = all[off-from:][:n:n]
-	pieces := r.cut(all, from)
 	err := errUnproven
 	if valid != nil {
-		out.Degraded, err = r.quick(ctx, pieces)
+		out.Degraded, err = r.ReadInto(ctx, all, from)
 		if err == nil {
 			if err = valid(out.Data); err == nil {
 				return out, nil
@@ -114,7 +113,7 @@ func (r *Reader) Read(ctx context.Context, off, n int64, valid func([]byte) erro
 	}
 	// Shards that each lack another block of the range may still have it all.
 	if errors.Is(err, errUnproven) || errors.Is(err, ErrLost) {
-		if out.Degraded, err = r.careful(ctx, pieces); err == nil && valid != nil {
+		if out.Degraded, err = r.ReadSurely(ctx, all, from); err == nil && valid != nil {
 			err = valid(out.Data)
 		}
 	}
@@ -125,11 +124,56 @@ func (r *Reader) Read(ctx context.Context, off, n int64, valid func([]byte) erro
 	return out, nil
 }
 
+// ReadInto fills b with bytes of the source from off, zeros beyond its end, as far
+// as the shards go. It is the quick half of Read: nothing is verified. A range in
+// one shard costs one read of it, straight into b if offset, length and memory are
+// multiples of 4096; what is not there is computed into b. Whoever finds the bytes
+// wrong, or gets a *LostError, calls ReadSurely.
+func (r *Reader) ReadInto(ctx context.Context, b []byte, off int64) (degraded bool, err error) {
+	if err := r.within(off, int64(len(b))); err != nil {
+		return false, err
+	}
+	return r.quick(ctx, r.cut(b, off))
+}
+
+// ReadSurely is ReadInto of bytes that all have their blocks' sums; what has not is
+// computed from what has, and reported. It reads whole blocks. The error is a
+// *LostError when fewer than k shards have them.
+func (r *Reader) ReadSurely(ctx context.Context, b []byte, off int64) (degraded bool, err error) {
+	if err := r.within(off, int64(len(b))); err != nil {
+		return false, err
+	}
+	return r.careful(ctx, r.cut(b, off))
+}
+
+// within refuses ranges that the data shards do not have.
+func (r *Reader) within(off, n int64) error {
+	if all := r.c.ShardBytes() * int64(r.c.Data); off < 0 || n < 1 || n > all || off > all-n {
+		return fmt.Errorf("%w: %d bytes at %d of %d in the data shards", volume.ErrInvalid, n, off, all)
+	}
+	return nil
+}
+
+// Superblock returns the copy of the source's superblock that every shard has
+// besides its payload: it is there as long as one shard is. The error is a
+// *LostError.
+func (r *Reader) Superblock(ctx context.Context) ([]byte, error) {
+	g, err := newGatherer(r.c, r.shards)
+	if err != nil {
+		return nil, err
+	}
+	h, err := g.like(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return h.Superblock[:], nil
+}
+
 // errUnproven says that bytes have to be read again with their sums.
 var errUnproven = errors.New("not verified")
 
-// cut says where the bytes lie that begin at offset from, a multiple of
-// pageSize. So is every border of a shard.
+// cut says where the bytes lie that begin at offset from. Every border of a shard is
+// a multiple of pageSize.
 func (r *Reader) cut(all []byte, from int64) []piece {
 	s := r.c.ShardBytes()
 	var pieces []piece
@@ -186,46 +230,61 @@ func (r *Reader) careful(ctx context.Context, pieces []piece) (degraded bool, er
 		return false, err
 	}
 	g.report = r.o.Found
-	for i := range pieces {
-		p := &pieces[i]
-		from := p.off / BlockSize * BlockSize
-		n := roundUp(p.off+int64(len(p.b)), BlockSize) - from
-		s := newStripe(r.c.Shards(), n)
-		s.off = from
-		computed, err := r.carefulStripe(ctx, g, s, p.shard)
-		if err != nil {
-			return false, err
+	for _, p := range pieces {
+		end := p.off + int64(len(p.b))
+		for at := p.off / BlockSize * BlockSize; at < end; at += carefulStep {
+			n := min(roundUp(end, BlockSize)-at, carefulStep)
+			computed, err := r.carefully(ctx, g, p, at, n)
+			if err != nil {
+				return false, err
+			}
+			degraded = degraded || computed
 		}
-		degraded = degraded || computed
-		copy(p.b, s.cols[p.shard][p.off-from:])
 	}
 	return degraded, nil
 }
 
-// carefulStripe fills one column of the stripe, by itself if its shard has it.
-func (r *Reader) carefulStripe(ctx context.Context, g *gatherer, s *stripe, shard int) (degraded bool, err error) {
-	if in := g.inputs[shard]; in != nil {
-		if err = in.read(ctx, s.use(shard), s.off); err == nil {
+// carefulStep is how much of a shard is read with its sums at a time.
+const carefulStep = 8 * BlockSize
+
+// carefully fills what the piece has of n bytes of its shard from offset at, which
+// are whole blocks: out of the shard itself, if it has them.
+func (r *Reader) carefully(ctx context.Context, g *gatherer, p piece, at, n int64) (degraded bool, err error) {
+	keep := func(col []byte) {
+		from := max(at, p.off)
+		copy(p.b[from-p.off:], col[from-at:])
+	}
+	if in := g.inputs[p.shard]; in != nil {
+		lease := buffers.Get(int(n))
+		defer lease.Release()
+		col := lease.Bytes()[:n]
+		if err = in.read(ctx, col, at); err == nil {
+			keep(col)
 			return false, nil
 		}
 		if ctx.Err() != nil {
 			return false, ctx.Err()
 		}
-		s.cols[shard] = nil
 		in.demote()
-		r.o.Found(Finding{Shard: shard, Offset: headSize + s.off, Length: s.n, Err: err})
+		r.o.Found(Finding{Shard: p.shard, Offset: headSize + at, Length: n, Err: err})
 	}
 	done, err := r.o.Admit(ctx)
 	if err != nil {
 		return false, err
 	}
 	defer done()
+	s := newStripe(r.c.Shards(), n)
+	s.off = at
 	required := make([]bool, len(s.cols))
-	required[shard] = true
+	required[p.shard] = true
 	if err := g.fetch(ctx, s, required); err != nil {
 		return false, err
 	}
-	return true, g.compute(s.cols, required, s.use)
+	if err := g.compute(s.cols, required, s.use); err != nil {
+		return false, err
+	}
+	keep(s.cols[p.shard])
+	return true, nil
 }
 
 // ReadIndex fills p with bytes of the source's sealed index from off, out of the
