@@ -23,11 +23,12 @@ const (
 	FindingDangling                          // an index entry that no record stands for
 	FindingDeletes                           // a tombstone of the file that the index does not know
 	FindingDigest                            // a sealed file holds other needles than were sealed
+	FindingShard                             // a shard of a coded volume is damaged or away
 )
 
 // String returns the name used by tools.
 func (k FindingKind) String() string {
-	names := [...]string{"", "superblock", "gap", "data", "index", "dangling", "deletes", "digest"}
+	names := [...]string{"", "superblock", "gap", "data", "index", "dangling", "deletes", "digest", "shard"}
 	if int(k) < len(names) {
 		return names[k]
 	}

@@ -2,6 +2,8 @@ package coding
 
 import (
 	"fmt"
+	"strconv"
+	"strings"
 
 	"hayloft/volume"
 )
@@ -41,6 +43,18 @@ func (p Policy) Validate() error {
 
 // String returns for example "10+4".
 func (p Policy) String() string { return fmt.Sprintf("%d+%d", p.Data, p.Parity) }
+
+// ParsePolicy is the inverse of String.
+func ParsePolicy(s string) (Policy, error) {
+	k, m, ok := strings.Cut(s, "+")
+	data, errK := strconv.Atoi(k)
+	parity, errM := strconv.Atoi(m)
+	p := Policy{Data: data, Parity: parity}
+	if !ok || errK != nil || errM != nil || p.String() != s {
+		return Policy{}, fmt.Errorf("%w: %q is no policy such as 10+4", volume.ErrInvalid, s)
+	}
+	return p, p.Validate()
+}
 
 // Plan is what the directory fixed before the first byte was written. Every
 // shard repeats it.
