@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"hayloft/internal/units"
+	"hayloft/volume/coding"
 
 	"github.com/pelletier/go-toml/v2"
 	"github.com/spf13/pflag"
@@ -44,6 +45,11 @@ type settings struct {
 	compactGarbage  float64
 	maintenanceRate units.Size
 
+	ec          coding.Policy
+	ecAfter     units.Duration
+	ecGrace     units.Duration
+	repairDelay units.Duration
+
 	celebrityThreshold int
 	timelineCap        int
 	activeWindow       units.Duration
@@ -53,6 +59,31 @@ type settings struct {
 	config      string
 	printConfig bool
 	demo        bool
+}
+
+// policyValue is a flag that holds K+M, or nothing.
+type policyValue struct{ p *coding.Policy }
+
+func (v policyValue) String() string {
+	if v.p == nil || *v.p == (coding.Policy{}) {
+		return ""
+	}
+	return v.p.String()
+}
+
+func (v policyValue) Type() string { return "K+M" }
+
+// Set parses K+M. Nothing is no coding.
+func (v policyValue) Set(s string) error {
+	if s == "" {
+		*v.p = coding.Policy{}
+		return nil
+	}
+	p, err := coding.ParsePolicy(s)
+	if err == nil {
+		*v.p = p
+	}
+	return err
 }
 
 // notSettings are flags that say what to do now rather than how to run.
@@ -67,6 +98,9 @@ func (s *settings) define(f *pflag.FlagSet) {
 	s.drainTimeout = units.Duration(15 * time.Second)
 	s.sealAfter = units.Duration(30 * 24 * time.Hour)
 	s.maintenanceRate = units.Size(64 << 20)
+	s.ecAfter = units.Duration(90 * 24 * time.Hour)
+	s.ecGrace = units.Duration(time.Hour)
+	s.repairDelay = units.Duration(10 * time.Minute)
 
 	f.StringSliceVar(&s.data, "data", []string{"./data"}, "data directories, one for each disk; metadata is on the first")
 	f.StringVar(&s.listen, "listen", "127.0.0.1:8080", "address of the API, media and web page")
@@ -87,6 +121,10 @@ func (s *settings) define(f *pflag.FlagSet) {
 	f.Var(&s.sealAfter, "seal-after", "age at which an open volume is sealed though it is not full")
 	f.Float64Var(&s.compactGarbage, "compact-garbage", 0.25, "share of a sealed volume that must be garbage for it to be compacted by itself")
 	f.Var(&s.maintenanceRate, "maintenance-rate", "bytes per second and disk that sealing, compaction, verification and exports take, a quarter of it beside traffic")
+	f.Var(policyValue{&s.ec}, "ec", "K+M: code sealed volumes into K data and M parity shards, of which any M may be lost (default not)")
+	f.Var(&s.ecAfter, "ec-after", "age since it was sealed at which a volume of originals is coded by itself")
+	f.Var(&s.ecGrace, "ec-grace", "how long the source of a coded volume is kept beside its shards")
+	f.Var(&s.repairDelay, "repair-delay", "how long a disk may be away before its shards are made again elsewhere")
 	f.IntVar(&s.celebrityThreshold, "celebrity-threshold", 10_000, "followers from which new posts are pulled instead of pushed")
 	f.IntVar(&s.timelineCap, "timeline-cap", 500, "entries kept in each timeline")
 	f.Var(&s.activeWindow, "active-window", "readers away for longer receive no pushes")
@@ -239,6 +277,9 @@ func (s *settings) validate() error {
 	fault(s.sealAfter > 0, "--seal-after must be positive")
 	fault(s.compactGarbage > 0 && s.compactGarbage <= 1, "--compact-garbage %v: a share above 0, at most 1", s.compactGarbage)
 	fault(s.maintenanceRate > 0, "--maintenance-rate must be positive")
+	fault(s.ecAfter > 0, "--ec-after must be positive")
+	fault(s.ecGrace > 0, "--ec-grace must be positive")
+	fault(s.repairDelay > 0, "--repair-delay must be positive")
 	fault(s.drainTimeout > 0, "--drain-timeout must be positive")
 	fault(s.mediaWorkers >= 0, "--media-workers must not be negative")
 	fault(s.signup == "open" || s.signup == "closed", "--signup %q is neither open nor closed", s.signup)

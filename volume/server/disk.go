@@ -51,14 +51,15 @@ type disk struct {
 	pace   pace
 	blind  bool // the upkeep could not list the files; the upkeep's alone
 
-	mu       sync.Mutex // guards all below
-	troubles map[volume.ID]failure
-	space    Space
-	asked    time.Time // when space was
-	full     bool
-	failing  error // of the last attempt to open a volume
-	fails    int   // in a row
-	until    time.Time
+	troubles troubles
+
+	mu      sync.Mutex // guards all below
+	space   Space
+	asked   time.Time // when space was
+	full    bool
+	failing error // of the last attempt to open a volume
+	fails   int   // in a row
+	until   time.Time
 }
 
 func (d *disk) volumesDir() string { return filepath.Join(d.dir, volumesName) }
@@ -93,6 +94,14 @@ func (d *disk) ask() {
 			d.space = sp
 		}
 	}
+}
+
+// left is the room above the reserve, in bytes.
+func (d *disk) left() int64 {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.ask()
+	return d.space.Free - d.s.o.KeepFree
 }
 
 // roomForNext takes the bytes of a volume's next generation off the room of the

@@ -11,10 +11,16 @@ import (
 // Who uses vol holds a pin: when another generation takes its place, the volume
 // is closed as soon as the last pin is gone.
 type handle struct {
-	disk *disk
-	vol  *volume.Volume // nil when sick
-	sick error
-	left atomic.Bool // a writer of this process has left it
+	disk  *disk          // nil when coded
+	coded *codedVolume   // the shards that vol is read from, or nil
+	vol   *volume.Volume // nil when sick
+	sick  error
+	// opening is closed when the handle that takes the place of this one, which is
+	// sick only for as long as that takes, is there; nil for others.
+	opening chan struct{}
+	opened  uint64      // of a coded one: changes of the disks that were known then
+	gate    gate        // of its deletes
+	left    atomic.Bool // a writer of this process has left it
 	// heir is the generation that this process made of a poisoned vol and does not
 	// serve yet; 0 without one.
 	heir atomic.Uint32
@@ -46,6 +52,13 @@ func (h *handle) hold() bool {
 	return true
 }
 
+// repin pins again what the caller holds a pin of.
+func (h *handle) repin() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.pins++
+}
+
 func (h *handle) unpin() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -64,6 +77,14 @@ func (h *handle) retire() <-chan struct{} {
 		close(h.retired)
 	}
 	return h.retired
+}
+
+// blame is disk.blame. Of a coded volume the shards have said it.
+func (h *handle) blame(err error) error {
+	if h.disk == nil {
+		return err
+	}
+	return h.disk.blame(err)
 }
 
 // answersFor reports whether the file holds what the table means, although its

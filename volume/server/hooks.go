@@ -11,8 +11,8 @@ package server
 // snapshot of Server.all any more, its life has ended and its files are being closed; should the
 // same disk come back it is another *disk. Else d stays, its files stay open,
 // and diskBack may follow.
-func (s *Server) diskGone(d *disk) {}
+func (s *Server) diskGone(d *disk) { s.coder.diskGone(d) }
 
 // diskBack is called when a disk is in service again, or for the first time after
 // Open: an adopted one is a new *disk, registered, with its volumes open.
-func (s *Server) diskBack(d *disk) {}
+func (s *Server) diskBack(d *disk) { s.coder.diskBack(d) }

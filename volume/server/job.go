@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"hayloft/volume"
 )
@@ -20,17 +21,51 @@ const (
 	jobAbandon // of what was never confirmed
 )
 
+// The coder's.
+const (
+	jobEncode  jobKind = iota + 16
+	jobRelease         // the source of an epoch that is proven
+	jobRevoke          // an epoch that is lost before its source was released
+	jobRebuild         // shards that are lost
+	jobReclaim         // what is dead in shards
+	jobClear           // files that the directory has given up
+	jobOpen            // the committed epoch, to be served
+)
+
+var jobNames = map[jobKind]string{
+	jobSeal: "sealing", jobCompact: "compacting", jobRemove: "removing", jobAbandon: "abandoning",
+	jobEncode: "encoding", jobRelease: "releasing", jobRevoke: "revoking", jobRebuild: "rebuilding", jobReclaim: "reclaiming", jobClear: "clearing", jobOpen: "opening",
+}
+
 // String returns what VolumeInfo.Work says.
-func (k jobKind) String() string {
-	return [...]string{"", "sealing", "compacting", "removing", "abandoning"}[k]
+func (k jobKind) String() string { return jobNames[k] }
+
+// keeper does the jobs of some volumes, one at a time: a disk, or the coder.
+type keeper interface {
+	// place is under which a volume's job is known: one at a time for each.
+	place(v volume.ID) where
+	// bench is held (full) by the job that is at work.
+	bench() chan struct{}
+	// lifetime ends with the keeper, for the reason that ended says; usable is why
+	// no job can be done now, or nil.
+	lifetime() context.Context
+	ended() error
+	usable() error
+	// work does the job.
+	work(ctx context.Context, j *job) (volume.SealRecord, error)
+	// outcome notes how a job ended.
+	outcome(j *job, err error)
+	// kick has the volumes looked over soon.
+	kick()
 }
 
 // Progress tells how far a job is. Done and Total are bytes read and written of
 // one step; Total is an estimate.
 type Progress struct {
 	Volume      volume.ID
-	Step        string // sealing, compacting, removing, abandoning, verifying
+	Step        string // what VolumeInfo.Work says, or a step of it
 	Done, Total int64
+	Began       time.Time // of the step
 }
 
 // job is one piece of work on a volume, and those who wait for it.
@@ -43,12 +78,32 @@ type job struct {
 
 	done, total atomic.Int64
 
-	mu    sync.Mutex    // guards moved
+	mu    sync.Mutex    // guards all below
 	moved chan struct{} // closed and replaced when done has moved; nil when nobody looks
+	step  string        // "": the kind's own name
+	began time.Time
 }
 
 func (j *job) progress() Progress {
-	return Progress{Volume: j.v, Step: j.kind.String(), Done: j.done.Load(), Total: j.total.Load()}
+	p := Progress{Volume: j.v, Step: j.kind.String(), Done: j.done.Load(), Total: j.total.Load()}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if p.Began = j.began; j.step != "" {
+		p.Step = j.step
+	}
+	return p
+}
+
+// set says how far a step is, and wakes who looks.
+func (j *job) set(step string, done, total int64, now time.Time) {
+	j.mu.Lock()
+	if j.step != step {
+		j.step, j.began = step, now
+	}
+	j.mu.Unlock()
+	j.done.Store(done)
+	j.total.Store(total)
+	j.add(0)
 }
 
 // add counts n bytes and wakes who looks.
@@ -91,9 +146,9 @@ func (j *job) wait(ctx context.Context, report func(Progress)) (volume.SealRecor
 
 // do runs a job, or joins one of the kind that runs for the volume. A job that
 // was begun goes on when its callers leave; it ends with the server.
-func (s *Server) do(ctx context.Context, d *disk, v volume.ID, kind jobKind, report func(Progress)) (volume.SealRecord, error) {
+func (s *Server) do(ctx context.Context, k keeper, v volume.ID, kind jobKind, report func(Progress)) (volume.SealRecord, error) {
 	for {
-		j, _, err := s.job(d, v, kind)
+		j, _, err := s.job(k, v, kind)
 		if err != nil {
 			return volume.SealRecord{}, err
 		}
@@ -109,27 +164,27 @@ func (s *Server) do(ctx context.Context, d *disk, v volume.ID, kind jobKind, rep
 }
 
 // job returns the volume's job, a new one of the kind when it has none.
-func (s *Server) job(d *disk, v volume.ID, kind jobKind) (j *job, begun bool, err error) {
+func (s *Server) job(k keeper, v volume.ID, kind jobKind) (j *job, begun bool, err error) {
 	if err := s.enter(); err != nil {
 		return nil, false, err
 	}
 	s.jobs.Lock()
 	defer s.jobs.Unlock()
-	at := where{d.number, v}
+	at := k.place(v)
 	if j := s.jobs.of[at]; j != nil {
 		s.calls.Done()
 		return j, false, nil
 	}
-	j = &job{kind: kind, v: v, end: make(chan struct{})}
+	j = &job{kind: kind, v: v, end: make(chan struct{}), began: s.o.Clock.Now()}
 	s.jobs.of[at] = j
 	go func() {
 		defer s.calls.Done()
-		j.rec, j.err = s.runJob(d, j)
+		j.rec, j.err = s.runJob(k, j)
 		s.jobs.Lock()
 		delete(s.jobs.of, at)
 		s.jobs.Unlock()
 		close(j.end)
-		d.kick() // what comes next may have become possible
+		k.kick() // what comes next may have become possible
 	}()
 	return j, true, nil
 }
@@ -149,29 +204,37 @@ func (j *jobs) note(w where, n int) {
 	}
 }
 
-func (s *Server) runJob(d *disk, j *job) (volume.SealRecord, error) {
+func (s *Server) runJob(k keeper, j *job) (volume.SealRecord, error) {
 	select {
-	case d.turn <- struct{}{}:
-	case <-d.life.Done():
-		return volume.SealRecord{}, s.ended(d)
+	case k.bench() <- struct{}{}:
+	case <-k.lifetime().Done():
+		return volume.SealRecord{}, k.ended()
 	}
-	defer func() { <-d.turn }()
-	if err := d.usable(); err != nil {
+	defer func() { <-k.bench() }()
+	if err := k.usable(); err != nil {
 		return volume.SealRecord{}, err
 	}
-	var rec volume.SealRecord
-	var err error
+	rec, err := k.work(k.lifetime(), j)
+	k.outcome(j, err)
+	return rec, err
+}
+
+func (d *disk) place(v volume.ID) where   { return where{d.number, v} }
+func (d *disk) bench() chan struct{}      { return d.turn }
+func (d *disk) lifetime() context.Context { return d.life }
+func (d *disk) ended() error              { return d.s.ended(d) }
+
+func (d *disk) work(ctx context.Context, j *job) (rec volume.SealRecord, err error) {
 	switch j.kind {
 	case jobSeal:
-		rec, err = s.seal(d.life, d, j)
+		rec, err = d.s.seal(ctx, d, j)
 	case jobCompact:
-		rec, err = s.compact(d.life, d, j)
+		rec, err = d.s.compact(ctx, d, j)
 	case jobRemove:
-		err = s.removeOld(d.life, d, j)
+		err = d.s.removeOld(ctx, d, j)
 	case jobAbandon:
-		err = s.giveUp(d.life, d, j)
+		err = d.s.giveUp(ctx, d, j)
 	}
-	d.outcome(j, err)
 	return rec, err
 }
 

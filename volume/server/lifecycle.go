@@ -17,15 +17,19 @@ type VolumeInfo struct {
 	Disk       uint32
 	Dir        string // data directory; "" when the disk is in none
 	UUID       string // of the disk
-	// State is the directory's: open, closing or sealed; void when it was given up
-	// and its file is still there; "sick" when the volume cannot be served.
+	// Epoch and Shards say how a coded volume is served: Disk is 0 then.
+	Epoch  uint32
+	Shards int // that can be read, and Of how many there should be
+	Of     int
+	// State is the directory's: open, closing or sealed, coded for the shards of one;
+	// void when it was given up and its file is still there; "sick" when the volume
+	// cannot be served.
 	State   string
 	Writing bool // a writer of this process appends to it
 	Stats   volume.Stats
 	Sealed  *volume.SealRecord // of the generation that is served, or nil
 	Sick    error
-	// Work is what is under way: sealing, compacting, removing, abandoning,
-	// verifying or nothing.
+	// Work is what is under way: the name of a job, verifying, or nothing.
 	Work string
 	// Retry is why the last seal or compaction failed, when it is to be tried
 	// again by itself.
@@ -44,7 +48,7 @@ func (s *Server) Volumes() ([]VolumeInfo, error) {
 		rows := make(map[volume.ID]Row)
 		for _, r := range s.o.Directory.Rows(d.number) {
 			rows[r.Volume.Volume] = r
-			if s.handle(d.number, r.Volume.Volume) == nil && !r.empty() {
+			if s.handle(d.number, r.Volume.Volume) == nil && !r.empty() && !r.coded() {
 				i := missingInfo(r, d.number, hexOf(d.ident.uuid), ErrMissing)
 				i.Dir = d.dir
 				out = append(out, i)
@@ -58,6 +62,11 @@ func (s *Server) Volumes() ([]VolumeInfo, error) {
 	}
 	for _, a := range s.absent() {
 		out = append(out, a.infos()...)
+	}
+	for _, h := range s.coder.handles() {
+		if i, ok := s.infoOfCoded(h.coded.c.Volume); ok {
+			out = append(out, i)
+		}
 	}
 	slices.SortFunc(out, func(a, b VolumeInfo) int {
 		return cmp.Or(cmp.Compare(a.Volume, b.Volume), cmp.Compare(a.Disk, b.Disk))
@@ -79,7 +88,7 @@ func (s *Server) on(d *disk) (out []volume.ID) {
 
 // info describes a volume and gives back its pin.
 func (s *Server) info(h *handle, v volume.ID, r Row) VolumeInfo {
-	i := VolumeInfo{Volume: v, Disk: h.disk.number, Dir: h.disk.dir, UUID: hexOf(h.disk.ident.uuid), State: r.State.String(), Retry: h.disk.retry(v)}
+	i := VolumeInfo{Volume: v, Disk: h.disk.number, Dir: h.disk.dir, UUID: hexOf(h.disk.ident.uuid), State: r.State.String(), Retry: h.disk.troubles.why(v)}
 	if r.State == 0 {
 		i.State = "unknown" // to the directory, as this node knows it
 	}
@@ -101,12 +110,19 @@ func (s *Server) info(h *handle, v volume.ID, r Row) VolumeInfo {
 	return i
 }
 
-func (s *Server) workOn(w where) string {
+// jobOn returns a volume's job, or nil.
+func (s *Server) jobOn(w where) *job {
 	s.jobs.Lock()
 	defer s.jobs.Unlock()
-	if j := s.jobs.of[w]; j != nil {
+	return s.jobs.of[w]
+}
+
+func (s *Server) workOn(w where) string {
+	if j := s.jobOn(w); j != nil {
 		return j.kind.String()
 	}
+	s.jobs.Lock()
+	defer s.jobs.Unlock()
 	if s.jobs.verifying[w] > 0 {
 		return stepVerifying
 	}
@@ -139,7 +155,12 @@ func (s *Server) Seal(ctx context.Context, v volume.ID, report func(Progress)) e
 // Compact makes the next generation of a sealed volume, without what is deleted,
 // serves it, and removes the former one. It returns what the new one holds. The
 // work goes on when ctx ends. report may be nil.
+//
+// Of a coded volume the next generation is coded too, under a new epoch.
 func (s *Server) Compact(ctx context.Context, v volume.ID, report func(Progress)) (volume.SealRecord, error) {
+	if s.codedHandle(v) != nil {
+		return s.coder.compact(ctx, v, report)
+	}
 	d, err := s.local(v)
 	if err != nil {
 		return volume.SealRecord{}, err
@@ -172,6 +193,9 @@ func (s *Server) Verify(ctx context.Context, v volume.ID, disk uint32, found fun
 	}
 	var sum volume.Report
 	seen := false
+	if s.codedHandle(v) != nil && disk == 0 {
+		return s.coder.verify(ctx, v, found, report)
+	}
 	for _, d := range s.all() {
 		if disk != 0 && disk != d.number || s.handle(d.number, v) == nil {
 			continue
@@ -197,7 +221,10 @@ func (s *Server) Verify(ctx context.Context, v volume.ID, disk uint32, found fun
 }
 
 func (s *Server) verify(ctx context.Context, vol *volume.Volume, d *disk, found func(volume.Finding), report func(Progress)) (volume.Report, error) {
-	w := where{d.number, vol.Identity().Volume}
+	return s.verifyAt(ctx, vol, where{d.number, vol.Identity().Volume}, &d.pace, found, report)
+}
+
+func (s *Server) verifyAt(ctx context.Context, vol *volume.Volume, w where, p *pace, found func(volume.Finding), report func(Progress)) (volume.Report, error) {
 	s.jobs.note(w, 1)
 	defer s.jobs.note(w, -1)
 	total, done := vol.Stats().FileBytes, int64(0)
@@ -206,7 +233,7 @@ func (s *Server) verify(ctx context.Context, vol *volume.Volume, d *disk, found 
 		if report != nil {
 			report(Progress{Volume: w.vol, Step: stepVerifying, Done: done, Total: max(total, done)})
 		}
-		return d.pace.wait(ctx, n)
+		return p.wait(ctx, n)
 	}, found)
 	if report != nil {
 		report(Progress{Volume: w.vol, Step: stepVerifying, Done: r.Bytes, Total: max(total, r.Bytes)})
@@ -215,12 +242,22 @@ func (s *Server) verify(ctx context.Context, vol *volume.Volume, d *disk, found 
 }
 
 // Use calls fn with the replica of a volume on a disk, which is not closed
-// before fn returns. disk 0 is the first that has one.
+// before fn returns. disk 0 is the shards of a coded volume, and of others the
+// first disk that has one.
 func (s *Server) Use(v volume.ID, disk uint32, fn func(*volume.Volume) error) error {
 	if err := s.enter(); err != nil {
 		return err
 	}
 	defer s.calls.Done()
+	if h := s.pin(0, v); h != nil && disk == 0 {
+		if h.vol == nil {
+			return unavailable("volume %d: %w", v, h.sick)
+		}
+		defer h.unpin()
+		return fn(h.vol)
+	} else if h != nil && h.vol != nil {
+		h.unpin()
+	}
 	for _, d := range s.all() {
 		if disk != 0 && disk != d.number {
 			continue
@@ -236,7 +273,7 @@ func (s *Server) Use(v volume.ID, disk uint32, fn func(*volume.Volume) error) er
 		if err := d.usable(); err != nil {
 			return unavailable("volume %d: %w", v, err)
 		}
-		return d.blame(fn(h.vol))
+		return h.blame(fn(h.vol))
 	}
 	return s.nowhere(v, disk)
 }

@@ -38,13 +38,16 @@ func (a absent) err() error {
 
 func (s *Server) hasDisk(number uint32) bool { return s.diskByNumber(number) != nil }
 
+// coded: shards hold all that the volume's files hold.
+func (r Row) coded() bool { return r.Coding.Committed != nil }
+
 // absent returns the disks of this node that have volumes and are not in service.
 func (s *Server) absent() (out []absent) {
 	for _, nd := range s.o.Directory.NodeDisks() {
 		if s.hasDisk(nd.Disk) {
 			continue
 		}
-		rows := slices.DeleteFunc(s.o.Directory.Rows(nd.Disk), Row.empty)
+		rows := slices.DeleteFunc(s.o.Directory.Rows(nd.Disk), func(r Row) bool { return r.empty() || r.coded() })
 		if len(rows) > 0 {
 			out = append(out, absent{nd, s.whyGone(nd.Disk), rows})
 		}
@@ -81,6 +84,9 @@ func (s *Server) nowhere(v volume.ID, disk uint32) error {
 	row, known := s.o.Directory.Row(v)
 	if !known || row.empty() {
 		return unknown(v)
+	}
+	if h := s.codedHandle(v); h != nil && h.vol == nil && disk == 0 {
+		return unavailable("volume %d: %w", v, h.sick)
 	}
 	for _, nd := range s.o.Directory.NodeDisks() {
 		if !slices.Contains(row.Disks, nd.Disk) || disk != 0 && disk != nd.Disk {

@@ -95,6 +95,16 @@ func (o *observer) end(c *call) {
 	w.answered++
 }
 
+// oldest returns the tick at which the oldest call of a kind under way began.
+func (o *observer) oldest(kind int) (begun int64, any bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if c := o.kinds[kind].first; c != nil {
+		return c.begun, true
+	}
+	return 0, false
+}
+
 // fault notes an error of the device.
 func (o *observer) fault(kind int, name string, off, n int64, err error) {
 	if !ofDevice(err) || o.gone.Load() != nil {

@@ -11,9 +11,10 @@ const (
 	trafficLook = 100 * time.Millisecond // between two looks at the traffic
 )
 
-// pace holds the upkeep of one disk to a number of bytes per second.
+// pace holds the upkeep of one disk, or work on several, to a number of bytes per second.
 type pace struct {
-	s *Server
+	s     *Server
+	disks func() int64 // whose rates it has, nil: one's
 
 	mu      sync.Mutex // guards all below
 	next    time.Time  // when what was asked for so far is paid
@@ -51,6 +52,9 @@ func (p *pace) due(n int64) time.Duration {
 	rate := p.s.o.Maintenance
 	if p.traffic {
 		rate = max(rate/TrafficShare, 1)
+	}
+	if p.disks != nil {
+		rate *= max(p.disks(), 1)
 	}
 	cost := time.Duration(float64(n) / float64(rate) * float64(time.Second))
 	// A step of the clock must not make the upkeep race, or wait for ever.

@@ -4,14 +4,20 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"hayloft/internal/id"
 	"hayloft/volume"
+	"hayloft/volume/coding"
 )
 
-// ours returns the replica of a place that lies on this node, pinned. Its
+// ours returns the replica of a place that lies on this node, pinned: of a coded
+// volume its shards, whatever else there is, since they know all deletes. Its
 // generation may be another than the table's: see doc.go.
-func (s *Server) ours(p Place) (*handle, error) {
+func (s *Server) ours(ctx context.Context, p Place) (*handle, error) {
+	if h, err := s.shardsOf(ctx, p); h != nil || err != nil {
+		return h, err
+	}
 	for _, d := range p.Disks {
 		h := s.pin(d, p.Volume.Volume)
 		switch {
@@ -29,6 +35,31 @@ func (s *Server) ours(p Place) (*handle, error) {
 		return h, nil
 	}
 	return nil, s.noReplica(p)
+}
+
+// shardsOf returns the handle of a coded volume, pinned, or nil when it is not
+// coded. It waits for one that is opened again.
+func (s *Server) shardsOf(ctx context.Context, p Place) (*handle, error) {
+	for {
+		h := s.pin(0, p.Volume.Volume)
+		switch {
+		case h == nil:
+			return nil, nil
+		case h.vol != nil && h.answersFor(p.Volume):
+			return h, nil
+		case h.vol != nil:
+			have := h.vol.Identity()
+			h.unpin()
+			return nil, unavailable("volume %d: the directory has %+v, the shards %+v", p.Volume.Volume, p.Volume, have)
+		case h.opening == nil:
+			return nil, unavailable("volume %d: %w", p.Volume.Volume, h.sick)
+		}
+		select {
+		case <-h.opening:
+		case <-ctx.Done():
+			return nil, unavailable("volume %d: %w", p.Volume.Volume, h.sick)
+		}
+	}
 }
 
 // Read returns the needle of a blob, verified. Its memory is the caller's, who
@@ -71,6 +102,10 @@ func read[T any](ctx context.Context, s *Server, blob id.ID, drop func(*T), f fu
 		defer s.calls.Done()
 		var r result
 		r.err = s.locate(ctx, blob, func(h *handle) (err error) {
+			if h.coded != nil {
+				r.got, err = again(ctx, s, h, drop, f)
+				return err
+			}
 			end, err := h.disk.beginRead(ctx)
 			if err != nil {
 				return err
@@ -102,12 +137,63 @@ func read[T any](ctx context.Context, s *Server, blob id.ID, drop func(*T), f fu
 	return r.got, r.err
 }
 
+// again runs f on a coded volume, and once more beside it when that takes so long
+// that a disk must hang: its shards are passed over then (diskShard). The first
+// answer counts, and drop gets the other one.
+func again[T any](ctx context.Context, s *Server, h *handle, drop func(*T), f func(context.Context, *volume.Volume) (T, error)) (T, error) {
+	type result struct {
+		got T
+		err error
+	}
+	results, gone := make(chan result), make(chan struct{})
+	defer close(gone)
+	try := func() {
+		defer s.calls.Done()
+		defer h.unpin()
+		var r result
+		r.got, r.err = f(ctx, h.vol)
+		select {
+		case results <- r:
+		case <-gone:
+			drop(&r.got)
+		}
+	}
+	begin := func() {
+		s.calls.Add(1) // the caller's own is counted
+		h.repin()
+		go try()
+	}
+	begin()
+	late := s.o.Clock.After(slowRead + time.Second)
+	for tries := 1; ; {
+		select {
+		case r := <-results:
+			if tries--; r.err == nil || tries == 0 || ctx.Err() != nil {
+				return r.got, lostShards(r.err)
+			}
+		case <-late:
+			late = nil
+			tries++
+			begin()
+		}
+	}
+}
+
+// lostShards tells bytes that are wrong from bytes that are away: of those that
+// are away, with the shards that have them, nothing is known.
+func lostShards(err error) error {
+	if errors.Is(err, coding.ErrLost) || errors.Is(err, ErrUnavailable) {
+		return fmt.Errorf("%w: %v", ErrUnavailable, err)
+	}
+	return err
+}
+
 // locate runs f on the volume of a blob. What f does not find is not found only
 // when the table that led there is no older than the call, or the volume itself
 // holds the blob (under another cookie or variant).
 func (s *Server) locate(ctx context.Context, blob id.ID, f func(*handle) error) error {
 	if p, ok := s.o.Directory.Locate(blob); ok {
-		h, err := s.ours(p)
+		h, err := s.ours(ctx, p)
 		if err == nil {
 			err = f(h)
 			sure := !errors.Is(err, volume.ErrNotFound) || h.vol.Has(blob)
@@ -126,7 +212,7 @@ func (s *Server) locate(ctx context.Context, blob id.ID, f func(*handle) error) 
 	if !ok {
 		return fmt.Errorf("%w: no tile holds %v", volume.ErrNotFound, blob)
 	}
-	h, err := s.ours(p)
+	h, err := s.ours(ctx, p)
 	if err != nil {
 		return err
 	}

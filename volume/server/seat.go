@@ -96,9 +96,9 @@ func (t *seat) claim() (*disk, error) {
 	}
 	d := &disk{
 		s: t.s, seat: t, dir: t.dir, ident: ident, lock: lock, pace: pace{s: t.s}, steps: &t.steps,
-		reads: volume.NewReadBudget(max(1, o.MaxReadBytes/int64(len(o.Dirs))), o.MaxReads),
+		reads: volume.NewReadBudget(t.s.readShare(), o.MaxReads),
 		seen:  &observer{kick: t.kick, tick: &t.tick}, mark: mark.ID, device: home.ID.Device,
-		turn: make(chan struct{}, 1), birth: make(chan struct{}, 1), kicked: make(chan struct{}, 1), troubles: make(map[volume.ID]failure),
+		turn: make(chan struct{}, 1), birth: make(chan struct{}, 1), kicked: make(chan struct{}, 1),
 		buried: make(chan struct{}),
 	}
 	d.fs = observed{o.FS, d.seen}

@@ -14,6 +14,7 @@ import (
 
 	"hayloft/internal/id"
 	"hayloft/volume"
+	"hayloft/volume/coding"
 )
 
 // openAtOnce is how many volumes are opened in parallel: enough to keep a few
@@ -25,6 +26,7 @@ type Server struct {
 	o       Options
 	seats   []*seat // one for each data directory; constant after Open
 	fleet   fleet
+	coder   *coder
 	writing *semaphore.Weighted // bytes
 	turn    atomic.Uint64       // which disk is next
 	workers [2]atomic.Uint32    // writers so far, by class
@@ -46,6 +48,8 @@ type Server struct {
 	n struct {
 		writes, moved, rolled, reads, notFound, corrupt, deletes atomic.Uint64
 		seals, compactions, failures, upkeep                     atomic.Uint64
+		coded, released, reclaimed, computed                     atomic.Uint64
+		damaged, repaired, rebuilt                               atomic.Uint64
 	}
 }
 
@@ -71,6 +75,7 @@ func Open(ctx context.Context, o Options) (*Server, error) {
 		jobs:    jobs{of: make(map[where]*job), verifying: make(map[where]int)},
 	}
 	s.life, s.stop = context.WithCancel(context.Background())
+	s.coder = newCoder(s)
 	if err := s.start(ctx); err != nil {
 		s.stop()
 		return nil, errors.Join(err, s.release())
@@ -79,6 +84,9 @@ func Open(ctx context.Context, o Options) (*Server, error) {
 		d.begin()
 	}
 	s.fleet.change(func(all []*disk) []*disk { return all }) // with their writers
+	if !o.NoUpkeep {
+		s.keeping.Go(func() { s.coder.upkeep(s.life) })
+	}
 	for _, t := range s.seats {
 		if o.WatchEvery < 0 {
 			break
@@ -134,7 +142,18 @@ func (s *Server) start(ctx context.Context) error {
 		}
 	}
 	s.tellMissing()
+	s.coder.openAll(ctx)
 	return nil
+}
+
+// readShare is the part of MaxReadBytes that each disk has, and the coded volumes
+// where volumes are coded.
+func (s *Server) readShare() int64 {
+	shares := int64(len(s.o.Dirs))
+	if s.o.Coding != (coding.Policy{}) {
+		shares++
+	}
+	return max(1, s.o.MaxReadBytes/shares)
 }
 
 func (s *Server) volumeOptions(d *disk) volume.Options {
@@ -284,13 +303,18 @@ func (s *Server) release() error {
 	s.volumes = make(map[where]*handle)
 	s.mu.Unlock()
 	byDisk := make(map[*disk][]*volume.Volume)
+	var coded []*codedVolume
 	for _, h := range all {
-		if h.vol != nil {
+		switch {
+		case h.coded != nil:
+			coded = append(coded, h.coded)
+		case h.vol != nil:
 			byDisk[h.disk] = append(byDisk[h.disk], h.vol)
 		}
 	}
 	disks := s.all()
-	errs := make([]error, len(disks))
+	errs := make([]error, len(disks), len(disks)+1)
+	errs = append(errs, s.closeCoded(coded)) // they read from the disks
 	var wg sync.WaitGroup
 	for i, d := range disks {
 		if d.usable() != nil {
@@ -328,14 +352,22 @@ func (s *Server) Delete(ctx context.Context, blob id.ID) error {
 		return err
 	}
 	defer s.calls.Done()
-	err := s.locate(ctx, blob, func(h *handle) error { return h.disk.blame(h.vol.Delete(ctx, blob)) })
+	var err error
+	for range 3 { // while its volume passes from file to shards, or between epochs
+		err = s.locate(ctx, blob, func(h *handle) error {
+			return h.gate.pass(func() error { return h.blame(h.vol.Delete(ctx, blob)) })
+		})
+		if !errors.Is(err, errElsewhere) {
+			break
+		}
+	}
 	switch {
 	case err == nil:
 		s.n.deletes.Add(1)
 		return nil
 	case errors.Is(err, volume.ErrNotFound):
 		return nil // in no tile: nothing can ever be written under this id
-	case errors.Is(err, volume.ErrPoisoned), errors.Is(err, volume.ErrHung):
+	case errors.Is(err, volume.ErrPoisoned), errors.Is(err, volume.ErrHung), errors.Is(err, errElsewhere):
 		return unavailable("%w", err) // until another replica takes its place
 	case errors.Is(err, volume.ErrNoSpace):
 		return fmt.Errorf("%w: %w", ErrNoSpace, err)

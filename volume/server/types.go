@@ -10,6 +10,7 @@ import (
 	"hayloft/internal/id"
 	"hayloft/internal/vfs"
 	"hayloft/volume"
+	"hayloft/volume/coding"
 	"hayloft/volume/coding/lifecycle"
 )
 
@@ -27,6 +28,8 @@ var (
 	// ErrMissing: the directory has a replica on a disk, confirmed, and the disk no
 	// file.
 	ErrMissing = errors.New("server: the disk has no file of the volume")
+	// ErrPlacement: a policy needs more disks than there are.
+	ErrPlacement = errors.New("server: too few disks")
 	// ErrClosed: the server was closed.
 	ErrClosed = errors.New("server: closed")
 	// ErrDiskOut: the disk is out of service, see DiskStats.
@@ -256,6 +259,21 @@ type Options struct {
 	// compacted by itself, CompactBytes how much that must be. 0: 0.25, 64 MiB.
 	CompactShare float64
 	CompactBytes int64
+	// Coding is how volumes are coded; the zero policy is not to. CodeAfter is the
+	// age, since they were sealed, at which volumes of originals are coded by
+	// themselves; 0: 90 days. Those of variants are when somebody asks.
+	Coding    coding.Policy
+	CodeAfter time.Duration
+	// SourceGrace is how long the source of a coded volume is kept beside the shards;
+	// then they are read once more, and it goes. 0: an hour.
+	SourceGrace time.Duration
+	// RepairDelay is how long a disk may be away before its shards are made again
+	// elsewhere. One whose directory was emptied or taken by another disk will not
+	// come back: its shards are made again at once. 0: 10 minutes.
+	RepairDelay time.Duration
+	// LogTimeout is how long a write of one copy of a coded volume's delete log may
+	// take before it is done without that copy. 0: 1 s.
+	LogTimeout time.Duration
 	// UpkeepEvery is the time between two looks for such work when nothing
 	// gives cause for one. 0: a minute.
 	UpkeepEvery time.Duration
@@ -302,6 +320,15 @@ func (o Options) Validate() error {
 	add(!(o.CompactShare >= 0 && o.CompactShare <= 1), "CompactShare is %v, must be 0 to 1", o.CompactShare)
 	add(o.CompactBytes < 0, "CompactBytes is negative")
 	add(o.UpkeepEvery < 0, "UpkeepEvery is negative")
+	add(o.CodeAfter < 0, "CodeAfter is negative")
+	add(o.SourceGrace < 0, "SourceGrace is negative")
+	add(o.RepairDelay < 0, "RepairDelay is negative")
+	add(o.LogTimeout < 0, "LogTimeout is negative")
+	if o.Coding != (coding.Policy{}) {
+		if err := o.Coding.Validate(); err != nil {
+			errs = append(errs, err)
+		}
+	}
 	if err := (volume.Options{MaxBytes: o.VolumeBytes, AllocChunk: o.AllocChunk}).Validate(); err != nil {
 		errs = append(errs, err)
 	}
@@ -312,6 +339,9 @@ const (
 	maxDisks       = 1024
 	maxOpenPerDisk = 64
 	defaultSealAge = 30 * 24 * time.Hour
+	defaultCodeAge = 90 * 24 * time.Hour
+	defaultGrace   = time.Hour
+	defaultRepair  = 10 * time.Minute
 )
 
 // DefaultMaintenance is the rate of Options.Maintenance, in bytes per second.
@@ -373,6 +403,15 @@ func (o Options) withDefaults() Options {
 	if o.WatchEvery == 0 {
 		o.WatchEvery = time.Second
 	}
+	if o.CodeAfter == 0 {
+		o.CodeAfter = defaultCodeAge
+	}
+	if o.SourceGrace == 0 {
+		o.SourceGrace = defaultGrace
+	}
+	if o.RepairDelay == 0 {
+		o.RepairDelay = defaultRepair
+	}
 	if o.Events == nil {
 		o.Events = func(Event) {}
 	}
@@ -404,6 +443,14 @@ const (
 	EventDiskOut                           // the disk is out of service
 	EventDiskBack                          // the disk is in service again, or a new one in its directory
 	EventDiskRefused                       // what lies in the directory of a disk that is out is not taken into use
+	EventCoded                             // an epoch of a volume was committed and is served
+	EventReleased                          // the source of a coded volume was let go
+	EventRevoked                           // the shards of an epoch are lost, and its source goes on
+	EventReclaimed                         // a coded volume was written anew without what was dead
+	EventShardDamaged                      // a place in a shard is not what it should be
+	EventRepaired                          // damaged places of a shard were written again
+	EventRebuilt                           // a lost shard was made again
+	EventDeleteLog                         // a copy of a delete log does not count any more, or they were united
 )
 
 // Event is something an operator should know.
@@ -412,7 +459,7 @@ type Event struct {
 	Dir    string // data directory
 	Volume volume.ID
 	File   string // with EventUnknownFile
-	Work   string // with EventUpkeepFailed: sealing, compacting, removing, abandoning
+	Work   string // with EventUpkeepFailed: what VolumeInfo.Work says
 	Err    error
 	Reason Reason       // of a change of a disk's health; with EventDiskBack what it was out for
 	Engine volume.Event // with EventVolume

@@ -2,23 +2,9 @@ package server
 
 import (
 	"context"
-	"errors"
-	"time"
 
 	"hayloft/volume"
 )
-
-const (
-	retryFirst = time.Minute // after the first failure in a row; doubles
-	retryLimit = time.Hour
-)
-
-// failure is a seal or compaction that did not come to its end.
-type failure struct {
-	err   error
-	n     int // in a row
-	until time.Time
-}
 
 // kick has the disk looked over soon.
 func (d *disk) kick() {
@@ -98,9 +84,7 @@ func (d *disk) restIfDue(ctx context.Context, v volume.ID, kind jobKind) {
 	if err != nil || d.due(row, len(all)) != kind {
 		return
 	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.troubles[v] = failure{until: d.s.o.Clock.Now().Add(retryFirst)}
+	d.troubles.pause(v, d.s.o.Clock.Now().Add(retryFirst))
 }
 
 // due returns what a volume needs now, 0 for nothing.
@@ -117,7 +101,7 @@ func (d *disk) due(row Row, files int) jobKind {
 		return 0
 	}
 	defer h.unpin()
-	if d.rests(v) {
+	if d.troubles.rests(v, d.s.o.Clock.Now()) {
 		return 0
 	}
 	st := h.vol.Stats()
@@ -132,6 +116,7 @@ func (d *disk) due(row Row, files int) jobKind {
 	case StateSealed:
 		ended := h.vol.Poisoned() != nil // then the next generation takes its deletes
 		switch {
+		case row.Coding.Run != nil || row.Coding.Committed != nil: // it is the coder's
 		case st.Poisoned != nil && !ended: // the delete log: the next one goes by it too
 		case row.Attempt != nil || st.Generation != row.Volume.Generation || ended || d.s.o.wasteful(st):
 			return jobCompact
@@ -162,37 +147,10 @@ func (d *disk) outcome(j *job, err error) {
 	if d.life.Err() != nil {
 		return
 	}
-	d.mu.Lock()
+	d.troubles.note(j.v, err, d.s.o.Clock.Now())
 	if err == nil {
-		delete(d.troubles, j.v)
-		d.mu.Unlock()
 		return
 	}
-	f := d.troubles[j.v]
-	f.err, f.n = err, f.n+1
-	pause := retryFirst << min(f.n-1, 10)
-	if errors.Is(err, volume.ErrCorrupt) {
-		pause = retryLimit // time alone does not cure that
-	}
-	f.until = d.s.o.Clock.Now().Add(min(pause, retryLimit))
-	d.troubles[j.v] = f
-	d.mu.Unlock()
 	d.s.n.failures.Add(1)
 	d.s.o.Events(Event{Kind: EventUpkeepFailed, Dir: d.dir, Volume: j.v, Work: j.kind.String(), Err: err})
-}
-
-// rests reports whether a volume is left alone for a while.
-func (d *disk) rests(v volume.ID) bool {
-	now := d.s.o.Clock.Now()
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	f, ok := d.troubles[v]
-	return ok && now.Before(f.until)
-}
-
-// retry returns why a volume's last job failed.
-func (d *disk) retry(v volume.ID) error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.troubles[v].err
 }

@@ -1,0 +1,241 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"hayloft/volume"
+	"hayloft/volume/coded"
+	"hayloft/volume/coding"
+	"hayloft/volume/coding/lifecycle"
+)
+
+// codedVolume is an epoch of a volume that is served out of its shards. It
+// belongs to a handle.
+type codedVolume struct {
+	s     *Server
+	c     coding.Committed
+	class volume.Class
+	v     *coded.Volume
+
+	moving sync.Mutex // held by who changes the set of shards
+
+	mu     sync.Mutex // guards all below
+	shards []shardPlace
+}
+
+// shardPlace is where a shard is, and what is known to be wrong with it.
+type shardPlace struct {
+	home  uint32 // the disk that the directory has it on
+	file  *diskShard
+	why   error     // it cannot be read; nil while file is not
+	since time.Time // that it cannot
+	// damage is what reads and scrubs found in it and nobody has repaired yet.
+	damage []coding.Finding
+}
+
+// maxDamage is how many findings of a shard are kept: with more it is made
+// again, whole.
+const maxDamage = 64
+
+// committedOf joins a commit with the volume it is of.
+func committedOf(v volume.ID, c *lifecycle.Commit) coding.Committed {
+	out := coding.Committed{Plan: planOf(v, c.Run)}
+	for _, d := range c.Digests {
+		out.Digests = append(out.Digests, coding.Digest(d))
+	}
+	return out
+}
+
+func planOf(v volume.ID, r lifecycle.Run) coding.Plan {
+	return coding.Plan{
+		Policy: coding.Policy{Data: r.Data, Parity: r.Parity}, Volume: v, Generation: r.Source.Generation, Epoch: r.Epoch, Encoder: r.Encoder,
+		SourceBytes: r.Source.Bytes, SourceDigest: volume.Digest(r.Source.Digest), IndexBytes: r.IndexBytes,
+	}
+}
+
+func homesOf(homes []lifecycle.Disk) []uint32 {
+	out := make([]uint32, len(homes))
+	for i, h := range homes {
+		out[i] = uint32(h)
+	}
+	return out
+}
+
+// openShard opens shard i of an epoch where the directory has it.
+func (s *Server) openShard(c coding.Committed, i int, home uint32) shardPlace {
+	p := shardPlace{home: home}
+	d := s.diskByNumber(home)
+	if d == nil {
+		p.why = fmt.Errorf("shard %d: disk %d is not in service: %w", i, home, ErrMissing)
+	} else if p.why = d.usable(); p.why == nil {
+		var f *coding.File
+		if f, p.why = coding.Open(d.home(c.Volume, c.Epoch), c, i); p.why == nil {
+			p.file = &diskShard{d: d, f: f}
+			return p
+		}
+	}
+	p.since = s.o.Clock.Now()
+	return p
+}
+
+// logCopies are the places of an epoch's delete log: one on each disk that has a
+// shard. A disk that is away counts as a copy that cannot be read.
+func (s *Server) logCopies(c coding.Committed, homes []uint32) []coded.LogCopy {
+	var out []coded.LogCopy
+	for _, h := range homes {
+		if slices.ContainsFunc(out, func(l coded.LogCopy) bool { return l.Disk == h }) {
+			continue
+		}
+		l := coded.LogCopy{Disk: h, Home: coding.Home{FS: s.coder.away, Dir: fmt.Sprintf("disk-%d", h)}}
+		if d := s.diskByNumber(h); d != nil && d.usable() == nil {
+			l.Home = d.home(c.Volume, c.Epoch)
+		}
+		out = append(out, l)
+	}
+	return out
+}
+
+// openCoded opens a committed epoch. The handle says why when it cannot be served.
+func (s *Server) openCoded(ctx context.Context, row Row) *handle {
+	commit := row.Coding.Committed
+	cv := &codedVolume{s: s, c: committedOf(row.Volume.Volume, commit), class: row.Volume.Class}
+	homes := homesOf(commit.Homes)
+	for i, h := range homes {
+		cv.shards = append(cv.shards, s.openShard(cv.c, i, h))
+	}
+	h := &handle{coded: cv}
+	eng, err := coded.Open(ctx, cv.c, cv.class, cv.readers(), s.logCopies(cv.c, homes), coded.Options{
+		Engine: s.coder.engineOptions(), Reader: cv.readerOptions(), Tolerance: survives(homes, cv.c.Parity), LogTimeout: s.o.LogTimeout,
+		Events: func(e coded.Event) {
+			if e.Err == nil {
+				return // a copy was made, or all of them were made alike
+			}
+			s.o.Events(Event{Kind: EventDeleteLog, Volume: cv.c.Volume, Dir: s.dirOf(e.Log.Disk), Err: fmt.Errorf("%v: %w", e.Kind, e.Err)})
+			s.coder.kick()
+		},
+		Unused: func(unused coding.Shard) { s.closeShard(unused.(*diskShard)) },
+	})
+	if err != nil {
+		for _, p := range cv.places() {
+			if p.file != nil {
+				s.closeShard(p.file) // again does nothing
+			}
+		}
+		h.sick = fmt.Errorf("volume %d, epoch %d: %w", cv.c.Volume, cv.c.Epoch, err)
+		return h
+	}
+	cv.v, h.vol = eng, eng.Engine()
+	return h
+}
+
+// readers are the shards that can be read, nil for the others.
+func (cv *codedVolume) readers() []coding.Shard {
+	cv.mu.Lock()
+	defer cv.mu.Unlock()
+	out := make([]coding.Shard, len(cv.shards))
+	for i, p := range cv.shards {
+		if p.file != nil {
+			out[i] = p.file
+		}
+	}
+	return out
+}
+
+func (cv *codedVolume) readerOptions() coding.ReaderOptions {
+	c := cv.s.coder
+	return coding.ReaderOptions{
+		HedgeAfter: c.latency.hedgeAfter, Admit: c.admit, Clock: cv.s.o.Clock,
+		Found: func(f coding.Finding) { cv.found(f) },
+	}
+}
+
+// found notes damage. That a disk is away or slow is none.
+func (cv *codedVolume) found(f coding.Finding) {
+	if errors.Is(f.Err, ErrUnavailable) || errors.Is(f.Err, volume.ErrClosed) || errors.Is(f.Err, context.Canceled) || errors.Is(f.Err, context.DeadlineExceeded) {
+		return
+	}
+	cv.mu.Lock()
+	p := &cv.shards[f.Shard]
+	known := slices.ContainsFunc(p.damage, func(o coding.Finding) bool { return o.Offset == f.Offset && o.Length == f.Length })
+	if !known && len(p.damage) < maxDamage {
+		p.damage = append(p.damage, f)
+	}
+	home := p.home
+	cv.mu.Unlock()
+	if known {
+		return
+	}
+	cv.s.n.damaged.Add(1)
+	cv.s.o.Events(Event{Kind: EventShardDamaged, Dir: cv.s.dirOf(home), Volume: cv.c.Volume, Err: fmt.Errorf("shard %d, %d bytes at %d: %w", f.Shard, f.Length, f.Offset, f.Err)})
+	cv.s.coder.kick()
+}
+
+// places returns a copy of what is known of the shards.
+func (cv *codedVolume) places() []shardPlace {
+	cv.mu.Lock()
+	defer cv.mu.Unlock()
+	out := slices.Clone(cv.shards)
+	for i := range out {
+		out[i].damage = slices.Clone(out[i].damage)
+	}
+	return out
+}
+
+// adopt serves with other places of shards from now on: those that i says are
+// replaced by what open returns. The former files are closed when their reads
+// have ended.
+func (cv *codedVolume) adopt(changed map[int]shardPlace) error {
+	cv.mu.Lock()
+	for i, p := range changed {
+		cv.shards[i] = p
+	}
+	cv.mu.Unlock()
+	return cv.v.SetShards(cv.readers())
+}
+
+// closeShard closes a file beside everything else: one whose disk hangs takes its
+// time, and nothing waits for it.
+func (s *Server) closeShard(f *diskShard) {
+	s.burying.Go(func() {
+		if err := f.close(); err != nil && f.d.usable() == nil {
+			s.o.Events(Event{Kind: EventUpkeepFailed, Dir: f.d.dir, Work: "closing", Err: err})
+		}
+	})
+}
+
+// close closes the engine, which lets go of the shards. Nobody may use it any more.
+func (cv *codedVolume) close() error {
+	if cv.v == nil {
+		return nil
+	}
+	return cv.v.Close()
+}
+
+// lost are the shards that cannot be read or were found damaged, by number.
+func (cv *codedVolume) lost() (away, damaged []int) {
+	for i, p := range cv.places() {
+		switch {
+		case p.file == nil:
+			away = append(away, i)
+		case len(p.damage) > 0:
+			damaged = append(damaged, i)
+		}
+	}
+	return away, damaged
+}
+
+// dirOf is the data directory of a disk in service, or "".
+func (s *Server) dirOf(disk uint32) string {
+	if d := s.diskByNumber(disk); d != nil {
+		return d.dir
+	}
+	return ""
+}
+
+// codedHandle is the handle of a volume that is served out of shards, or nil.
+func (s *Server) codedHandle(v volume.ID) *handle { return s.handle(0, v) }

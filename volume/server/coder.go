@@ -1,0 +1,385 @@
+package server
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"golang.org/x/sync/semaphore"
+
+	"hayloft/internal/vfs"
+	"hayloft/volume"
+	"hayloft/volume/coding"
+	"hayloft/volume/coding/lifecycle"
+)
+
+// coder keeps the coded volumes of this node, and codes those that are to be. It
+// does one job at a time: each reads from and writes to many disks. It keeps
+// nothing that directory and files do not tell but the number of its own run.
+type coder struct {
+	s        *Server
+	turn     chan struct{} // held (full) by the job that is at work
+	kicked   chan struct{} // holds one token when the volumes are to be looked over
+	pace     pace
+	reads    *volume.ReadBudget
+	steps    volume.Steps
+	latency  latency
+	troubles troubles
+	computed *semaphore.Weighted // ranges computed at once
+
+	changes atomic.Uint64 // of the set of disks in service
+	away    vfs.FS        // of disks that are not
+
+	mu       sync.Mutex           // guards all below
+	runs     map[volume.ID]uint64 // numbers of this process's runs, by volume
+	holds    map[string]uint32    // the disk that each data directory had last
+	replaced map[uint32]bool      // disks whose directory has another one now
+}
+
+// computeShare is the share of a disk's places for reads that computed ranges may
+// have: so reads of what is there keep theirs. The others wait (Tectonic, section
+// 5.3, bounds them to a tenth of all reads by refusing; ours must not fail).
+const computeShare = 4
+
+func newCoder(s *Server) *coder {
+	return &coder{
+		s: s, turn: make(chan struct{}, 1), kicked: make(chan struct{}, 1), pace: pace{s: s, disks: s.halfTheDisks},
+		away: observed{s.o.FS, absentDisk()}, reads: volume.NewReadBudget(s.readShare(), s.o.MaxReads),
+		computed: semaphore.NewWeighted(int64(max(1, s.o.MaxReads/computeShare))),
+		runs:     make(map[volume.ID]uint64), holds: make(map[string]uint32), replaced: make(map[uint32]bool),
+	}
+}
+
+// absentDisk lets no call through.
+func absentDisk() *observer {
+	o := new(observer)
+	err := fmt.Errorf("the disk is not in service: %w", ErrMissing)
+	o.gone.Store(&err)
+	return o
+}
+
+// halfTheDisks is whose rates a job has that reads and writes on all of them: the
+// one that has the source does the work of about two.
+func (s *Server) halfTheDisks() int64 { return int64(len(s.all())+1) / 2 }
+
+// openAll serves every committed epoch. It is called before anything else uses
+// the server.
+func (c *coder) openAll(ctx context.Context) {
+	c.mu.Lock()
+	for _, d := range c.s.all() {
+		c.holds[d.dir] = d.number
+	}
+	c.mu.Unlock()
+	places := make(chan struct{}, openAtOnce)
+	var wg sync.WaitGroup
+	for _, row := range c.s.o.Directory.CodedRows() {
+		if row.Coding.Committed == nil {
+			continue
+		}
+		wg.Go(func() {
+			places <- struct{}{}
+			defer func() { <-places }()
+			c.install(ctx, row)
+		})
+	}
+	wg.Wait()
+}
+
+// diskGone has the shards of a disk read from others, beginning now.
+func (c *coder) diskGone(d *disk) {
+	c.changes.Add(1)
+	c.s.retiring.Go(func() { c.leave(d) })
+}
+
+// leave takes the shards on a disk out of use.
+func (c *coder) leave(d *disk) {
+	now := c.s.o.Clock.Now()
+	for _, h := range c.handles() {
+		changed := make(map[int]shardPlace)
+		for i, p := range h.coded.places() {
+			if p.file != nil && p.file.d == d && h.vol != nil {
+				changed[i] = shardPlace{home: p.home, why: d.usable(), since: now}
+			}
+		}
+		if len(changed) > 0 {
+			if err := h.coded.adopt(changed); err != nil {
+				c.s.o.Events(Event{Kind: EventUpkeepFailed, Dir: d.dir, Volume: h.coded.c.Volume, Work: "leaving", Err: err})
+			}
+		}
+	}
+	c.kick()
+}
+
+// handles are those of all coded volumes.
+func (c *coder) handles() (out []*handle) {
+	c.s.mu.RLock()
+	defer c.s.mu.RUnlock()
+	for _, h := range c.s.volumes {
+		if h.coded != nil {
+			out = append(out, h)
+		}
+	}
+	return out
+}
+
+// diskBack has shards looked for on a disk, and those of the disk made again that
+// its directory had before.
+func (c *coder) diskBack(d *disk) {
+	c.mu.Lock()
+	if former := c.holds[d.dir]; former != 0 && former != d.number {
+		c.replaced[former] = true
+	}
+	c.holds[d.dir] = d.number
+	delete(c.replaced, d.number)
+	c.mu.Unlock()
+	c.changes.Add(1)
+	c.troubles.forgive()
+	c.kick()
+}
+
+// closeCoded closes coded volumes.
+func (s *Server) closeCoded(all []*codedVolume) error {
+	errs := make([]error, len(all))
+	var wg sync.WaitGroup
+	for i, cv := range all {
+		wg.Go(func() { errs[i] = cv.close() })
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+// admit bounds the ranges that are computed at once.
+func (c *coder) admit(ctx context.Context) (func(), error) {
+	if err := c.computed.Acquire(ctx, 1); err != nil {
+		return nil, err
+	}
+	c.s.n.computed.Add(1)
+	return func() { c.computed.Release(1) }, nil
+}
+
+func (c *coder) engineOptions() volume.Options {
+	return volume.Options{
+		Clock: c.s.o.Clock, MaxBytes: c.s.o.VolumeBytes, Reads: c.reads, Steps: &c.steps,
+		Events: func(e volume.Event) {
+			c.s.o.Events(Event{Kind: EventVolume, Volume: e.Volume, Err: e.Err, Engine: e})
+		},
+	}
+}
+
+// codingOptions are those of a job of package coding.
+func (c *coder) codingOptions(j *job) coding.Options {
+	return coding.Options{
+		Throttle: func(ctx context.Context, n int64) error {
+			c.s.n.upkeep.Add(uint64(n))
+			return c.pace.wait(ctx, n)
+		},
+		Progress: func(p coding.Progress) { j.set(string(p.Step), p.Done, p.Total, c.s.o.Clock.Now()) },
+	}
+}
+
+func (c *coder) place(v volume.ID) where   { return where{0, v} }
+func (c *coder) bench() chan struct{}      { return c.turn }
+func (c *coder) lifetime() context.Context { return c.s.life }
+func (c *coder) ended() error              { return ErrClosed }
+func (c *coder) usable() error             { return nil }
+
+func (c *coder) work(ctx context.Context, j *job) (rec volume.SealRecord, err error) {
+	switch j.kind {
+	case jobEncode:
+		err = c.encode(ctx, j)
+	case jobRelease:
+		err = c.release(ctx, j)
+	case jobRevoke:
+		err = c.revoke(ctx, j)
+	case jobRebuild:
+		err = c.rebuild(ctx, j)
+	case jobReclaim:
+		rec, err = c.reclaim(ctx, j)
+	case jobClear:
+		err = c.clear(ctx, j)
+	case jobOpen:
+		err = c.open(ctx, j)
+	}
+	return rec, err
+}
+
+func (c *coder) outcome(j *job, err error) {
+	if c.s.life.Err() != nil {
+		return
+	}
+	c.troubles.note(j.v, err, c.s.o.Clock.Now())
+	if err != nil {
+		c.s.n.failures.Add(1)
+		c.s.o.Events(Event{Kind: EventUpkeepFailed, Volume: j.v, Work: j.kind.String(), Err: err})
+	}
+}
+
+func (c *coder) kick() {
+	select {
+	case c.kicked <- struct{}{}:
+	default:
+	}
+}
+
+// upkeep is the goroutine that moves coded volumes on, until ctx ends.
+func (c *coder) upkeep(ctx context.Context) {
+	for {
+		for c.next(ctx) {
+		}
+		select {
+		case <-c.kicked:
+		case <-c.s.o.Clock.After(c.s.o.UpkeepEvery):
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// next does the most urgent job that is due, and reports whether there was one.
+// What fails rests for a while, so this ends.
+func (c *coder) next(ctx context.Context) bool {
+	type work struct {
+		due
+		v volume.ID
+	}
+	var all []work
+	for _, row := range c.rows() {
+		if v := row.Volume.Volume; !c.troubles.rests(v, c.s.o.Clock.Now()) {
+			if d := c.due(row); d.kind != 0 {
+				all = append(all, work{d, v})
+			}
+		}
+	}
+	slices.SortFunc(all, func(a, b work) int {
+		return cmp.Or(-cmp.Compare(a.urgency, b.urgency), cmp.Compare(a.v, b.v))
+	})
+	for _, w := range all {
+		if ctx.Err() != nil {
+			return false
+		}
+		j, begun, err := c.s.job(c, w.v, w.kind)
+		if err != nil {
+			return false // the server stops
+		}
+		if !begun {
+			continue // its end is a kick
+		}
+		if _, err := j.wait(ctx, nil); err == nil && ctx.Err() == nil {
+			c.restIfDue(w.v, w.kind)
+		}
+		return ctx.Err() == nil
+	}
+	return false
+}
+
+// restIfDue leaves a volume alone for a while that needs again what was just
+// done for it.
+func (c *coder) restIfDue(v volume.ID, kind jobKind) {
+	if row, ok := c.s.o.Directory.Row(v); ok && c.due(row).kind == kind {
+		c.troubles.pause(v, c.s.o.Clock.Now().Add(retryFirst))
+	}
+}
+
+// rows are the volumes that are coded, or may have to be, as this node knows them.
+func (c *coder) rows() []Row {
+	rows := c.s.o.Directory.CodedRows()
+	seen := make(map[volume.ID]bool)
+	for _, r := range rows {
+		seen[r.Volume.Volume] = true
+	}
+	for _, d := range c.s.all() {
+		for _, r := range c.s.o.Directory.Rows(d.number) {
+			if v := r.Volume.Volume; r.State == StateSealed && !seen[v] {
+				seen[v] = true
+				rows = append(rows, r)
+			}
+		}
+	}
+	return rows
+}
+
+// due is what a volume needs now: kind 0 for nothing.
+type due struct {
+	kind    jobKind
+	urgency int
+}
+
+// The urgencies. A rebuild is more urgent with each shard that is lost.
+const (
+	urgentLater = iota
+	urgentClear
+	urgentEncode
+	urgentRelease
+	urgentRebuild // and above
+	urgentOpen    = 1000
+)
+
+// due looks at what directory and shards say.
+func (c *coder) due(row Row) due {
+	cd, h := row.Coding, c.s.codedHandle(row.Volume.Volume)
+	if cd.Committed != nil {
+		if d := c.dueCommitted(row, h); d.kind != 0 {
+			return d
+		}
+	}
+	switch {
+	case c.dead(row):
+		return due{jobClear, urgentClear}
+	case row.State != StateSealed || row.Attempt != nil:
+		return due{}
+	case cd.State() == lifecycle.Coding, c.toEncode(row): // a run of a former process is void: another goes on
+		return due{jobEncode, urgentEncode}
+	}
+	return due{}
+}
+
+// dueCommitted is due for a volume that has an epoch.
+func (c *coder) dueCommitted(row Row, h *handle) due {
+	now, cd := c.s.o.Clock.Now(), row.Coding
+	inGrace := cd.State() == lifecycle.Coded
+	switch {
+	case h == nil || h.coded.c.Epoch != cd.Committed.Epoch:
+		return due{jobOpen, urgentOpen}
+	case h.vol == nil && inGrace:
+		return due{jobRevoke, urgentOpen}
+	case h.vol == nil && c.changes.Load() != h.opened:
+		return due{jobOpen, urgentOpen}
+	case h.vol == nil:
+		return due{}
+	}
+	if n := c.toRebuild(row, h, now); n > 0 {
+		return due{jobRebuild, urgentRebuild + n}
+	}
+	switch {
+	case inGrace && !now.Before(cd.Committed.At.Add(c.s.o.SourceGrace)):
+		return due{jobRelease, urgentRelease}
+	case cd.State() == lifecycle.Released && (row.Attempt != nil || c.s.o.wasteful(h.vol.Stats())):
+		return due{jobReclaim, urgentLater}
+	}
+	return due{}
+}
+
+// toEncode reports whether a sealed volume is to be coded by itself: an original
+// that is old enough, or one that was written anew out of its shards.
+func (c *coder) toEncode(row Row) bool {
+	if c.s.o.Coding == (coding.Policy{}) || row.Seal == nil || row.Coding.State() != lifecycle.Sealed {
+		return false
+	}
+	if row.Coding.Committed != nil {
+		return true
+	}
+	return row.Volume.Class == volume.ClassOriginals && c.s.o.Clock.Now().Sub(row.Seal.Sealed) >= c.s.o.CodeAfter
+}
+
+// fresh returns a volume's row as it is now, in the state of the sealed.
+func (c *coder) fresh(ctx context.Context, v volume.ID) (Row, error) {
+	row, err := c.s.fresh(ctx, v)
+	if err == nil && row.State != StateSealed {
+		err = fmt.Errorf("%w: volume %d", volume.ErrNotSealed, v)
+	}
+	return row, err
+}

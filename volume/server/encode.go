@@ -1,0 +1,334 @@
+package server
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"path/filepath"
+
+	"hayloft/volume"
+	"hayloft/volume/coded"
+	"hayloft/volume/coding"
+	"hayloft/volume/coding/lifecycle"
+)
+
+// encode is the job: compact the source if much of it is dead, have an epoch and
+// its homes given out, make the shards, read them back, have them committed, and
+// serve them. The source stays as it is.
+func (c *coder) encode(ctx context.Context, j *job) error {
+	row, err := c.fresh(ctx, j.v)
+	if err != nil {
+		return err
+	}
+	if st := row.Coding.State(); st == lifecycle.Coded || st == lifecycle.Released {
+		return nil
+	}
+	if err := c.s.o.Coding.Validate(); err != nil {
+		return fmt.Errorf("volume %d is to be coded and no policy says how: %w", j.v, err)
+	}
+	d, err := c.compacted(ctx, j, &row)
+	if err != nil {
+		return err
+	}
+	h, err := c.s.served(d, j.v)
+	if err != nil {
+		return err
+	}
+	defer h.unpin()
+	if h.vol.Identity() != row.Volume {
+		return unavailable("volume %d: %s does not serve generation %d yet", j.v, d.dir, row.Volume.Generation)
+	}
+	index, err := h.vol.SealedIndex()
+	if err != nil {
+		return err
+	}
+	if row, err = c.begin(ctx, row, int64(len(index))); err != nil {
+		return err
+	}
+	run := *row.Coding.Run
+	digests, err := c.makeShards(ctx, j, run, coding.Source{
+		FS: d.fs, Name: filepath.Join(d.volumesDir(), volume.FileName(j.v, run.Source.Generation)), Index: index,
+	})
+	serving := h // an older epoch, if there is one
+	if now := c.s.pin(0, j.v); now != nil && now.vol != nil {
+		defer now.unpin()
+		serving = now
+	}
+	if err != nil {
+		return errors.Join(err, c.giveUp(ctx, serving, j.v, run, err))
+	}
+	return c.switchTo(ctx, serving, row, digests)
+}
+
+// compacted returns a disk that has the newest generation of a sealed volume, and
+// compacts that first when it holds what is dead: shards keep it for long.
+func (c *coder) compacted(ctx context.Context, j *job, row *Row) (*disk, error) {
+	for again := true; ; again = false {
+		var d *disk
+		for _, n := range row.Disks {
+			if on := c.s.diskByNumber(n); on != nil && c.s.handle(n, j.v) != nil && on.usable() == nil {
+				d = on
+			}
+		}
+		if d == nil {
+			return nil, c.s.nowhere(j.v, 0)
+		}
+		h, err := c.s.served(d, j.v)
+		if err != nil {
+			return nil, err
+		}
+		st := h.vol.Stats()
+		h.unpin()
+		// What was made out of shards lost what was dead on the way.
+		if !again || row.Coding.Committed != nil || garbage(st)*mostGarbage <= st.FileBytes {
+			return d, nil
+		}
+		if row.Coding.Run != nil {
+			return d, nil // the epoch is of this generation
+		}
+		if _, err := c.s.do(ctx, d, j.v, jobCompact, nil); err != nil {
+			return nil, err
+		}
+		if *row, err = c.fresh(ctx, j.v); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// mostGarbage is the part of a file, one in so many, that may be dead when it is
+// coded.
+const mostGarbage = 100
+
+// begin has the next epoch given out to this process, unless it has one already.
+func (c *coder) begin(ctx context.Context, row Row, indexBytes int64) (Row, error) {
+	v := row.Volume.Volume
+	c.mu.Lock()
+	mine := c.runs[v]
+	c.mu.Unlock()
+	if r := row.Coding.Run; r != nil && mine == r.Encoder && r.Source == row.Coding.Source {
+		return row, nil
+	}
+	number, err := newRun()
+	if err != nil {
+		return row, unavailable("%w", err)
+	}
+	run := lifecycle.Run{
+		Epoch: row.Coding.Epoch + 1, Encoder: number, Data: c.s.o.Coding.Data, Parity: c.s.o.Coding.Parity,
+		Source: row.Coding.Source, IndexBytes: indexBytes,
+	}
+	homes, err := spread(c.candidates(nil), c.s.o.Coding.Shards(), c.s.o.Coding, planOf(v, run).FileBytes())
+	if err != nil {
+		return row, err
+	}
+	for _, h := range homes {
+		run.Homes = append(run.Homes, lifecycle.Disk(h))
+	}
+	row, err = c.s.decide(ctx, func(ctx context.Context) (Row, error) { return c.s.o.Directory.BeginCoding(ctx, v, run) })
+	if err != nil {
+		return row, err
+	}
+	c.mu.Lock()
+	c.runs[v] = number
+	c.mu.Unlock()
+	return row, nil
+}
+
+func newRun() (uint64, error) {
+	var b [8]byte
+	for {
+		if _, err := rand.Read(b[:]); err != nil {
+			return 0, err
+		}
+		if n := binary.LittleEndian.Uint64(b[:]); n != 0 {
+			return n, nil
+		}
+	}
+}
+
+// candidates are the disks that shards may be put on, with how many of them each
+// has already.
+func (c *coder) candidates(held map[uint32]int) (out []candidate) {
+	for _, d := range c.s.all() {
+		if d.usable() == nil && d.takesWrites(0) == nil {
+			out = append(out, candidate{disk: d.number, room: d.left(), held: held[d.number]})
+		}
+	}
+	return out
+}
+
+// homesFor are the folders of a run's shards, made when missing.
+func (c *coder) homesFor(v volume.ID, epoch uint32, disks []uint32) ([]coding.Home, error) {
+	homes := make([]coding.Home, len(disks))
+	for i, n := range disks {
+		d := c.s.diskByNumber(n)
+		if d == nil {
+			return nil, unavailable("disk %d is not in service", n)
+		}
+		if err := d.usable(); err != nil {
+			return nil, err
+		}
+		homes[i] = d.home(v, epoch)
+		if err := homes[i].FS.MkdirAll(homes[i].Dir); err != nil {
+			return nil, err
+		}
+	}
+	return homes, nil
+}
+
+func (c *coder) makeShards(ctx context.Context, j *job, run lifecycle.Run, src coding.Source) ([]lifecycle.Digest, error) {
+	homes, err := c.homesFor(j.v, run.Epoch, homesOf(run.Homes))
+	if err != nil {
+		return nil, err
+	}
+	got, err := coding.Encode(ctx, planOf(j.v, run), src, homes, c.codingOptions(j))
+	if err != nil {
+		return nil, err
+	}
+	digests := make([]lifecycle.Digest, len(got))
+	for i, d := range got {
+		digests[i] = lifecycle.Digest(d)
+	}
+	return digests, nil
+}
+
+// giveUp makes the epoch of a run void that failed for a reason of its own: the
+// next attempt may choose other disks. One that was cut short goes on.
+func (c *coder) giveUp(ctx context.Context, serving *handle, v volume.ID, run lifecycle.Run, why error) error {
+	if ctx.Err() != nil || errors.Is(why, ErrUnavailable) {
+		return nil
+	}
+	_, err := c.s.decide(ctx, func(ctx context.Context) (Row, error) {
+		return c.s.o.Directory.AbortCoding(ctx, v, run.Epoch, run.Encoder)
+	})
+	if err == nil { // what an earlier attempt asked for was not committed
+		serving.gate.close(func() error { return nil })
+	}
+	return err
+}
+
+// switchTo has an epoch committed and serves it in the place of old, a sealed
+// file or an older epoch. No delete is acknowledged meanwhile: the homes of the
+// shards get the delete log first, then the epoch is committed, then it is served.
+// When it is not known whether it was committed, deletes wait until that is known.
+func (c *coder) switchTo(ctx context.Context, old *handle, row Row, digests []lifecycle.Digest) (err error) {
+	v, run := row.Volume.Volume, *row.Coding.Run
+	homes, err := c.homesFor(v, run.Epoch, homesOf(run.Homes))
+	if err != nil {
+		return err
+	}
+	old.gate.close(func() error {
+		if err = c.carryLog(ctx, old.vol, v, homes...); err != nil {
+			return nil
+		}
+		row, err = c.s.decide(ctx, func(ctx context.Context) (Row, error) {
+			return c.s.o.Directory.CommitCoding(ctx, v, run.Epoch, run.Encoder, digests)
+		})
+		if err != nil {
+			return unavailable("volume %d: whether epoch %d was committed is not known: %w", v, run.Epoch, err)
+		}
+		c.install(ctx, row)
+		return errElsewhere
+	})
+	return err
+}
+
+// carryLog writes the deletes of a volume to other homes.
+func (c *coder) carryLog(ctx context.Context, from *volume.Volume, v volume.ID, homes ...coding.Home) error {
+	var all []volume.Delete
+	if _, err := from.Deletes(ctx, 0, func(d volume.Delete) error {
+		all = append(all, d)
+		return nil
+	}); err != nil {
+		return err
+	}
+	done := make(map[coding.Home]bool)
+	for _, home := range homes {
+		if done[home] {
+			continue
+		}
+		if err := coded.WriteLog(home.FS, home.Dir, v, all); err != nil {
+			return fmt.Errorf("delete log in %s: %w", home.Dir, err)
+		}
+		done[home] = true
+	}
+	return nil
+}
+
+// install serves the committed epoch of a row in the place of the epoch that is
+// served, if one is. That is closed when those who read from it have ended.
+func (c *coder) install(ctx context.Context, row Row) *handle {
+	v := row.Volume.Volume
+	h := c.s.openCoded(ctx, row)
+	h.opened = c.changes.Load()
+	at := where{0, v}
+	c.s.mu.Lock()
+	old := c.s.volumes[at]
+	c.s.volumes[at] = h
+	c.s.mu.Unlock()
+	if h.sick != nil {
+		c.s.o.Events(Event{Kind: EventVolumeSick, Volume: v, Err: h.sick})
+	} else {
+		c.s.n.coded.Add(1)
+		c.s.o.Events(Event{Kind: EventCoded, Volume: v})
+	}
+	c.retire(old)
+	return h
+}
+
+// retire closes a handle of a coded volume that another took the place of.
+func (c *coder) retire(old *handle) {
+	if old == nil {
+		return
+	}
+	idle := old.retire()
+	c.s.retiring.Go(func() {
+		<-idle
+		if err := old.coded.close(); err != nil {
+			c.s.o.Events(Event{Kind: EventUpkeepFailed, Volume: old.coded.c.Volume, Work: "closing", Err: err})
+		}
+		c.kick()
+	})
+}
+
+// open is the job: serve the committed epoch. An engine whose delete log failed is
+// closed first, and those who come meanwhile wait for the next one.
+func (c *coder) open(ctx context.Context, j *job) error {
+	row, err := c.fresh(ctx, j.v)
+	if err != nil || row.Coding.Committed == nil {
+		return err
+	}
+	h := c.s.pin(0, j.v)
+	if h != nil && h.vol != nil {
+		same, failed := h.coded.c.Epoch == row.Coding.Committed.Epoch, h.vol.Poisoned()
+		h.unpin()
+		if same && failed == nil {
+			return nil
+		}
+		if same {
+			defer c.pause(h, failed)()
+		}
+	}
+	for _, n := range row.Disks { // of the source, when the answer to the commit was lost
+		if src := c.s.handle(n, j.v); src != nil {
+			src.gate.close(func() error { return errElsewhere })
+		}
+	}
+	return c.install(ctx, row).sick
+}
+
+// pause takes a coded volume out of service, closes it, and returns what lets go
+// those who wait for what comes next.
+func (c *coder) pause(h *handle, why error) (done func()) {
+	opening := make(chan struct{})
+	at := where{0, h.coded.c.Volume}
+	c.s.mu.Lock()
+	c.s.volumes[at] = &handle{coded: &codedVolume{s: c.s, c: h.coded.c, class: h.coded.class}, sick: why, opening: opening}
+	c.s.mu.Unlock()
+	<-h.retire()
+	if err := h.coded.close(); err != nil {
+		c.s.o.Events(Event{Kind: EventUpkeepFailed, Volume: at.vol, Work: "closing", Err: err})
+	}
+	return func() { close(opening) }
+}

@@ -1,0 +1,246 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"time"
+
+	"hayloft/volume/coding"
+	"hayloft/volume/coding/lifecycle"
+)
+
+// toRebuild is how many shards of a volume are to be made again now: those that
+// are damaged, missing on a disk that is in service, or on a disk that is away for
+// good or for longer than the repair delay. A delete log that lacks a copy counts
+// too.
+func (c *coder) toRebuild(row Row, h *handle, now time.Time) (n int) {
+	for _, p := range h.coded.places() {
+		if c.lostForGood(p, now) {
+			n++
+		}
+	}
+	if n == 0 && h.coded.homesMoved(row) {
+		n++
+	}
+	if n == 0 {
+		for _, l := range h.coded.v.Logs() {
+			if d := c.s.diskByNumber(l.Disk); !l.InSet && d != nil && d.usable() == nil {
+				return 1
+			}
+		}
+	}
+	return n
+}
+
+// lostForGood reports whether a shard is to be made again now.
+func (c *coder) lostForGood(p shardPlace, now time.Time) bool {
+	if p.file != nil && len(p.damage) == 0 {
+		return c.gone(p.home) // the file may still be open of a disk that was wiped
+	}
+	d := c.s.diskByNumber(p.home)
+	switch {
+	case p.file == nil && d != nil && d.usable() == nil, len(p.damage) > 0:
+		return true
+	case c.gone(p.home):
+		return true
+	}
+	return now.Sub(p.since) >= c.s.o.RepairDelay
+}
+
+// gone reports whether a disk will not come back: its directory holds another one.
+func (c *coder) gone(disk uint32) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.replaced[disk]
+}
+
+// homesMoved reports whether the directory has a shard elsewhere than this handle.
+func (cv *codedVolume) homesMoved(row Row) bool {
+	homes := row.Coding.Committed.Homes
+	for i, p := range cv.places() {
+		if uint32(homes[i]) != p.home {
+			return true
+		}
+	}
+	return false
+}
+
+// rebuild is the job: make lost shards again, on the disk that had them when that
+// is there, else on another; tell the directory where they are; and have the
+// delete log on every disk that has a shard.
+func (c *coder) rebuild(ctx context.Context, j *job) error { return c.rebuildNow(ctx, j, false) }
+
+func (c *coder) rebuildNow(ctx context.Context, j *job, all bool) error {
+	row, err := c.fresh(ctx, j.v)
+	if err != nil || row.Coding.Committed == nil {
+		return err
+	}
+	h := c.s.pin(0, j.v)
+	switch {
+	case h == nil:
+		return lost(j.v)
+	case h.vol == nil:
+		return unavailable("volume %d: %w", j.v, h.sick)
+	}
+	defer h.unpin()
+	cv := h.coded
+	if cv.c.Epoch != row.Coding.Committed.Epoch {
+		return nil // another job serves the committed one first
+	}
+	cv.moving.Lock()
+	defer cv.moving.Unlock()
+	if err := cv.reopen(homesOf(row.Coding.Committed.Homes)); err != nil {
+		return err
+	}
+	lostOnes, err := c.plan(cv, all)
+	if err != nil {
+		return err
+	}
+	if len(lostOnes) > 0 {
+		if err := c.make(ctx, j, cv, lostOnes); err != nil {
+			return err
+		}
+	}
+	homes := cv.homes()
+	return cv.v.SetLogs(ctx, c.s.logCopies(cv.c, homes), survives(homes, cv.c.Parity))
+}
+
+// reopen opens the shards that lie elsewhere than this handle knows, or that could
+// not be read before.
+func (cv *codedVolume) reopen(homes []uint32) error {
+	changed := make(map[int]shardPlace)
+	for i, p := range cv.places() {
+		if p.file != nil && p.home == homes[i] && !cv.s.coder.gone(p.home) {
+			continue
+		}
+		next := cv.s.openShard(cv.c, i, homes[i])
+		if next.file == nil && p.home == next.home && !p.since.IsZero() {
+			next.since = p.since
+		}
+		changed[i] = next
+	}
+	if len(changed) == 0 {
+		return nil
+	}
+	return cv.adopt(changed)
+}
+
+func (cv *codedVolume) homes() []uint32 {
+	var out []uint32
+	for _, p := range cv.places() {
+		out = append(out, p.home)
+	}
+	return out
+}
+
+// lostShard is a shard to be made again on a disk.
+type lostShard struct {
+	shard  int
+	on     *disk
+	moves  bool
+	damage []coding.Finding // nil: the whole shard
+}
+
+// plan decides where each lost shard is made again. all takes those too whose disk
+// may come back.
+func (c *coder) plan(cv *codedVolume, all bool) (out []lostShard, err error) {
+	now, held := c.s.o.Clock.Now(), make(map[uint32]int)
+	var homeless []int
+	for i, p := range cv.places() {
+		d := c.s.diskByNumber(p.home)
+		there := d != nil && d.usable() == nil
+		switch {
+		case p.file != nil && len(p.damage) == 0 && there:
+			held[p.home]++
+		case there:
+			held[p.home]++
+			out = append(out, lostShard{shard: i, on: d, damage: p.damage})
+		case all || c.lostForGood(p, now):
+			homeless = append(homeless, i)
+		default:
+			held[p.home]++
+		}
+	}
+	disks, err := spread(c.candidates(held), len(homeless), cv.c.Policy, cv.c.FileBytes())
+	if err != nil {
+		// Fewer than all are better than none: the most endangered volume is one
+		// that lacks shards.
+		if len(out) > 0 {
+			return out, nil
+		}
+		return nil, err
+	}
+	for n, i := range homeless {
+		out = append(out, lostShard{shard: i, on: c.s.diskByNumber(disks[n]), moves: true})
+	}
+	return out, nil
+}
+
+// make repairs single blocks where that is all, rebuilds the other shards in one
+// pass over k of those that are left, and moves them in the directory.
+func (c *coder) make(ctx context.Context, j *job, cv *codedVolume, lost []lostShard) error {
+	var whole []coding.Lost
+	for _, l := range lost {
+		if l.on == nil {
+			return unavailable("a disk went out of service")
+		}
+		home := l.on.home(j.v, cv.c.Epoch)
+		if err := home.FS.MkdirAll(home.Dir); err != nil {
+			return err
+		}
+		if len(l.damage) > 0 && len(l.damage) < maxDamage {
+			err := coding.Repair(ctx, cv.c, cv.readers(), coding.Lost{Shard: l.shard, Home: home}, l.damage, c.codingOptions(j))
+			if err == nil {
+				c.s.n.repaired.Add(1)
+				c.repaired(cv, l)
+				continue
+			}
+			if ctx.Err() != nil || !errors.Is(err, coding.ErrNotBlocks) && !errors.Is(err, fs.ErrNotExist) {
+				return err
+			}
+		}
+		whole = append(whole, coding.Lost{Shard: l.shard, Home: home})
+	}
+	if len(whole) > 0 {
+		if err := coding.Rebuild(ctx, cv.c, cv.readers(), whole, c.codingOptions(j)); err != nil {
+			return err
+		}
+		c.s.n.rebuilt.Add(uint64(len(whole)))
+	}
+	changed := make(map[int]shardPlace)
+	for _, l := range lost {
+		if !slices.ContainsFunc(whole, func(w coding.Lost) bool { return w.Shard == l.shard }) {
+			continue
+		}
+		if l.moves {
+			if err := c.move(ctx, cv, l); err != nil {
+				return err
+			}
+		}
+		changed[l.shard] = c.s.openShard(cv.c, l.shard, l.on.number)
+		c.s.o.Events(Event{Kind: EventRebuilt, Dir: l.on.dir, Volume: j.v, Err: nil})
+	}
+	return cv.adopt(changed)
+}
+
+// move tells the directory the new home of a shard.
+func (c *coder) move(ctx context.Context, cv *codedVolume, l lostShard) error {
+	_, err := c.s.decide(ctx, func(ctx context.Context) (Row, error) {
+		return c.s.o.Directory.MoveShard(ctx, cv.c.Volume, cv.c.Epoch, l.shard, l.on.number, lifecycle.Digest(cv.c.Digests[l.shard]))
+	})
+	return err
+}
+
+// repaired forgets damage that was repaired in place.
+func (c *coder) repaired(cv *codedVolume, l lostShard) {
+	cv.mu.Lock()
+	p := &cv.shards[l.shard]
+	p.damage = slices.DeleteFunc(p.damage, func(f coding.Finding) bool {
+		return slices.ContainsFunc(l.damage, func(o coding.Finding) bool { return o.Offset == f.Offset && o.Length == f.Length })
+	})
+	cv.mu.Unlock()
+	c.s.o.Events(Event{Kind: EventRepaired, Dir: l.on.dir, Volume: cv.c.Volume, Err: fmt.Errorf("shard %d: %d places", l.shard, len(l.damage))})
+}

@@ -1,0 +1,271 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+
+	"hayloft/volume"
+	"hayloft/volume/coded"
+	"hayloft/volume/coding"
+	"hayloft/volume/coding/lifecycle"
+)
+
+// release is the job: read every shard of the committed epoch from its device, and
+// the volume out of them, and have the directory let the source go. What is found
+// is rebuilt first.
+func (c *coder) release(ctx context.Context, j *job) error {
+	row, err := c.fresh(ctx, j.v)
+	if err != nil || row.Coding.State() != lifecycle.Coded {
+		return err
+	}
+	h := c.s.pin(0, j.v)
+	switch {
+	case h == nil:
+		return lost(j.v)
+	case h.vol == nil:
+		return unavailable("volume %d: %w", j.v, h.sick)
+	}
+	defer h.unpin()
+	cv := h.coded
+	for i := range cv.c.Shards() {
+		if err := c.proven(ctx, j, cv, i); err != nil {
+			return err
+		}
+	}
+	digest, _, findings, err := h.vol.Inventory(ctx)
+	switch {
+	case err != nil:
+		return err
+	case len(findings) > 0:
+		return findings[0].Err
+	case digest != row.Seal.Digest:
+		return fmt.Errorf("%w: the shards of epoch %d of volume %d do not hold what was sealed", volume.ErrCorrupt, cv.c.Epoch, j.v)
+	}
+	_, err = c.s.decide(ctx, func(ctx context.Context) (Row, error) {
+		return c.s.o.Directory.ReleaseSource(ctx, j.v, cv.c.Epoch, row.Coding.Committed.Digests, c.s.o.SourceGrace)
+	})
+	if err == nil {
+		c.s.n.released.Add(1)
+		c.s.o.Events(Event{Kind: EventReleased, Volume: j.v})
+	}
+	return err
+}
+
+// proven reads a shard from its device. What is wrong with it is noted for the
+// rebuild, and is the error.
+func (c *coder) proven(ctx context.Context, j *job, cv *codedVolume, i int) error {
+	p := cv.places()[i]
+	d := c.s.diskByNumber(p.home)
+	if p.file == nil || d == nil {
+		return unavailable("shard %d of volume %d is away: %w", i, j.v, p.why)
+	}
+	found, err := c.s.checkShard(ctx, d, cv, i, c.codingOptions(j))
+	if err == nil && found > 0 {
+		err = fmt.Errorf("%w: shard %d of volume %d has %d damaged places", volume.ErrCorrupt, i, j.v, found)
+	}
+	return err
+}
+
+// checkShard reads a shard from its device, notes what is wrong, and returns how
+// many places that is.
+func (s *Server) checkShard(ctx context.Context, d *disk, cv *codedVolume, i int, o coding.Options) (found int, err error) {
+	err = coding.Check(ctx, d.home(cv.c.Volume, cv.c.Epoch), cv.c.Plan, i, cv.c.Digests[i], o, func(f coding.Finding) {
+		found++
+		cv.found(f)
+	})
+	return found, err
+}
+
+// revoke is the job: an epoch whose shards are lost before its source was released
+// is void, and the source, or the epoch before, goes on. It gets the deletes that
+// are known of the epoch first.
+func (c *coder) revoke(ctx context.Context, j *job) error {
+	row, err := c.fresh(ctx, j.v)
+	if err != nil || row.Coding.State() != lifecycle.Coded {
+		return err
+	}
+	sick := c.s.codedHandle(j.v)
+	if sick == nil || sick.vol != nil {
+		return nil
+	}
+	if row.Coding.Before == nil {
+		if err := c.returnDeletes(ctx, row); err != nil {
+			return err
+		}
+	}
+	epoch := row.Coding.Committed.Epoch
+	if row, err = c.s.decide(ctx, func(ctx context.Context) (Row, error) {
+		return c.s.o.Directory.RevokeCoding(ctx, j.v, epoch)
+	}); err != nil {
+		return err
+	}
+	c.s.o.Events(Event{Kind: EventRevoked, Volume: j.v, Err: sick.sick})
+	if row.Coding.Committed != nil {
+		return c.install(ctx, row).sick
+	}
+	for _, n := range row.Disks {
+		if src := c.s.handle(n, j.v); src != nil {
+			src.gate.close(func() error { return nil })
+		}
+	}
+	c.s.mu.Lock()
+	delete(c.s.volumes, where{0, j.v})
+	c.s.mu.Unlock()
+	return nil
+}
+
+// returnDeletes tells the source of every delete that any copy of the epoch's log
+// has. It refuses when so many copies are away that deletes may be missing.
+func (c *coder) returnDeletes(ctx context.Context, row Row) error {
+	v, commit := row.Volume.Volume, row.Coding.Committed
+	var src *handle
+	for _, n := range row.Disks {
+		if h := c.s.pin(n, v); h != nil && h.vol != nil {
+			src = h
+			defer h.unpin()
+		}
+	}
+	if src == nil {
+		return fmt.Errorf("volume %d: its shards are lost and its source is away: %w", v, c.s.nowhere(v, 0))
+	}
+	homes := homesOf(commit.Homes)
+	copies := c.s.logCopies(committedOf(v, commit), homes)
+	read := 0
+	var errs []error
+	for _, l := range copies {
+		all, err := coded.ReadLog(l.Home.FS, l.Home.Dir, v)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		read++
+		for _, d := range all {
+			if err := src.vol.Delete(ctx, d.Key); err != nil {
+				return err
+			}
+		}
+	}
+	if need := len(copies) - survives(homes, commit.Parity); read < max(need, 1) {
+		return fmt.Errorf("%w: volume %d: %d of %d copies of the delete log of epoch %d can be read, deletes may be missing: %w",
+			volume.ErrCorrupt, v, read, len(copies), commit.Epoch, errors.Join(errs...))
+	}
+	return nil
+}
+
+// dead reports whether files lie on the disks that the directory has given up.
+func (c *coder) dead(row Row) bool {
+	found := false
+	c.eachDead(row, func(*disk, uint32) error { found = true; return nil }, func(*disk, volume.Entry) error { found = true; return nil })
+	return found
+}
+
+// eachDead calls epoch for every folder of an epoch that is void, and source for
+// every file of a generation that was released. What the row does not know is
+// younger than the row, and is left alone.
+func (c *coder) eachDead(row Row, epoch func(*disk, uint32) error, source func(*disk, volume.Entry) error) error {
+	var errs []error
+	for _, d := range c.s.all() {
+		if d.usable() != nil {
+			continue
+		}
+		epochs, err := d.epochs()
+		errs = append(errs, err)
+		for _, e := range epochs[row.Volume.Volume] {
+			if row.Coding.MayRemoveShards(e) {
+				errs = append(errs, epoch(d, e))
+			}
+		}
+		if row.Coding.Released == 0 {
+			continue
+		}
+		all, err := d.generations(row.Volume.Volume)
+		errs = append(errs, err)
+		for _, e := range all {
+			if row.Coding.MayRemoveSource(e.Generation) {
+				errs = append(errs, source(d, e))
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// clear is the job: remove the files that the directory has given up.
+func (c *coder) clear(ctx context.Context, j *job) error {
+	row, err := c.fresh(ctx, j.v)
+	if err != nil {
+		return err
+	}
+	return c.clearDead(ctx, row)
+}
+
+func (c *coder) clearDead(ctx context.Context, row Row) error {
+	v := row.Volume.Volume
+	return c.eachDead(row, func(d *disk, epoch uint32) error {
+		if h := c.s.codedHandle(v); h != nil && h.coded.c.Epoch == epoch {
+			return nil // it is closed first
+		}
+		return d.removeEpoch(v, epoch)
+	}, func(d *disk, e volume.Entry) error {
+		if err := c.s.closeSource(ctx, d, e); err != nil {
+			return err
+		}
+		return volume.RemoveReleased(d.volumesDir(), e, c.s.volumeOptions(d))
+	})
+}
+
+// closeSource takes a released generation out of service.
+func (s *Server) closeSource(ctx context.Context, d *disk, e volume.Entry) error {
+	at := where{d.number, e.Volume}
+	s.mu.Lock()
+	h := s.volumes[at]
+	if h == nil || h.vol != nil && h.vol.Identity().Generation != e.Generation {
+		s.mu.Unlock()
+		return s.closedOld(ctx, d, e.Volume)
+	}
+	delete(s.volumes, at)
+	s.mu.Unlock()
+	if h.vol == nil {
+		return nil
+	}
+	select {
+	case <-h.retire():
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	return h.vol.Close()
+}
+
+// removeEpoch removes the folder of a void epoch with the files that are ours.
+func (d *disk) removeEpoch(v volume.ID, epoch uint32) error {
+	fsys, dir := d.fs, d.epochDir(v, epoch)
+	entries, err := coding.List(fsys, dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if e.Volume == v && e.Epoch == epoch {
+			err = errors.Join(err, fsys.Remove(filepath.Join(dir, e.Name)))
+		}
+	}
+	if err = errors.Join(err, volume.RemoveDeleteLog(d.s.volumeOptions(d), dir, v)); err != nil {
+		return err
+	}
+	left, err := fsys.ReadDir(dir)
+	if err != nil || len(left) > 0 {
+		return errors.Join(err, foreign(d, dir, left))
+	}
+	if err := fsys.Remove(dir); err != nil {
+		return err
+	}
+	return fsys.SyncDir(filepath.Join(d.dir, shardsName))
+}
+
+// foreign is the error for files that are not ours in a folder that is to go.
+func foreign(d *disk, dir string, names []string) error {
+	if len(names) == 0 {
+		return nil
+	}
+	return fmt.Errorf("%s holds files that are not Hayloft's (%s, …): they are left alone, and so is the folder", dir, names[0])
+}
