@@ -21,7 +21,7 @@ const (
 	FindingData                              // a needle's header is valid, its data or master info is not
 	FindingIndex                             // a whole needle that the index does not point to
 	FindingDangling                          // an index entry that no record stands for
-	FindingDeletes                           // a tombstone of the file that the index does not know
+	FindingDeletes                           // a tombstone that the index does not know, or a delete log without its end
 	FindingDigest                            // a sealed file holds other needles than were sealed
 	FindingShard                             // a shard of a coded volume is damaged or away
 )
@@ -92,7 +92,8 @@ type checker struct {
 	fn     func(Finding)
 	end    int64 // what is checked; the file may grow behind it
 	report Report
-	seen   []int64 // offsets of records the index may point to, ascending
+	seen   []int64  // offsets of records the index may point to, ascending
+	gaps   []extent // found in the file, ascending
 
 	throttle throttle
 }
@@ -131,6 +132,7 @@ func (c *checker) run(ctx context.Context, file vfs.File) error {
 	if err != nil {
 		return err
 	}
+	c.damaged()
 	c.dangling()
 	c.report.Bytes = c.end
 	return nil
@@ -141,6 +143,7 @@ func (c *checker) record(r Record) {
 	switch r.Kind {
 	case 0:
 		f.Kind = FindingGap
+		c.gaps = append(c.gaps, extent{r.Offset, r.Offset + r.Size})
 		c.find(f)
 	case KindNeedle:
 		c.needle(r, f)
@@ -170,6 +173,21 @@ func (c *checker) needle(r Record, f Finding) {
 	}
 	f.Kind, f.Err = FindingIndex, fmt.Errorf("%w: the index has %v alt %d at %d", ErrCorrupt, r.Key, r.Alt, p.off)
 	c.find(f)
+}
+
+// damaged names the parts that count as damaged since the opening though the
+// file has no gap there: records that a checkpoint knew and that are gone from
+// the end of the file, and what could not be read then and can be now. Reads of
+// what is not found answer "corrupt" because of them.
+func (c *checker) damaged() {
+	for _, rot := range c.v.damage.rot {
+		end := rot.Offset + rot.Length
+		if slices.ContainsFunc(c.gaps, func(g extent) bool { return g.off < end && rot.Offset < g.end }) {
+			continue
+		}
+		c.find(Finding{Kind: FindingGap, Offset: rot.Offset, Length: rot.Length,
+			Err: fmt.Errorf("%w: what was acknowledged there is gone, or could not be read when the volume was opened", ErrCorrupt)})
+	}
 }
 
 // dangling looks for index entries without a record.

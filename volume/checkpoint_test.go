@@ -216,10 +216,21 @@ func TestCheckpointNewerThanData(t *testing.T) {
 			} else {
 				mustRead(t, v, testNeedle(1, 0, 100))
 			}
+			wantGap(t, v, end)
 			mustAppend(t, v, testNeedle(id.ID(50+round), 0, 2000)) // behind the gap: certain
 			mustRead(t, v, testNeedle(id.ID(50+round), 0, 2000))
 			closeVolume(t, v)
 		}
+	}
+}
+
+// wantGap wants Check to say that the part of the file from off on is gone.
+func wantGap(t *testing.T, v *Volume, off int64) {
+	t.Helper()
+	var found []Finding
+	_, err := v.Check(bg, func(f Finding) { found = append(found, f) })
+	if err != nil || len(found) != 1 || found[0].Kind != FindingGap || found[0].Offset != off || found[0].Length <= 0 || found[0].Err == nil {
+		t.Fatalf("%+v, %v", found, err)
 	}
 }
 

@@ -180,6 +180,17 @@ func (l *deleteLog) count() (n uint32, err error) {
 	return n, err
 }
 
+// holds reports that the log has lost its end, where no later record tells of it:
+// a generation goes by the deletes 1 to n, which were on the device before it.
+func (l *deleteLog) holds(n uint32) error {
+	count, err := l.count()
+	if err == nil && count < n {
+		err = fmt.Errorf("%w: the delete log of volume %d ends at delete number %d, the file goes by %d",
+			ErrCorrupt, l.v.sb.Volume, count, n)
+	}
+	return err
+}
+
 // scan calls fn for every delete in the file, in order, twins left out.
 func (l *deleteLog) scan(ctx context.Context, fn func(number uint32, key id.ID) error) error {
 	last := uint32(0)

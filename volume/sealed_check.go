@@ -48,7 +48,16 @@ func (p *sealedPart) check(ctx context.Context, v *Volume, file vfs.File, t thro
 		find(f)
 	})
 	rep.Tombstones += log.Tombstones
-	return rep, err
+	if err != nil {
+		return rep, err
+	}
+	switch err := p.log.holds(p.rec.Deletes); {
+	case errors.Is(err, ErrCorrupt):
+		find(Finding{Kind: FindingDeletes, Offset: p.log.v.synced.Load(), File: deletesName(v.sb.Volume), Err: err})
+	case err != nil:
+		return rep, err
+	}
+	return rep, nil
 }
 
 func superblockFindings(file vfs.File, find func(Finding)) {

@@ -33,8 +33,8 @@ type sealedPart struct {
 	// incomplete says that idx was made from a file in which records are
 	// missing: a key that is not found may lie there.
 	incomplete error
-	// unsure is why needles of the file may have been deleted before it was
-	// sealed: a tombstone in it is lost, and so is the index.
+	// unsure is why needles of the file may have been deleted: a tombstone in it is
+	// lost, and so is the index; or the delete log has lost its end.
 	unsure error
 
 	live, liveBytes atomic.Int64 // needles and their records, deletes applied
@@ -171,6 +171,10 @@ func (v *Volume) openSealed(stop error, poisoned bool) error {
 			err = errors.Join(err, log.release())
 		}
 		return err
+	}
+	if err := log.holds(p.rec.Deletes); err != nil {
+		p.unsure = cmp.Or(p.unsure, err)
+		v.event(Event{Kind: EventRot, Err: err})
 	}
 	v.sealing.part.Store(p)
 	if !given && v.poisoned() == nil {
