@@ -147,3 +147,36 @@ func newer(b []byte) []byte {
 	}
 	return b
 }
+
+// What opening a volume mends, or would remove, is told all the same, and damage in
+// the delete log is told as such.
+func TestVerifyTellsWhatOpeningMends(t *testing.T) {
+	data := dataDir(t)
+	flip := func(name string, off int64) {
+		f, err := os.OpenFile(filepath.Join(data, "volumes", name), os.O_RDWR, 0)
+		ok(t, err)
+		b := make([]byte, 1)
+		_, err = f.ReadAt(b, off)
+		ok(t, err)
+		b[0] ^= 4
+		_, err = f.WriteAt(b, off)
+		ok(t, err)
+		ok(t, f.Close())
+	}
+	flip(volume.FileName(2, 1), 40)
+	flip("00000002.deletes", 4096+40)
+	ok(t, os.WriteFile(filepath.Join(data, "volumes", volume.FileName(2, 2)+".tmp"), nil, 0o640))
+	files, err := tools.OpenFiles([]string{data})
+	ok(t, err)
+	ok(t, files.Claim())
+	rows, err := files.Verify(bg, 2, func(tools.Progress) {})
+	ok(t, err)
+	ok(t, files.Close())
+	if f := rows[0].Findings; len(f) != 1 || f[0].File != "00000002.deletes" || !strings.HasPrefix(f[0].String(), "superblock in 00000002.deletes at 4096, 4096 bytes: ") {
+		t.Errorf("%+v", f)
+	}
+	notes := strings.Join(rows[0].Notes, "\n")
+	if len(rows[0].Notes) != 2 || !strings.Contains(notes, "one copy of the superblock is damaged") || !strings.Contains(notes, "a leftover of") {
+		t.Errorf("%s", notes)
+	}
+}

@@ -123,8 +123,11 @@ func eventText(e volume.Event) string {
 	if e.Key != 0 {
 		s += " key " + e.Key.String()
 	}
-	if e.Err != nil {
+	switch {
+	case e.Err != nil:
 		s += ": " + e.Err.Error()
+	case e.Kind == volume.EventRemoved:
+		s += ": a leftover of a seal or compaction that was cut off"
 	}
 	return s
 }

@@ -24,6 +24,7 @@ const maxFindings = 10_000
 // Finding is one thing that is wrong.
 type Finding struct {
 	Kind   string `json:"kind"`
+	File   string `json:"file,omitempty"` // name, when it is not the volume's own
 	Offset int64  `json:"offset"`
 	Length int64  `json:"length"`
 	Key    *id.ID `json:"key,omitempty"`
@@ -34,6 +35,9 @@ type Finding struct {
 // String is one line.
 func (f Finding) String() string {
 	s := f.Kind
+	if f.File != "" {
+		s += " in " + f.File
+	}
 	if f.Length > 0 {
 		s += fmt.Sprintf(" at %d, %d bytes", f.Offset, f.Length)
 	}
@@ -48,7 +52,7 @@ func (f Finding) String() string {
 
 // found adds what the engine's check reports.
 func (r *Verified) found(f volume.Finding) {
-	g := Finding{Kind: f.Kind.String(), Offset: f.Offset, Length: f.Length, Error: "?"}
+	g := Finding{Kind: f.Kind.String(), File: f.File, Offset: f.Offset, Length: f.Length, Error: "?"}
 	if f.Key != 0 {
 		key, alt := f.Key, f.Alt
 		g.Key, g.Alt = &key, &alt
@@ -70,9 +74,19 @@ func (r *Verified) add(f Finding) {
 // opening adds what opening the volume reported and the check does not. marked
 // says that the poison was there before.
 func (r *Verified) opening(events []volume.Event, marked bool) {
+	superblocks := 0 // found by the check, though the opening may have mended them
+	for _, f := range r.Findings {
+		if f.Kind == volume.FindingSuperblock.String() {
+			superblocks++
+		}
+	}
 	for _, e := range events {
 		switch e.Kind {
-		case volume.EventRot, volume.EventSuperblock, volume.EventCorruptRead: // the check finds them
+		case volume.EventRot, volume.EventCorruptRead: // the check finds them
+		case volume.EventSuperblock:
+			if superblocks--; superblocks < 0 {
+				r.Notes = append(r.Notes, "one copy of the superblock is damaged: the next start writes it again from the other")
+			}
 		case volume.EventScanning, volume.EventPageCache: // no word on the volume
 		case volume.EventPoisoned:
 			if marked {
