@@ -182,7 +182,7 @@ func TestCheckpointOfAnother(t *testing.T) {
 // has no more were acknowledged: they are dropped from the index and reported,
 // and what may have been among them is "corrupt", not "not found", from then on.
 func TestCheckpointNewerThanData(t *testing.T) {
-	for _, lost := range []string{"needles", "deletes"} {
+	for _, lost := range []string{"needles", "deletes", "half a needle"} {
 		mem := newMem(t, 1)
 		v := create(t, mem)
 		mustAppend(t, v, testNeedle(1, 0, 100))
@@ -195,16 +195,21 @@ func TestCheckpointNewerThanData(t *testing.T) {
 			}
 		}
 		closeVolume(t, v)
+		cut := end
+		if lost == "half a needle" {
+			cut += 100
+		}
 		f, err := mem.OpenWrite(testFile)
 		if err == nil {
-			err = errors.Join(f.Truncate(end), f.Sync(), f.Close())
+			err = errors.Join(f.Truncate(cut), f.Sync(), f.Close())
 		}
 		if err != nil {
 			t.Fatal(err)
 		}
 		for round := range 3 { // found, then kept by the next checkpoints
 			v, events := openWatched(t, mem)
-			if count(*events, EventIndexRebuilt) != 1-min(round, 1) || count(*events, EventRot) != 1 {
+			if count(*events, EventIndexRebuilt) != 1-min(round, 1) || count(*events, EventRot) != 1 ||
+				count(*events, EventVoid) != 0 || v.Stats().VoidBytes != 0 {
 				t.Fatalf("%s, round %d: %+v", lost, round, *events)
 			}
 			if round == 0 && !strings.Contains((*events)[0].Err.Error(), "records are gone") {

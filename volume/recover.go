@@ -368,8 +368,12 @@ func (r *recovery) repair(end int64) error {
 		}
 		at = f.end
 	}
-	if r.garbage > end {
-		r.void(end, r.garbage)
+	unknown := end // from here on nobody was told that anything is stored
+	if r.base.newer != nil {
+		unknown = max(end, r.base.newer.covers)
+	}
+	if r.garbage > unknown {
+		r.void(unknown, r.garbage)
 	}
 	if r.size > end {
 		if err := v.file.Truncate(end); err != nil {
