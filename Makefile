@@ -62,7 +62,7 @@ deps-vips:
 	@scripts/install libvips-dev gcc pkg-config
 
 deps-test:
-	@scripts/install libvips-dev gcc pkg-config chromium
+	@scripts/install libvips-dev gcc pkg-config chromium strace e2fsprogs
 
 clean: ## remove what was built
 	rm -rf bin

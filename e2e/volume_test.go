@@ -71,7 +71,7 @@ func TestTortureKill(t *testing.T) {
 func TestTorturePower(t *testing.T) {
 	why := cannotMount(t)
 	if why != "" {
-		t.Logf("no power is cut on this machine: %s", why)
+		testenv.Tell(t, "no power is cut on this machine: %s", why)
 		_, log, code := run(t, "torture", "--power", "--rounds", "1", t.TempDir())
 		if code != 1 || strings.Count(log, "\n") != 1 {
 			t.Errorf("exit code %d, not one clear line: %q", code, log)
@@ -102,7 +102,7 @@ func cannotMount(t *testing.T) string {
 // device and no mount.
 func TestTorturePowerInterrupted(t *testing.T) {
 	if why := cannotMount(t); why != "" {
-		t.Logf("no power is cut on this machine: %s", why)
+		testenv.Tell(t, "no power is cut on this machine: %s", why)
 		return
 	}
 	for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGKILL} {
@@ -165,7 +165,7 @@ func loopsOver(t *testing.T, dir string) []string {
 // lost, and what was poisoned must stay so.
 func TestTortureFailingCalls(t *testing.T) {
 	if why := cannotInject(t); why != "" {
-		t.Logf("no calls fail on this machine: %s", why)
+		testenv.Tell(t, "no calls fail on this machine: %s", why)
 		return
 	}
 	poisoned := int64(0)
