@@ -53,7 +53,7 @@ func (p *sealedPart) check(ctx context.Context, v *Volume, file vfs.File, t thro
 	}
 	switch err := p.log.holds(p.rec.Deletes); {
 	case errors.Is(err, ErrCorrupt):
-		find(Finding{Kind: FindingDeletes, Offset: p.log.v.synced.Load(), File: deletesName(v.sb.Volume), Err: err})
+		find(Finding{Kind: FindingDeletes, Offset: p.log.v.synced.Load(), File: DeleteLogName(v.sb.Volume), Err: err})
 	case err != nil:
 		return rep, err
 	}

@@ -156,7 +156,7 @@ func TestCutDeleteLog(t *testing.T) {
 	if err := RemoveSuperseded(bg, "/d", 7, Options{FS: mem}, nil); err != nil {
 		t.Fatal(err)
 	}
-	f, err := mem.OpenWrite("/d/" + deletesName(7))
+	f, err := mem.OpenWrite("/d/" + DeleteLogName(7))
 	if err == nil {
 		err = errors.Join(f.Truncate(dataStart), f.Sync(), f.Close())
 	}
@@ -173,7 +173,7 @@ func TestCutDeleteLog(t *testing.T) {
 	wantErr(t, readErr(v, dead[3]), ErrCorrupt) // its delete is lost, and it was not compacted away
 	var found []Finding
 	if _, err := v.Check(bg, func(f Finding) { found = append(found, f) }); err != nil || len(found) != 1 ||
-		found[0].Kind != FindingDeletes || found[0].File != deletesName(7) {
+		found[0].Kind != FindingDeletes || found[0].File != DeleteLogName(7) {
 		t.Errorf("%+v, %v", found, err)
 	}
 	_, err = v.Compact(bg, CompactOptions{Generation: 3})

@@ -9,6 +9,7 @@ import (
 const (
 	paceBurst   = 250 * time.Millisecond // of the rate, unused, that may be caught up on
 	trafficLook = 100 * time.Millisecond // between two looks at the traffic
+	trafficHold = time.Second            // for which traffic counts, so that a few calls a second do
 )
 
 // pace holds the upkeep of one disk, or work on several, to a number of bytes per second.
@@ -20,7 +21,7 @@ type pace struct {
 	next    time.Time  // when what was asked for so far is paid
 	looked  time.Time
 	calls   uint64 // then
-	traffic bool
+	called  time.Time // when there was some, last
 }
 
 // wait returns when n more bytes may be read or written.
@@ -47,10 +48,13 @@ func (p *pace) due(n int64) time.Duration {
 	now := p.s.o.Clock.Now()
 	if age := now.Sub(p.looked); age >= trafficLook || age < 0 {
 		calls := p.s.n.writes.Load() + p.s.n.reads.Load()
-		p.traffic, p.calls, p.looked = calls != p.calls, calls, now
+		if calls != p.calls {
+			p.called = now
+		}
+		p.calls, p.looked = calls, now
 	}
 	rate := p.s.o.Maintenance
-	if p.traffic {
+	if held := now.Sub(p.called); held >= 0 && held < trafficHold {
 		rate = max(rate/TrafficShare, 1)
 	}
 	if p.disks != nil {
