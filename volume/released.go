@@ -9,7 +9,7 @@ import (
 )
 
 // RemoveReleased removes the file of a generation that the directory has released,
-// because shards hold it now, and what belongs to it; with the last file of the
+// because shards hold it now, or given up before it was committed, and what belongs to it; with the last file of the
 // volume in dir its delete log goes too. None of it may be open. That the
 // generation may go is the directory's decision, which the caller has to know.
 func RemoveReleased(dir string, e Entry, o Options) error {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
 	"strings"
 	"testing"
@@ -83,6 +84,9 @@ func (h *house) shardFiles(dir string) (out []string) {
 	epochs, _ := h.mem.ReadDir(dir + "/shards")
 	for _, e := range epochs {
 		names, err := h.mem.ReadDir(dir + "/shards/" + e)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // removed meanwhile
+		}
 		if err != nil {
 			h.t.Fatal(err)
 		}

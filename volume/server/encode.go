@@ -18,18 +18,11 @@ import (
 // its homes given out, make the shards, read them back, have them committed, and
 // serve them. The source stays as it is.
 func (c *coder) encode(ctx context.Context, j *job) error {
-	row, err := c.fresh(ctx, j.v)
-	if err != nil {
-		return err
-	}
-	if st := row.Coding.State(); st == lifecycle.Coded || st == lifecycle.Released {
-		return nil
-	}
 	if err := c.s.o.Coding.Validate(); err != nil {
 		return fmt.Errorf("volume %d is to be coded and no policy says how: %w", j.v, err)
 	}
-	d, err := c.compacted(ctx, j, &row)
-	if err != nil {
+	d, row, err := c.epoch(ctx, j)
+	if d == nil || err != nil {
 		return err
 	}
 	h, err := c.s.served(d, j.v)
@@ -42,9 +35,6 @@ func (c *coder) encode(ctx context.Context, j *job) error {
 	}
 	index, err := h.vol.SealedIndex()
 	if err != nil {
-		return err
-	}
-	if row, err = c.begin(ctx, row, int64(len(index))); err != nil {
 		return err
 	}
 	run := *row.Coding.Run
@@ -60,6 +50,26 @@ func (c *coder) encode(ctx context.Context, j *job) error {
 		return errors.Join(err, c.giveUp(ctx, serving, j.v, run, err))
 	}
 	return c.switchTo(ctx, serving, row, digests)
+}
+
+// epoch returns the disk that has the source of a volume, and the row with an epoch
+// of this process under way; no disk when the volume is coded already.
+func (c *coder) epoch(ctx context.Context, j *job) (d *disk, row Row, err error) {
+	for range 3 { // a compaction may begin in between
+		if row, err = c.fresh(ctx, j.v); err != nil {
+			return nil, row, err
+		}
+		if st := row.Coding.State(); st == lifecycle.Coded || st == lifecycle.Released {
+			return nil, row, nil
+		}
+		if d, err = c.compacted(ctx, j, &row); err != nil {
+			return nil, row, err
+		}
+		if row, err = c.begin(ctx, d, row); !errors.Is(err, lifecycle.ErrRefused) {
+			break
+		}
+	}
+	return d, row, err
 }
 
 // compacted returns a disk that has the newest generation of a sealed volume, and
@@ -81,12 +91,11 @@ func (c *coder) compacted(ctx context.Context, j *job, row *Row) (*disk, error) 
 		}
 		st := h.vol.Stats()
 		h.unpin()
-		// What was made out of shards lost what was dead on the way.
-		if !again || row.Coding.Committed != nil || garbage(st)*mostGarbage <= st.FileBytes {
+		// What was made out of shards lost what was dead on the way, and an epoch that
+		// was begun is of the generation there is.
+		begun := row.Coding.Committed != nil || row.Coding.Run != nil
+		if !again || row.Attempt == nil && (begun || garbage(st)*mostGarbage <= st.FileBytes) {
 			return d, nil
-		}
-		if row.Coding.Run != nil {
-			return d, nil // the epoch is of this generation
 		}
 		if _, err := c.s.do(ctx, d, j.v, jobCompact, nil); err != nil {
 			return nil, err
@@ -102,8 +111,17 @@ func (c *coder) compacted(ctx context.Context, j *job, row *Row) (*disk, error) 
 const mostGarbage = 100
 
 // begin has the next epoch given out to this process, unless it has one already.
-func (c *coder) begin(ctx context.Context, row Row, indexBytes int64) (Row, error) {
+func (c *coder) begin(ctx context.Context, d *disk, row Row) (Row, error) {
 	v := row.Volume.Volume
+	h, err := c.s.served(d, v)
+	if err != nil {
+		return row, err
+	}
+	index, err := h.vol.SealedIndex()
+	h.unpin()
+	if err != nil {
+		return row, err
+	}
 	c.mu.Lock()
 	mine := c.runs[v]
 	c.mu.Unlock()
@@ -116,7 +134,7 @@ func (c *coder) begin(ctx context.Context, row Row, indexBytes int64) (Row, erro
 	}
 	run := lifecycle.Run{
 		Epoch: row.Coding.Epoch + 1, Encoder: number, Data: c.s.o.Coding.Data, Parity: c.s.o.Coding.Parity,
-		Source: row.Coding.Source, IndexBytes: indexBytes,
+		Source: row.Coding.Source, IndexBytes: int64(len(index)),
 	}
 	homes, err := spread(c.candidates(nil), c.s.o.Coding.Shards(), c.s.o.Coding, planOf(v, run).FileBytes())
 	if err != nil {

@@ -17,11 +17,11 @@ type pace struct {
 	s     *Server
 	disks func() int64 // whose rates it has, nil: one's
 
-	mu      sync.Mutex // guards all below
-	next    time.Time  // when what was asked for so far is paid
-	looked  time.Time
-	calls   uint64 // then
-	called  time.Time // when there was some, last
+	mu     sync.Mutex // guards all below
+	next   time.Time  // when what was asked for so far is paid
+	looked time.Time
+	calls  uint64    // then
+	called time.Time // when there was some, last
 }
 
 // wait returns when n more bytes may be read or written.

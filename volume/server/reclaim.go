@@ -47,6 +47,10 @@ func (c *coder) reclaim(ctx context.Context, j *job) (rec volume.SealRecord, err
 	}
 	j.total.Store(3 * h.vol.Stats().LiveBytes) // read, written, read back
 	a := row.Attempt
+	// A start may have opened the file of an attempt that was cut short.
+	if err := c.s.closeSource(ctx, d, volume.Entry{Volume: j.v, Generation: a.Generation}); err != nil {
+		return rec, err
+	}
 	rec, err = h.coded.v.Compact(ctx, coding.Home{FS: d.fs, Dir: d.volumesDir()}, volume.CompactOptions{
 		Generation: a.Generation, Deletes: a.Deletes, Secret: a.Secret, Time: a.Time, Throttle: j.throttle(d),
 	})

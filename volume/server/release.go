@@ -161,9 +161,15 @@ func (c *coder) dead(row Row) bool {
 	return found
 }
 
+// neverCommitted reports whether a generation of a coded volume was given up. A
+// number that is given out later is one under way, in a later row.
+func (r Row) neverCommitted(generation uint32) bool {
+	return generation > r.Volume.Generation && (r.Attempt == nil || r.Attempt.Generation != generation)
+}
+
 // eachDead calls epoch for every folder of an epoch that is void, and source for
-// every file of a generation that was released. What the row does not know is
-// younger than the row, and is left alone.
+// every file of a generation that was released or given up. An epoch that the row
+// does not know is younger than the row, and is left alone.
 func (c *coder) eachDead(row Row, epoch func(*disk, uint32) error, source func(*disk, volume.Entry) error) error {
 	var errs []error
 	for _, d := range c.s.all() {
@@ -177,13 +183,13 @@ func (c *coder) eachDead(row Row, epoch func(*disk, uint32) error, source func(*
 				errs = append(errs, epoch(d, e))
 			}
 		}
-		if row.Coding.Released == 0 {
+		if !row.coded() {
 			continue
 		}
 		all, err := d.generations(row.Volume.Volume)
 		errs = append(errs, err)
 		for _, e := range all {
-			if row.Coding.MayRemoveSource(e.Generation) {
+			if row.Coding.MayRemoveSource(e.Generation) || row.neverCommitted(e.Generation) {
 				errs = append(errs, source(d, e))
 			}
 		}

@@ -54,7 +54,7 @@ func (d *disk) next(ctx context.Context) bool {
 			return false
 		}
 		kind := d.due(row, files[row.Volume.Volume])
-		if kind == 0 {
+		if kind == 0 || kind == jobCompact && !d.stillDue(ctx, row.Volume.Volume, files[row.Volume.Volume]) {
 			continue
 		}
 		j, begun, err := d.s.job(d, row.Volume.Volume, kind)
@@ -71,6 +71,13 @@ func (d *disk) next(ctx context.Context) bool {
 		return ctx.Err() == nil
 	}
 	return false
+}
+
+// stillDue looks at a row as it is now: a compaction that has ended since it was
+// listed is not done again.
+func (d *disk) stillDue(ctx context.Context, v volume.ID, files int) bool {
+	row, err := d.s.fresh(ctx, v)
+	return err == nil && d.due(row, files) == jobCompact
 }
 
 // restIfDue leaves a volume alone for a while that needs again what was just
