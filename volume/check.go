@@ -122,7 +122,7 @@ func (c *checker) run(ctx context.Context, file vfs.File) error {
 		}
 	}
 	w := &walker{file: file, seal: &c.v.seal, end: c.end}
-	err := w.records(false, func(r Record) error {
+	err := w.scan(scanOptions{data: true}, func(r Record) error {
 		c.record(r)
 		if err := c.throttle.wait(ctx, r.Size); err != nil {
 			return err

@@ -195,7 +195,7 @@ func (l *deleteLog) holds(n uint32) error {
 func (l *deleteLog) scan(ctx context.Context, fn func(number uint32, key id.ID) error) error {
 	last := uint32(0)
 	w := &walker{file: l.v.file, seal: &l.v.seal, end: l.v.synced.Load()}
-	return w.records(false, func(r Record) error {
+	return w.scan(scanOptions{data: true}, func(r Record) error {
 		if r.Kind != KindTombstone || r.Deletes+1 == last {
 			return ctx.Err()
 		}

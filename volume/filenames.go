@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"path/filepath"
 	"strconv"
+	"strings"
 
 	"hayloft/internal/vfs"
 )
@@ -72,6 +73,23 @@ func parseName(name string) (v ID, generation uint32, ok bool) {
 // generation. It opens none of them and leaves other files alone. A nil fsys
 // is the machine's.
 func List(fsys vfs.FS, dir string) ([]Entry, error) {
+	return list(fsys, dir, func(name string) (e Entry, ok bool) {
+		e.Volume, e.Generation, ok = parseName(name)
+		return e, ok
+	})
+}
+
+// ListDeletes is List of the delete logs; their generation is 1.
+func ListDeletes(fsys vfs.FS, dir string) ([]Entry, error) {
+	return list(fsys, dir, func(name string) (Entry, bool) {
+		n, err := strconv.ParseUint(strings.TrimSuffix(name, deletesExt), 16, 32)
+		v := ID(n)
+		return Entry{Volume: v, Generation: 1}, err == nil && deletesName(v) == name
+	})
+}
+
+// list returns the files of a directory whose names parse takes.
+func list(fsys vfs.FS, dir string, parse func(name string) (Entry, bool)) ([]Entry, error) {
 	if fsys == nil {
 		fsys = vfs.OS{}
 	}
@@ -81,7 +99,7 @@ func List(fsys vfs.FS, dir string) ([]Entry, error) {
 	}
 	var out []Entry
 	for _, name := range names {
-		v, g, ok := parseName(name)
+		e, ok := parse(name)
 		if !ok {
 			continue
 		}
@@ -92,10 +110,14 @@ func List(fsys vfs.FS, dir string) ([]Entry, error) {
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, Entry{Volume: v, Generation: g, Name: name, Bytes: st.Size})
+		e.Name, e.Bytes = name, st.Size
+		out = append(out, e)
 	}
 	return out, nil
 }
+
+// IndexName returns the name of a sealed index inside its directory.
+func IndexName(v ID, generation uint32) string { return indexName(v, generation) }
 
 // find returns the one file of volume v.
 func find(fsys vfs.FS, dir string, v ID) (Entry, error) {

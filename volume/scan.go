@@ -3,6 +3,7 @@ package volume
 import (
 	"errors"
 	"fmt"
+	"io"
 
 	"hayloft/internal/id"
 	"hayloft/internal/vfs"
@@ -40,30 +41,38 @@ func Scan(fsys vfs.FS, name string, fn func(Record) error) (Identity, error) {
 	if err != nil {
 		return Identity{}, err
 	}
-	sb, err := scan(file, fn)
+	size, err := file.Size()
+	var o Origin
+	if err == nil {
+		o, err = ScanAt(file, size, true, fn)
+	}
 	if err = errors.Join(err, file.Close()); err != nil {
 		err = fmt.Errorf("scan %s: %w", name, err)
 	}
-	return sb.Identity, err
+	return o.Identity, err
 }
 
-func scan(file vfs.File, fn func(Record) error) (superblock, error) {
-	sb, _, err := readSuperblock(file)
+// ScanAt is Scan of a file of size bytes that is reached in another way. Without
+// data, headers alone are read: a record is whole when its header is valid, and
+// has no Data.
+func ScanAt(r io.ReaderAt, size int64, data bool, fn func(Record) error) (Origin, error) {
+	o, err := ReadOrigin(r)
 	if err != nil {
-		return sb, err
+		return o, err
 	}
-	size, err := file.Size()
-	if err != nil {
-		return sb, err
-	}
-	s := newSeal(sb)
-	w := &walker{file: file, seal: &s, end: size}
-	return sb, w.records(true, fn)
+	s := newSeal(o.sb)
+	w := &walker{file: r, seal: &s, end: size}
+	return o, w.scan(scanOptions{spare: true, data: data}, fn)
 }
 
-// records calls fn for every record and gap. With spare, zeros behind the last
-// record are preallocated space and no gap.
-func (w *walker) records(spare bool, fn func(Record) error) error {
+// scanOptions say what a walk over all records does.
+type scanOptions struct {
+	spare bool // zeros behind the last record are preallocated space and no gap
+	data  bool // read and verify what the records hold
+}
+
+// scan calls fn for every record and gap.
+func (w *walker) scan(o scanOptions, fn func(Record) error) error {
 	end := w.end
 	var buf []byte
 	for pos := int64(dataStart); pos < end; {
@@ -76,7 +85,7 @@ func (w *walker) records(spare bool, fn func(Record) error) error {
 			if walkErr != nil {
 				return walkErr
 			}
-			if next == end && spare {
+			if next == end && o.spare {
 				if last, walkErr := w.lastNonZero(pos); walkErr != nil || last == pos && !w.unreadable(pos, end) {
 					return walkErr
 				}
@@ -89,7 +98,7 @@ func (w *walker) records(spare bool, fn func(Record) error) error {
 		}
 		r := Record{Offset: pos, Size: h.size(), Kind: h.Kind, Key: h.Key, Alt: h.Alt, Cookie: h.Cookie,
 			SyncedTo: h.SyncedTo, Deletes: h.Deletes, ETag: h.DataCRC}
-		if buf, err = w.fillRecord(&r, &h, meta, buf); err != nil {
+		if buf, err = w.fillRecord(&r, &h, meta, buf, o.data); err != nil {
 			return err
 		}
 		if err := fn(r); err != nil {
@@ -100,15 +109,15 @@ func (w *walker) records(spare bool, fn func(Record) error) error {
 	return nil
 }
 
-// fillRecord adds master info and data to r. The error ends the walk.
-func (w *walker) fillRecord(r *Record, h *header, meta, buf []byte) ([]byte, error) {
+// fillRecord adds master info and, if asked, data to r. The error ends the walk.
+func (w *walker) fillRecord(r *Record, h *header, meta, buf []byte, data bool) ([]byte, error) {
 	r.Master, r.Err = h.master(meta)
 	if r.Offset+r.Size > w.end {
 		r.Size = w.end - r.Offset
 		r.Err = fmt.Errorf("%w: record at %d is cut off", ErrCorrupt, r.Offset)
 		return buf, nil
 	}
-	if h.Kind != KindNeedle {
+	if h.Kind != KindNeedle || !data {
 		return buf, nil
 	}
 	buf, err := w.data(h, meta, r.Offset, buf)

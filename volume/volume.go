@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"path/filepath"
 	"sync"
@@ -265,7 +266,7 @@ func (v *Volume) load(e Entry) error {
 	return v.loadLater()
 }
 
-func readSuperblock(f vfs.File) (superblock, bool, error) {
+func readSuperblock(f io.ReaderAt) (superblock, bool, error) {
 	var copies [2][]byte
 	var readErr error
 	for i := range copies {

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-
-	"hayloft/internal/vfs"
 )
 
 const (
@@ -26,7 +24,7 @@ type extent struct{ off, end int64 }
 // in large steps, and in small ones where it jumps over much data. Parts the
 // device cannot read count as zeros and are listed in bad.
 type walker struct {
-	file vfs.File
+	file io.ReaderAt
 	seal *seal
 	end  int64 // nothing is read from here on
 
