@@ -151,7 +151,7 @@ func (e *exporter) complain(format string, args ...any) {
 
 func (e *exporter) needle(n tools.Exported, data []byte) error {
 	// The name may come from another machine.
-	if !filepath.IsLocal(n.File) || strings.ContainsFunc(n.File, unicode.IsControl) || n.File == manifestName || n.File == sumsName {
+	if !filepath.IsLocal(n.File) || strings.ContainsFunc(n.File, unicode.IsControl) || n.File == manifestName || n.File == sumsName || n.File == lostName {
 		return fmt.Errorf("the export names a file that is refused: %q", n.File)
 	}
 	same, err := e.write(n.File, data)

@@ -10,6 +10,9 @@
 //   - Remote: a Local of another process, behind its admin listener. Serve is
 //     the other end.
 //
+// Rescue is for when there is nothing to ask any more: bare files and shards,
+// with no directory, of disks of which some may be missing.
+//
 // A volume is verified, exported and dumped while the server goes on with it.
 // Sealing and compaction are jobs of the process that has the volumes: who
 // asked may leave, the job goes on, and who asks again joins it. Both survive a

@@ -53,15 +53,20 @@ func export(ctx context.Context, v *volume.Volume, data string, p pace, s Export
 		if failed != nil {
 			return failed
 		}
-		return s.Needle(Exported{
-			File: exportName(ident.Class, n), Size: len(n.Data), ETag: fmt.Sprintf("%08x", checksum(n.Data)), Class: ident.Class.String(),
-			Volume: ident.Volume, Blob: n.Key, Alt: n.Alt, Cookie: n.Cookie.String(), Master: masterOf(n.Master),
-		}, n.Data)
+		return s.Needle(exported(ident, n), n.Data)
 	}, func(f volume.Finding) { complain("blob %v alt %d: %s", f.Key, f.Alt, OneLine(f.Err)) })
 	if err == nil {
 		err = failed
 	}
 	return err
+}
+
+// exported is the description of one needle.
+func exported(ident volume.Identity, n volume.Needle) Exported {
+	return Exported{
+		File: exportName(ident.Class, n), Size: len(n.Data), ETag: fmt.Sprintf("%08x", checksum(n.Data)), Class: ident.Class.String(),
+		Volume: ident.Volume, Blob: n.Key, Alt: n.Alt, Cookie: n.Cookie.String(), Master: masterOf(n.Master),
+	}
 }
 
 // unexported says why nothing of a volume is in an export.
