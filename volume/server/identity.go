@@ -73,6 +73,20 @@ func decodeIdentity(b []byte) (identity, error) {
 	return i, nil
 }
 
+// DiskUUID reads which disk a data directory is, without a lock. It is
+// fs.ErrNotExist where there is no identity file.
+func DiskUUID(fsys vfs.FS, dir string) ([16]byte, error) {
+	b, err := vfs.ReadFile(fsys, filepath.Join(dir, identityName), identityLimit)
+	if err != nil {
+		return [16]byte{}, err
+	}
+	i, err := decodeIdentity(b)
+	if err != nil {
+		err = fmt.Errorf("%w: identity file of %s: %w", ErrDisk, dir, err)
+	}
+	return i.uuid, err
+}
+
 // claim reads a data directory's identity, makes a new one where there is
 // nothing yet, and locks the directory until the returned file is closed. The
 // error is ErrDisk when the directory must not be used, and another when it

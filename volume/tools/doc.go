@@ -11,7 +11,8 @@
 //     the other end.
 //
 // Rescue is for when there is nothing to ask any more: bare files and shards,
-// with no directory, of disks of which some may be missing.
+// with no directory, of disks of which some may be missing. A Survey is what such
+// disks say a directory should.
 //
 // A volume is verified, exported and dumped while the server goes on with it.
 // Sealing and compaction are jobs of the process that has the volumes: who

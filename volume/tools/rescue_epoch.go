@@ -19,12 +19,13 @@ import (
 // they were made from. What cannot be had reads as zeros: no record is proven by
 // them.
 type epoch struct {
-	ctx    context.Context // of the rescue that reads it
-	plan   coding.Plan
-	head   coding.Head // of any of them
-	shards []coding.Shard
-	names  []string
-	reader *coding.Reader
+	ctx     context.Context // of the rescue that reads it
+	plan    coding.Plan
+	head    coding.Head // of any of them
+	shards  []coding.Shard
+	names   []string
+	reader  *coding.Reader
+	digests []coding.Digest // as the heads have them
 
 	mu      sync.Mutex    // guards damaged
 	damaged map[int]error // shards that did not have what they should, and the first sign of it
@@ -95,13 +96,13 @@ func soundest(ctx context.Context, fsys *overlay.FS, i int, files []shardFile) *
 // newReader returns a reader of the shards. The digests are those that they name
 // themselves: nobody else is left to ask.
 func (e *epoch) newReader(files []shardFile) (*coding.Reader, error) {
-	c := coding.Committed{Plan: e.plan, Digests: make([]coding.Digest, e.plan.Shards())}
+	e.digests = make([]coding.Digest, e.plan.Shards())
 	for _, s := range files {
 		if s.path == e.names[s.head.Shard] {
-			c.Digests[s.head.Shard] = s.head.Digest
+			e.digests[s.head.Shard] = s.head.Digest
 		}
 	}
-	return coding.NewReader(c, e.shards, coding.ReaderOptions{Found: func(f coding.Finding) { e.found(f.Shard, f.Err) }})
+	return coding.NewReader(coding.Committed{Plan: e.plan, Digests: e.digests}, e.shards, coding.ReaderOptions{Found: func(f coding.Finding) { e.found(f.Shard, f.Err) }})
 }
 
 // found notes the first thing wrong with a shard.
