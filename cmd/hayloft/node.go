@@ -53,6 +53,7 @@ type node struct {
 	api         *api.API
 	metrics     *metrics
 	onRequest   bool // volumes are sealed and compacted only when that is asked for
+	rebuilding  bool // the directory is being made again from the disks
 
 	work     context.Context // of what runs beside requests
 	stopWork context.CancelFunc
@@ -120,6 +121,11 @@ func (n *node) openGroups(ctx context.Context) error {
 
 // openDirectory opens the directory and makes this node known to it.
 func (n *node) openDirectory(ctx context.Context) (err error) {
+	if !n.rebuilding {
+		if err := wholeDirectory(n.s.data[0]); err != nil {
+			return err
+		}
+	}
 	n.directory, err = directory.Open(ctx, directory.Options{
 		Dir: n.first("raft", "directory"), Member: n.who.name, Clock: n.clock, Events: n.raftEvent,
 	})
