@@ -79,7 +79,7 @@ func ReadDeleteLog(fsys vfs.FS, dir string, v ID) (log DeleteLog, err error) {
 func (log *DeleteLog) take(vol *Volume) error {
 	w := &walker{file: vol.file, seal: &vol.seal, end: vol.synced.Load()}
 	last := uint32(0)
-	return w.records(false, func(r Record) error {
+	return w.scan(scanOptions{data: true}, func(r Record) error {
 		switch {
 		case r.Kind == 0:
 			log.Settled = false

@@ -84,7 +84,7 @@ func ListDeletes(fsys vfs.FS, dir string) ([]Entry, error) {
 	return list(fsys, dir, func(name string) (Entry, bool) {
 		n, err := strconv.ParseUint(strings.TrimSuffix(name, deletesExt), 16, 32)
 		v := ID(n)
-		return Entry{Volume: v, Generation: 1}, err == nil && deletesName(v) == name
+		return Entry{Volume: v, Generation: 1}, err == nil && DeleteLogName(v) == name
 	})
 }
 
@@ -115,9 +115,6 @@ func list(fsys vfs.FS, dir string, parse func(name string) (Entry, bool)) ([]Ent
 	}
 	return out, nil
 }
-
-// IndexName returns the name of a sealed index inside its directory.
-func IndexName(v ID, generation uint32) string { return indexName(v, generation) }
 
 // find returns the one file of volume v.
 func find(fsys vfs.FS, dir string, v ID) (Entry, error) {

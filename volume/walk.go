@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+
+	"hayloft/internal/vfs"
 )
 
 const (

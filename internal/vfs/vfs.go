@@ -98,7 +98,7 @@ type Surer interface {
 }
 
 // ReadAtSurely reads the surest way that f has.
-func ReadAtSurely(f File, b []byte, off int64) (int, error) {
+func ReadAtSurely(f io.ReaderAt, b []byte, off int64) (int, error) {
 	if s, ok := f.(Surer); ok {
 		return s.ReadAtSurely(b, off)
 	}

@@ -96,6 +96,22 @@ func OpenRescue(dirs []string, o RescueOptions) (*Rescue, error) {
 	return r, nil
 }
 
+// shardDirs are the folders of a data directory in which shards lie, one for each
+// epoch of a volume.
+func shardDirs(data string) (dirs []string, err error) {
+	names, err := vfs.OS{}.ReadDir(filepath.Join(data, shardsDirName))
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil
+	}
+	for _, n := range names {
+		dir := filepath.Join(data, shardsDirName, n)
+		if st, err := os.Stat(dir); err == nil && st.IsDir() {
+			dirs = append(dirs, dir)
+		}
+	}
+	return dirs, err
+}
+
 func remainsOf(d string) error {
 	if st, err := os.Stat(d); err == nil && st.IsDir() {
 		if _, err := os.Stat(filepath.Join(d, shardsDirName)); err == nil {
@@ -123,6 +139,18 @@ type remains struct {
 	files  []volumeFile
 	shards []string
 	logs   []string
+	// begun are the shard files by their names, unfinished ones too: their numbers
+	// were given out.
+	begun []coding.Entry
+}
+
+// dataDirOf is the data directory that a volume file, a shard or a delete log lies in.
+func dataDirOf(path string) string {
+	dir := filepath.Dir(filepath.Dir(path))
+	if filepath.Base(dir) == shardsDirName {
+		return filepath.Dir(dir)
+	}
+	return dir
 }
 
 type volumeFile struct {
@@ -174,7 +202,11 @@ func (r *Rescue) find() (all map[volume.ID]*remains, problems []string) {
 		return all[v]
 	}
 	for _, data := range r.files.dirs {
-		for _, dir := range []string{filepath.Join(data, volumesDirName), filepath.Join(data, shardsDirName)} {
+		dirs, err := shardDirs(data)
+		if err != nil {
+			problems = append(problems, fmt.Sprintf("%s cannot be listed: %s", filepath.Join(data, shardsDirName), OneLine(err)))
+		}
+		for _, dir := range append(dirs, filepath.Join(data, volumesDirName)) {
 			files, err1 := volume.List(nil, dir)
 			logs, err2 := volume.ListDeletes(nil, dir)
 			shards, err3 := coding.List(vfs.OS{}, dir)
@@ -188,6 +220,7 @@ func (r *Rescue) find() (all map[volume.ID]*remains, problems []string) {
 				of(e.Volume).logs = append(of(e.Volume).logs, filepath.Join(dir, e.Name))
 			}
 			for _, e := range shards {
+				of(e.Volume).begun = append(of(e.Volume).begun, e)
 				if !e.Unfinished {
 					of(e.Volume).shards = append(of(e.Volume).shards, filepath.Join(dir, e.Name))
 				}

@@ -46,14 +46,14 @@ func newDisks(t *testing.T, seed uint64) *disks {
 	root := t.TempDir()
 	for i := range policy.Shards() {
 		dir := filepath.Join(root, fmt.Sprintf("disk%d", i))
-		ok(t, errors.Join(os.MkdirAll(filepath.Join(dir, "volumes"), 0o750), os.Mkdir(filepath.Join(dir, "shards"), 0o750)))
+		ok(t, errors.Join(os.MkdirAll(filepath.Join(dir, "volumes"), 0o750), os.MkdirAll(filepath.Join(dir, "shards", "00000004-00000001"), 0o750)))
 		d.dirs = append(d.dirs, dir)
 	}
 	return d
 }
 
 func (d *disks) volumes(disk int) string { return filepath.Join(d.dirs[disk], "volumes") }
-func (d *disks) shards(disk int) string  { return filepath.Join(d.dirs[disk], "shards") }
+func (d *disks) shards(disk int) string  { return filepath.Join(d.dirs[disk], "shards", "00000004-00000001") }
 
 func (d *disks) file(disk int, v volume.ID, generation uint32) string {
 	return filepath.Join(d.volumes(disk), volume.FileName(v, generation))

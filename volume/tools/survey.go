@@ -130,7 +130,7 @@ func (r *Rescue) SurveyDisks(ctx context.Context) (*Survey, error) {
 }
 
 func holds(all map[volume.ID]*remains, dir string) bool {
-	in := func(path string) bool { return filepath.Dir(filepath.Dir(path)) == dir }
+	in := func(path string) bool { return dataDirOf(path) == dir }
 	for _, m := range all {
 		if slices.ContainsFunc(m.files, func(f volumeFile) bool { return in(f.path) }) || slices.ContainsFunc(m.shards, in) || slices.ContainsFunc(m.logs, in) {
 			return true
@@ -228,20 +228,8 @@ func (v *surveyed) open() error {
 		}
 	}
 	slices.SortStableFunc(v.files, func(a, b *remnant) int { return cmp.Compare(b.generation, a.generation) })
-	entries := make(map[string]bool)
-	for _, path := range v.shards {
-		entries[filepath.Dir(path)] = true
-	}
-	for dir := range entries { // unfinished shards too: their numbers were given out
-		all, err := coding.List(v.fs, dir)
-		if err != nil {
-			return err
-		}
-		for _, e := range all {
-			if e.Volume == v.id {
-				v.out.LastEpoch, v.out.LastGeneration = max(v.out.LastEpoch, e.Epoch), max(v.out.LastGeneration, e.Generation)
-			}
-		}
+	for _, e := range v.begun {
+		v.out.LastEpoch, v.out.LastGeneration = max(v.out.LastEpoch, e.Epoch), max(v.out.LastGeneration, e.Generation)
 	}
 	for _, e := range openEpochs(v.ctx, v.fs, v.id, slices.DeleteFunc(slices.Clone(v.shards), cut(v.fs)), func(string, error) {}) {
 		v.out.LastEpoch = max(v.out.LastEpoch, e.plan.Epoch)

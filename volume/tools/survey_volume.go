@@ -74,7 +74,7 @@ func (v *surveyed) note(format string, args ...any) {
 	v.out.Notes = append(v.out.Notes, fmt.Sprintf(format, args...))
 }
 
-func (v *surveyed) diskOf(path string) int { return v.disk[filepath.Dir(filepath.Dir(path))] }
+func (v *surveyed) diskOf(path string) int { return v.disk[dataDirOf(path)] }
 
 // sealed takes in a volume of which the newest generation is a file. An epoch counts
 // beside it as well when all its shards are there.
