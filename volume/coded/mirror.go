@@ -76,7 +76,8 @@ func (m *mirror) enough(n int, causes error) error {
 	return nil
 }
 
-// leave takes a copy out of the set. ended delivers when its last call returned.
+// leave takes a copy out of the set. ended, if not nil, delivers when the call
+// returns that it still has under way.
 func (m *mirror) leave(p *place, err error, ended <-chan error) {
 	m.mu.Lock()
 	file := p.file
@@ -85,13 +86,29 @@ func (m *mirror) leave(p *place, err error, ended <-chan error) {
 	if file == nil {
 		return
 	}
-	go func() {
-		if ended != nil {
+	if ended != nil {
+		go func() {
 			<-ended
-		}
-		_ = file.Close() // it is given up: nothing depends on it
-	}()
+			_ = file.Close() // it is given up: nothing depends on it
+		}()
+	} else {
+		m.drop(file)
+	}
 	m.o.Events(Event{Kind: EventLogLeft, Volume: m.v, Log: p.LogCopy, Err: err})
+}
+
+// drop closes a file that is given up, so that another may take its name. It does not
+// wait for one that hangs.
+func (m *mirror) drop(file vfs.File) {
+	closed := make(chan struct{})
+	go func() {
+		_ = file.Close() // nothing depends on it
+		close(closed)
+	}()
+	select {
+	case <-closed:
+	case <-m.o.Engine.Clock.After(m.o.LogTimeout):
+	}
 }
 
 var errLate = errors.New("no answer in time")
@@ -379,16 +396,12 @@ func (f logFile) Size() (int64, error) { return f.size() }
 func (f logFile) Evict(off, n int64) error {
 	f.changing.Lock()
 	defer f.changing.Unlock()
-	calls := f.start(f.set(), func(c vfs.File) error { return c.Evict(off, n) })
-	var errs []error
-	for i, err := range f.wait(calls) {
-		if errors.Is(err, errLate) {
-			f.leave(calls[i].p, fmt.Errorf("evict: %w", err), calls[i].ended)
-		} else {
-			errs = append(errs, err)
-		}
+	evict := func(c vfs.File) error { return c.Evict(off, n) }
+	set := f.set()
+	if f.enough(len(set), nil) == nil {
+		return f.change("evict", evict)
 	}
-	return errors.Join(errs...)
+	return errors.Join(f.wait(f.start(set, evict))...) // read-only by now
 }
 
 // Close implements vfs.File.

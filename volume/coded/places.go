@@ -51,8 +51,8 @@ func ask[T any](ctx context.Context, places []LogCopy, fn func(context.Context, 
 			continue
 		}
 		go func() {
-			defer end()
 			value, err := fn(ctx, at)
+			end()
 			got <- answer[T]{i, value, err}
 		}()
 	}
@@ -95,29 +95,27 @@ func putLog(ctx context.Context, at LogCopy, v volume.ID, content []byte) (vfs.F
 	if _, err = file.WriteVAt([][]byte{content}, 0); err == nil {
 		err = file.Sync()
 	}
-	if err == nil {
-		err = nameLog(ctx, at, v)
-	}
-	if err != nil {
-		return nil, errors.Join(err, file.Close())
-	}
-	return file, nil
+	return nameLog(ctx, at, v, file, err)
 }
 
-// nameLog gives the unfinished file of a place its name. A marker that is found was
-// that of the file it replaces.
-func nameLog(ctx context.Context, at LogCopy, v volume.ID) error {
-	if err := ctx.Err(); err != nil {
-		return err
+// nameLog gives the unfinished file of a place its name, unless err says what is
+// wrong with it, and opens it under that. A marker that is found was that of the
+// file it replaces.
+func nameLog(ctx context.Context, at LogCopy, v volume.ID, file vfs.File, err error) (vfs.File, error) {
+	if err = errors.Join(err, file.Close(), ctx.Err()); err != nil {
+		return nil, err
 	}
 	fsys, name := at.Home.FS, at.path(v)
 	if err := fsys.Rename(name+tmpExt, name); err != nil {
-		return err
+		return nil, err
 	}
 	if err := fsys.SyncDir(filepath.Dir(name)); err != nil {
-		return err
+		return nil, err
 	}
-	return volume.RemoveDeleteLogMarker(fsys, at.Home.Dir, v)
+	if err := volume.RemoveDeleteLogMarker(fsys, at.Home.Dir, v); err != nil {
+		return nil, err
+	}
+	return fsys.OpenWrite(name)
 }
 
 const tmpExt = ".tmp"

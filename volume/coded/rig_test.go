@@ -5,6 +5,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"strings"
 	"testing"
@@ -21,13 +22,14 @@ var bg = context.Background()
 // rig is an ordinary sealed volume, its shards on disks of their own, and a copy of
 // its delete log beside each.
 type rig struct {
-	t       testing.TB
-	c       coding.Committed
-	source  *vfs.Mem // with the volume's directory
-	disks   []*vfs.Mem
-	fs      []vfs.FS // of the disks, as they are used
-	needles []volume.Needle
-	deleted map[id.ID]bool
+	t        testing.TB
+	c        coding.Committed
+	source   *vfs.Mem // with the volume's directory
+	disks    []*vfs.Mem
+	fs       []vfs.FS // of the disks, as they are used
+	needles  []volume.Needle
+	deleted  map[id.ID]bool
+	shardsOf *rig // whose shards are read; nil: its own
 }
 
 const (
@@ -40,23 +42,30 @@ const (
 // some after, and codes it.
 func newRig(t testing.TB, rng *rand.Rand, p coding.Policy, n int) *rig {
 	t.Helper()
+	return newRigOf(t, rng, p, n, func(i int) int {
+		switch rng.IntN(12) {
+		case 0:
+			return 130_000 + rng.IntN(200_000) // with block CRCs
+		case 1:
+			return 0
+		}
+		if i == n/2 {
+			return 1<<20 + 100_000 // more than one read
+		}
+		return rng.IntN(20_000)
+	})
+}
+
+// newRigOf is newRig of needles of these sizes.
+func newRigOf(t testing.TB, rng *rand.Rand, p coding.Policy, n int, sizeOf func(i int) int) *rig {
+	t.Helper()
 	r := &rig{t: t, source: vfs.NewMem(rng.Uint64()), deleted: make(map[id.ID]bool)}
 	r.must(r.source.MkdirAll(sourceDir))
 	o := volume.Options{FS: r.source, AllocChunk: 1 << 16}
 	v, err := volume.Create(sourceDir, volume.Identity{Volume: testID, Generation: 1, Class: volume.ClassOriginals}, o)
 	r.must(err)
 	for i := range n {
-		size := rng.IntN(20_000)
-		switch rng.IntN(12) {
-		case 0:
-			size = 130_000 + rng.IntN(200_000) // with block CRCs
-		case 1:
-			size = 0
-		}
-		if i == n/2 {
-			size = 1<<20 + 100_000 // more than one read
-		}
-		needle := volume.Needle{Key: id.ID(1000 + i/2), Alt: uint8(i % 2), Cookie: id.Cookie(rng.Uint64() | 1), Data: randomBytes(rng, size)}
+		needle := volume.Needle{Key: id.ID(1000 + i/2), Alt: uint8(i % 2), Cookie: id.Cookie(rng.Uint64() | 1), Data: randomBytes(rng, sizeOf(i))}
 		if rng.IntN(3) == 0 {
 			needle.Master = &volume.MasterInfo{Photo: 5, Owner: 6, ContentType: "image/jpeg"}
 		}
@@ -129,6 +138,25 @@ func (r *rig) must(err error) {
 	}
 }
 
+// on is the rig with other disks.
+func (r *rig) on(t testing.TB, disks []*vfs.Mem) *rig {
+	c := *r
+	c.t, c.disks, c.fs, c.deleted = t, disks, nil, maps.Clone(r.deleted)
+	for _, d := range disks {
+		c.fs = append(c.fs, d)
+	}
+	return &c
+}
+
+// copies of all disks.
+func (r *rig) copies() []*vfs.Mem {
+	var out []*vfs.Mem
+	for _, d := range r.disks {
+		out = append(out, d.Kill())
+	}
+	return out
+}
+
 func (r *rig) home(i int) coding.Home { return coding.Home{FS: r.fs[i], Dir: shardDir} }
 
 func (r *rig) logs() []LogCopy {
@@ -147,7 +175,11 @@ func (r *rig) shardPath(i int) string {
 func (r *rig) shards() []coding.Shard {
 	out := make([]coding.Shard, r.c.Shards())
 	for i := range out {
-		f, err := coding.Open(r.home(i), r.c, i)
+		of := r
+		if r.shardsOf != nil {
+			of = r.shardsOf
+		}
+		f, err := coding.Open(of.home(i), r.c, i)
 		if err == nil {
 			r.t.Cleanup(func() { _ = f.Close() })
 			out[i] = f

@@ -72,6 +72,15 @@ func (m *mirror) find(at LogCopy) *place {
 func (m *mirror) keep(logs []LogCopy, tolerance int) error {
 	m.changing.Lock()
 	defer m.changing.Unlock()
+	left, err := m.keepLocked(logs, tolerance)
+	for _, file := range left {
+		m.drop(file)
+	}
+	return err
+}
+
+// keepLocked returns the files of the places that are left.
+func (m *mirror) keepLocked(logs []LogCopy, tolerance int) (left []vfs.File, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	var kept []*place
@@ -83,16 +92,16 @@ func (m *mirror) keep(logs []LogCopy, tolerance int) error {
 		}
 	}
 	if in <= tolerance {
-		return fmt.Errorf("%w: %d of the %d places named have one, it takes %d", errLeft, in, len(logs), tolerance+1)
+		return nil, fmt.Errorf("%w: %d of the %d places named have one, it takes %d", errLeft, in, len(logs), tolerance+1)
 	}
 	for _, p := range m.places {
-		if file := p.file; file != nil && !slices.Contains(kept, p) {
+		if p.file != nil && !slices.Contains(kept, p) {
+			left = append(left, p.file)
 			p.file = nil
-			go func() { _ = file.Close() }() // may hang; what is in it was synced
 		}
 	}
 	m.places, m.tolerance = kept, tolerance
-	return nil
+	return left, nil
 }
 
 // add copies the log to a place: what never changes any more first, and the rest
@@ -183,13 +192,12 @@ func (c *copying) finish(ctx context.Context, from int64) error {
 	if err != nil {
 		return err
 	}
-	if err := c.copy(ctx, from, size); err != nil {
-		return err
+	if err = c.copy(ctx, from, size); err == nil {
+		err = c.file.Sync()
 	}
-	if err := c.file.Sync(); err != nil {
-		return err
-	}
-	return nameLog(ctx, c.at, c.m.v)
+	unfinished := c.file
+	c.file, err = nameLog(ctx, c.at, c.m.v, unfinished, err)
+	return err
 }
 
 const copyStep = 1 << 20
