@@ -171,8 +171,7 @@ func TestReadLogChangesNothing(t *testing.T) {
 	r := smallRig(t, coding.Policy{Data: 2, Parity: 1})
 	v := r.open(Options{})
 	r.kill(v)
-	var acked []volume.Delete
-	acked = listDeletes(t, v.Engine())
+	acked := listDeletes(t, v.Engine())
 	before, err := vfs.ReadFile(r.disks[0], logPath, 1<<30)
 	r.must(err)
 	r.must(v.Close())
