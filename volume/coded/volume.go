@@ -29,7 +29,8 @@ type Volume struct {
 // nil for those that cannot be reached; logs names all places where a copy of its
 // delete log ought to be. It is ErrDeletesUnsure when too few of them can be read,
 // and a *coding.LostError when no shard is there. With fewer than Tolerance+1 copies
-// that can be written it opens, and refuses deletes. ctx is that of the call.
+// that can be written it opens, and refuses deletes. ctx is that of the call. After an
+// error Options.Unused has been told of all shards, unless the arguments are invalid.
 func Open(ctx context.Context, c coding.Committed, class volume.Class, shards []coding.Shard, logs []LogCopy, o Options) (*Volume, error) {
 	if err := errors.Join(c.Validate(), o.Validate(), validLogs(logs, o.Tolerance)); err != nil {
 		return nil, err
