@@ -188,8 +188,9 @@ func (w *watcher) adopted(d *disk, err error) {
 		}
 		return
 	}
+	former := w.present()
 	w.take(d)
-	w.health.comeBack()
+	w.health.comeBack(former != nil && former.ident.uuid == d.ident.uuid)
 	w.vacancy = vacancy{}
 	w.publish()
 	w.s.o.Events(Event{Kind: EventDiskBack, Dir: w.dir, Reason: ReasonVanished})

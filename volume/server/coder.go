@@ -188,6 +188,7 @@ func (c *coder) ended() error              { return ErrClosed }
 func (c *coder) usable() error             { return nil }
 
 func (c *coder) work(ctx context.Context, j *job) (rec volume.SealRecord, err error) {
+	j.changes = c.changes.Load()
 	switch j.kind {
 	case jobEncode:
 		err = c.encode(ctx, j)
@@ -212,6 +213,9 @@ func (c *coder) outcome(j *job, err error) {
 		return
 	}
 	c.troubles.note(j.v, err, c.s.o.Clock.Now())
+	if c.changes.Load() != j.changes {
+		c.troubles.forgive() // disks came or went meanwhile
+	}
 	if err != nil {
 		c.s.n.failures.Add(1)
 		c.s.o.Events(Event{Kind: EventUpkeepFailed, Volume: j.v, Work: j.kind.String(), Err: err})
@@ -269,7 +273,7 @@ func (c *coder) next(ctx context.Context) bool {
 			continue // its end is a kick
 		}
 		if _, err := j.wait(ctx, nil); err == nil && ctx.Err() == nil {
-			c.restIfDue(w.v, w.kind)
+			c.restIfDue(j)
 		}
 		return ctx.Err() == nil
 	}
@@ -277,10 +281,11 @@ func (c *coder) next(ctx context.Context) bool {
 }
 
 // restIfDue leaves a volume alone for a while that needs again what was just
-// done for it.
-func (c *coder) restIfDue(v volume.ID, kind jobKind) {
-	if row, ok := c.s.o.Directory.Row(v); ok && c.due(row).kind == kind {
-		c.troubles.pause(v, c.s.o.Clock.Now().Add(retryFirst))
+// done for it, unless disks came or went meanwhile.
+func (c *coder) restIfDue(j *job) {
+	row, ok := c.s.o.Directory.Row(j.v)
+	if ok && c.due(row).kind == j.kind && c.changes.Load() == j.changes {
+		c.troubles.pause(j.v, c.s.o.Clock.Now().Add(retryFirst))
 	}
 }
 

@@ -335,7 +335,11 @@ func (h *health) wait() {
 }
 
 // comeBack puts a directory into service in which a disk was claimed anew:
-// whatever was wrong was the former one's.
-func (h *health) comeBack() {
+// whatever was wrong was the former one's. That it comes and goes is remembered of a
+// disk that is the same one again.
+func (h *health) comeBack(same bool) {
+	if !same {
+		h.outs = 0
+	}
 	*h = health{now: h.now, since: h.now, stops: h.stops, stopped: min(h.stopped, h.now), outs: h.outs, last: h.now, probes: h.probes, silent: [2]time.Duration{h.now, h.now}}
 }

@@ -76,6 +76,8 @@ type job struct {
 	rec  volume.SealRecord
 	err  error
 
+	changes uint64 // the coder's, when the job began
+
 	done, total atomic.Int64
 
 	mu    sync.Mutex    // guards all below

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"hayloft/volume/coded"
 	"hayloft/volume/coding"
 	"hayloft/volume/coding/lifecycle"
 )
@@ -25,12 +26,8 @@ func (c *coder) toRebuild(row Row, h *handle, now time.Time) (n int) {
 	if n == 0 && h.coded.homesMoved(row) {
 		n++
 	}
-	if n == 0 {
-		for _, l := range h.coded.v.Logs() {
-			if d := c.s.diskByNumber(l.Disk); !l.InSet && d != nil && d.usable() == nil {
-				return 1
-			}
-		}
+	if n == 0 && c.lacksLog(h.coded) {
+		n++
 	}
 	return n
 }
@@ -104,8 +101,29 @@ func (c *coder) rebuildNow(ctx context.Context, j *job, all bool) error {
 			return err
 		}
 	}
+	return c.setLogs(ctx, cv)
+}
+
+// setLogs has the delete log on every disk that has a shard. Those that are away
+// have theirs copied when they are back, or not at all.
+func (c *coder) setLogs(ctx context.Context, cv *codedVolume) error {
 	homes := cv.homes()
-	return cv.v.SetLogs(ctx, c.s.logCopies(cv.c, homes), survives(homes, cv.c.Parity))
+	err := cv.v.SetLogs(ctx, c.s.logCopies(cv.c, homes), survives(homes, cv.c.Parity))
+	if err == nil {
+		return nil
+	}
+	if cv.v.Engine().Stats().Poisoned == nil && !c.lacksLog(cv) {
+		return nil
+	}
+	return err
+}
+
+// lacksLog reports whether a disk in service has no copy of the log that counts.
+func (c *coder) lacksLog(cv *codedVolume) bool {
+	return slices.ContainsFunc(cv.v.Logs(), func(l coded.LogState) bool {
+		d := c.s.diskByNumber(l.Disk)
+		return !l.InSet && d != nil && d.usable() == nil
+	})
 }
 
 // reopen opens the shards that lie elsewhere than this handle knows, or that could
