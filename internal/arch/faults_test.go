@@ -37,8 +37,8 @@ func TestFaultsHaveTests(t *testing.T) {
 			}
 		}
 	}
-	if rows != 16 {
-		t.Errorf("%d faults, want 16", rows)
+	if rows != 20 {
+		t.Errorf("%d faults, want 20", rows)
 	}
 }
 

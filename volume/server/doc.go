@@ -44,6 +44,14 @@
 //     answers for any other of its volume, since all hold the same but for what
 //     is deleted, and go by one delete log. Calls under way end on the generation
 //     they began with.
+//   - Coded volumes (coder.go, coded.go; decision 138). The coder has epochs given
+//     out, makes and reads back their shards, has them committed, and has the source
+//     let go after a grace and one more look at every shard. A committed epoch
+//     serves whatever else there is of its volume: it knows all deletes. Those wait at
+//     a gate (gate.go) while the volume passes from its file to shards or from one
+//     epoch to the next. What is lost is made again, on another disk when its own does
+//     not come back; with more than m shards lost the answer is ErrUnavailable with
+//     their numbers, and nothing is removed.
 //   - Containment. A sick volume or disk is out of service and reported, and
 //     the process goes on.
 //
@@ -53,8 +61,10 @@
 // Locks: Server.mu guards the maps of volumes and is never held during I/O. A
 // writer's gate is held while it opens a volume, calls to the directory
 // included; nothing else is locked under it but a disk's birth, Server.mu and
-// disk.mu. A disk's
-// turn is held by the job at work there, which may take a gate; its birth is held
-// under a gate or a turn, while a volume is made or given up; handle.mu and jobs
-// are held for moments and nothing is locked under them.
+// disk.mu. A disk's turn is held by the job at work there, which may take a
+// writer's gate; its birth is held under a gate or a turn, while a volume is made or
+// given up. The coder's turn is held by its own job, which may wait for a disk's job,
+// and never the other way round. A volume's gate of deletes is held while the directory
+// is asked and its shards are opened. handle.mu, codedVolume.mu and jobs are held for
+// moments and nothing is locked under them.
 package server

@@ -53,7 +53,9 @@ func newDisks(t *testing.T, seed uint64) *disks {
 }
 
 func (d *disks) volumes(disk int) string { return filepath.Join(d.dirs[disk], "volumes") }
-func (d *disks) shards(disk int) string  { return filepath.Join(d.dirs[disk], "shards", "00000004-00000001") }
+func (d *disks) shards(disk int) string {
+	return filepath.Join(d.dirs[disk], "shards", "00000004-00000001")
+}
 
 func (d *disks) file(disk int, v volume.ID, generation uint32) string {
 	return filepath.Join(d.volumes(disk), volume.FileName(v, generation))
