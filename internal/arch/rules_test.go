@@ -57,7 +57,7 @@ var samples = map[string][]string{"testdata/photos": {"cmd/hayloft", "bench", "m
 var placement = map[string][]string{
 	"github.com/hashicorp":                 {"internal/raftgroup"},
 	"go.etcd.io/bbolt":                     {"internal/raftgroup"},
-	"github.com/cockroachdb/pebble":        {"directory", "feed", "feed/timeline", "internal/raftgroup"},
+	"github.com/cockroachdb/pebble":        {"directory", "feed", "feed/timeline", "internal/raftgroup", "internal/cutfs"},
 	"github.com/valyala/fasthttp":          {"api", "cache", "volume/server", "bench"},
 	"C":                                    {"cmd/hayloft-media"},
 	"unsafe":                               {"cmd/hayloft-media", "cache", "volume", "volume/coding", "internal/vfs", "internal/slab"}, // slabs outside the heap; the index's size; alignment for direct I/O
@@ -87,7 +87,7 @@ var placement = map[string][]string{
 	"github.com/klauspost/reedsolomon":     {"volume/coding"},
 	"github.com/bradfitz/gomemcache":       {"cache"},
 	"github.com/blevesearch/bleve":         {"feed"},
-	"github.com/cockroachdb/pebble/v2/vfs": {"directory", "feed", "feed/timeline", "internal/raftgroup"},
+	"github.com/cockroachdb/pebble/v2/vfs": {"directory", "feed", "feed/timeline", "internal/raftgroup", "internal/cutfs"},
 }
 
 // transitively says what must not be reached, over whatever imports, from
