@@ -136,7 +136,7 @@ func newWorld(t *testing.T, change ...func(*Options)) *world {
 func (w *world) openFeed(minter *id.Minter) {
 	t := w.t
 	machine := feed.NewMachine()
-	group, err := raftgroup.Open(t.Context(), raftgroup.Options{Dir: t.TempDir(), Name: "feed", NodeID: "n1", Machine: machine})
+	group, err := raftgroup.Open(t.Context(), raftgroup.Options{Dirs: []string{t.TempDir()}, Name: "feed", NodeID: "n1", Machine: machine})
 	must(t, err)
 	w.feed, err = feed.Open(feed.Options{Group: group, Machine: machine, Clock: w.clock, TimelineDir: t.TempDir(),
 		Mint: func(context.Context) (id.ID, error) { return minter.Mint() }})

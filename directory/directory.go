@@ -25,19 +25,20 @@ var (
 // say.
 const DefaultLease = 60 * time.Second
 
-// Options configure a Directory. Dir and Member must be given.
+// Options configure a Directory. Dirs and Member must be given.
 type Options struct {
-	Dir    string      // of the Raft group
-	Member string      // this member of the group
-	Clock  clock.Clock // nil: the machine's
-	Events func(raftgroup.Event)
+	Dirs    []string    // of the Raft group, see raftgroup.Options
+	Mirrors int         // in how many of Dirs it is kept; 0: 1
+	Member  string      // this member of the group
+	Clock   clock.Clock // nil: the machine's
+	Events  func(raftgroup.Event)
 }
 
 // Validate lists every fault of o.
 func (o *Options) Validate() error {
 	var errs []error
-	if o.Dir == "" {
-		errs = append(errs, errors.New("directory: Dir is empty"))
+	if len(o.Dirs) == 0 {
+		errs = append(errs, errors.New("directory: Dirs is empty"))
 	}
 	if o.Member == "" {
 		errs = append(errs, errors.New("directory: Member is empty"))
@@ -52,7 +53,7 @@ type Directory struct {
 	group   *raftgroup.Group
 }
 
-// Open opens the directory in o.Dir, a new one when there is none. ctx bounds
+// Open opens the directory in o.Dirs, a new one when there is none. ctx bounds
 // Open alone.
 func Open(ctx context.Context, o Options) (*Directory, error) {
 	if err := o.Validate(); err != nil {
@@ -63,7 +64,8 @@ func Open(ctx context.Context, o Options) (*Directory, error) {
 	}
 	d := &Directory{clock: o.Clock, machine: newMachine()}
 	g, err := raftgroup.Open(ctx, raftgroup.Options{
-		Dir: o.Dir, Name: "directory", NodeID: o.Member, Machine: d.machine, Events: o.Events,
+		Dirs: o.Dirs, Mirrors: o.Mirrors, Name: "directory", NodeID: o.Member, Machine: d.machine, Events: o.Events,
+		Scratch: func() raftgroup.Machine { return newMachine() },
 	})
 	if err != nil {
 		return nil, err
@@ -85,6 +87,15 @@ func (d *Directory) Ready() error {
 	}
 	return nil
 }
+
+// Lost tells that the disk of one of Dirs is gone, see raftgroup.Group.Lost.
+func (d *Directory) Lost(dir string, why error) { d.group.Lost(dir, why) }
+
+// Usable tells that one of Dirs may be used again.
+func (d *Directory) Usable(dir string) { d.group.Usable(dir) }
+
+// Mirrors describes each of Dirs.
+func (d *Directory) Mirrors() []raftgroup.MirrorState { return d.group.Mirrors() }
 
 // Stats describes the group.
 func (d *Directory) Stats() raftgroup.Stats { return d.group.Stats() }

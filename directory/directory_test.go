@@ -22,7 +22,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func mustOpen(t testing.TB, dir string, c clock.Clock) *Directory {
 	t.Helper()
-	d, err := Open(t.Context(), Options{Dir: dir, Member: "m1", Clock: c})
+	d, err := Open(t.Context(), Options{Dirs: []string{dir}, Member: "m1", Clock: c})
 	if err != nil {
 		t.Fatal(err)
 	}

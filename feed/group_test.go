@@ -38,7 +38,7 @@ func (r *roof) open() {
 	r.t.Helper()
 	m := NewMachine()
 	g, err := raftgroup.Open(context.Background(), raftgroup.Options{
-		Dir: r.dir, Name: "feed", NodeID: "n1", Machine: m, FS: r.fs,
+		Dirs: []string{r.dir}, Name: "feed", NodeID: "n1", Machine: m, FS: r.fs,
 		SnapshotEntries: 1 << 30, SnapshotBytes: 1 << 40, // the log lies elsewhere and must not lose what a clone of fs lacks
 	})
 	if err != nil {

@@ -109,7 +109,7 @@ func (n *node) openGroups(ctx context.Context) error {
 	g.Go(func() error { return n.openDirectory(opening) })
 	g.Go(func() (err error) {
 		n.group, err = raftgroup.Open(opening, raftgroup.Options{
-			Dir: n.first("raft", "feed"), Name: "feed", NodeID: n.who.name, Machine: n.machine, Events: n.raftEvent,
+			Dirs: []string{n.first("raft", "feed")}, Name: "feed", NodeID: n.who.name, Machine: n.machine, Events: n.raftEvent,
 		})
 		return err
 	})
@@ -127,7 +127,7 @@ func (n *node) openDirectory(ctx context.Context) (err error) {
 		}
 	}
 	n.directory, err = directory.Open(ctx, directory.Options{
-		Dir: n.first("raft", "directory"), Member: n.who.name, Clock: n.clock, Events: n.raftEvent,
+		Dirs: []string{n.first("raft", "directory")}, Member: n.who.name, Clock: n.clock, Events: n.raftEvent,
 	})
 	if err != nil {
 		return err

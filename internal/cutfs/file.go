@@ -1,6 +1,7 @@
 package cutfs
 
 import (
+	"io/fs"
 	"sync"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -10,13 +11,19 @@ import (
 type file struct {
 	fs    *FS
 	under vfs.File
-	ops   sync.RWMutex // held for reading by an operation, for writing to close: one that was left behind may still run
+	// ops is held for reading by an operation, for writing to close: one that was
+	// left behind may still run, or begin later.
+	ops    sync.RWMutex
+	closed bool // guarded by ops
 }
 
 // during runs an operation on the file below.
 func (f *file) during(op func() error) error {
 	f.ops.RLock()
 	defer f.ops.RUnlock()
+	if f.closed {
+		return fs.ErrClosed
+	}
 	return op()
 }
 
@@ -42,7 +49,9 @@ func (f *file) moved(p []byte, read bool, op func(p []byte) (int, error)) (int, 
 		err error
 	}
 	r, err := do(f.fs, func() (m moved, _ error) {
-		_ = f.during(func() error { m.n, m.err = op(own); return nil })
+		if err := f.during(func() error { m.n, m.err = op(own); return nil }); err != nil {
+			m.err = err
+		}
 		return m, nil
 	}, nil)
 	if err != nil {
@@ -125,6 +134,7 @@ func (f *file) Close() error {
 	return f.fs.close(func() error {
 		f.ops.Lock()
 		defer f.ops.Unlock()
+		f.closed = true
 		return f.under.Close()
 	})
 }

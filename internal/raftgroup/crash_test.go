@@ -86,7 +86,7 @@ func (w *crashWorld) options(l *ledger, ops int) Options {
 	o.FS = w.fs
 	o.SnapshotEntries = 15
 	o.TrailingLogs = 3
-	o.wrapStore = func(s store) store { return &crashStore{store: s, w: w, left: ops} }
+	o.wrapStore = func(_ string, s store) store { return &crashStore{store: s, w: w, left: ops} }
 	return o
 }
 

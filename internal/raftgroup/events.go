@@ -20,7 +20,9 @@ const (
 	EventStopped                         // the group stopped for good: Err
 	EventSnapshot                        // a snapshot was taken up to Index, or failed: Err
 	EventRestored                        // the state was replaced by the snapshot at Index
-	EventRebuilding                      // the state was missing, behind or unreadable (Err) and is rebuilt
+	EventRebuilding                      // the state was missing, behind, unreadable or lost (Err) and is rebuilt in Dir
+	EventMirrorLost                      // Dir is not used any more: Err
+	EventMirrorMade                      // Dir holds the group now, all of it
 )
 
 // Level is the weight of an EventLog.
@@ -39,6 +41,7 @@ type Event struct {
 	Group string // Options.Name
 	Level Level
 	Index uint64 // log index, where one makes sense
+	Dir   string // one of Options.Dirs, where one makes sense
 	Text  string // one line
 	Err   error
 }

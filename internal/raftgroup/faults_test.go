@@ -81,7 +81,7 @@ func TestFirstFailedSyncStops(t *testing.T) {
 	gs := &gatedStore{gate: openGate()}
 	o := options(dir, newLedger())
 	o.Events = func(e Event) { mu.Lock(); events = append(events, e); mu.Unlock() }
-	o.wrapStore = func(s store) store { gs.store = s; return gs }
+	o.wrapStore = func(_ string, s store) store { gs.store = s; return gs }
 	g := mustOpen(t, o)
 	mustAdd(t, g, "a", 1, 1)
 	gs.mu.Lock()
@@ -126,7 +126,7 @@ func TestTermNotSaved(t *testing.T) {
 	dir := t.TempDir()
 	mustClose(t, mustOpen(t, options(dir, newLedger())))
 	o := options(dir, newLedger())
-	o.wrapStore = func(s store) store { return &gatedStore{store: s, gate: openGate(), setFails: true} }
+	o.wrapStore = func(_ string, s store) store { return &gatedStore{store: s, gate: openGate(), setFails: true} }
 	if _, err := Open(t.Context(), o); !errors.Is(err, errDisk) {
 		t.Fatalf("%v", err)
 	}
@@ -142,7 +142,7 @@ func TestEntryUnreadableLater(t *testing.T) {
 	mustClose(t, g)
 	gs := &gatedStore{gate: openGate()}
 	o := options(dir, restoredHook{newLedger(), func() { gs.mu.Lock(); gs.getFails = true; gs.mu.Unlock() }})
-	o.wrapStore = func(s store) store { gs.store = s; return gs }
+	o.wrapStore = func(_ string, s store) store { gs.store = s; return gs }
 	if _, err := Open(t.Context(), o); !errors.Is(err, errDisk) {
 		t.Fatalf("%v", err)
 	}
@@ -162,7 +162,7 @@ func TestContextEnds(t *testing.T) {
 	gate := make(chan struct{})
 	gs := &gatedStore{}
 	o := options(t.TempDir(), newLedger())
-	o.wrapStore = func(s store) store { gs.store = s; gs.gate = openGate(); return gs }
+	o.wrapStore = func(_ string, s store) store { gs.store = s; gs.gate = openGate(); return gs }
 	g := mustOpen(t, o)
 	gs.gate, gs.entered = gate, make(chan struct{}, 16) // nothing is in flight
 	ended, end := context.WithCancel(t.Context())
@@ -446,8 +446,8 @@ func TestStateDamageIsRepaired(t *testing.T) {
 func TestForeignDirectory(t *testing.T) {
 	dir := closedGroup(t)
 	for _, o := range []Options{
-		{Dir: dir, Name: "other", NodeID: "n1", Machine: newLedger()},
-		{Dir: dir, Name: "test", NodeID: "n2", Machine: newLedger()},
+		{Dirs: []string{dir}, Name: "other", NodeID: "n1", Machine: newLedger()},
+		{Dirs: []string{dir}, Name: "test", NodeID: "n2", Machine: newLedger()},
 	} {
 		if _, err := Open(t.Context(), o); err == nil || !strings.Contains(err.Error(), "belongs to") {
 			t.Errorf("%v", err)

@@ -54,7 +54,7 @@ var stepKinds = map[errorfs.OpKind]string{
 func (s *steps) options(o Options, state vfs.FS) Options {
 	o.FS = s.fs(state, "state")
 	o.disk = s.fs(vfs.Default, "disk")
-	o.wrapStore = func(under store) store { return steppedStore{under, s} }
+	o.wrapStore = func(_ string, under store) store { return steppedStore{under, s} }
 	return o
 }
 
@@ -125,7 +125,7 @@ func TestFirstStartPowerCut(t *testing.T) {
 	var pictures []picture
 	s := &steps{at: func(name string) error {
 		p := picture{step: name, files: map[string][]byte{}}
-		for _, file := range []string{logName, logName + tmpSuffix, identityName, identityName + tmpSuffix} {
+		for _, file := range []string{logName, logName + tmpSuffix, recordName, recordName + tmpSuffix, identityName, identityName + tmpSuffix} {
 			b, err := os.ReadFile(filepath.Join(dir, file))
 			if err == nil {
 				p.files[file] = b
@@ -284,7 +284,7 @@ func TestNamesSyncedFirst(t *testing.T) {
 func TestEmptyLogIsRefused(t *testing.T) {
 	dir := t.TempDir()
 	o := options(dir, newLedger())
-	o.disk, o.wrapStore, o.FS = vfs.Default, func(s store) store { return s }, vfs.Default
+	o.disk, o.wrapStore, o.FS = vfs.Default, func(_ string, s store) store { return s }, vfs.Default
 	withLog(t, dir, func(s store) error { return s.SetUint64([]byte("CurrentTerm"), 1) })
 	if _, err := Open(t.Context(), o); !errors.Is(err, ErrCorrupt) || !strings.Contains(err.Error(), "empty") {
 		t.Fatalf("%v", err)

@@ -31,21 +31,9 @@ func (f fsm) ApplyBatch(logs []*raft.Log) (answers []any) {
 	answers = make([]any, len(logs))
 	done := false
 	defer func() {
-		if done {
-			return
+		if !done {
+			g.raftDied() // Pebble ended the goroutine after a fatal error
 		}
-		// Pebble panics when its log cannot be written, or ends the goroutine
-		// after a fatal error. Its locks may be held: it is given up.
-		if r := recover(); r != nil {
-			if g.breakState(r) {
-				panic(r) // a fault of the Machine, not of the disk
-			}
-			for i := range answers {
-				answers[i] = g.stoppedErr()
-			}
-			return
-		}
-		g.raftDied()
 	}()
 	for next := 0; next < len(logs); {
 		if err := g.stoppedErr(); err != nil {
@@ -66,25 +54,54 @@ func (f fsm) ApplyBatch(logs []*raft.Log) (answers []any) {
 }
 
 // applySome applies entries until the batch is large enough, commits it and
-// tells the Machine. On an error nothing of it is applied.
+// tells the Machine. On an error nothing of it is applied; zero entries without an
+// error means that the state was lost with its disk and the next one is to be
+// tried.
 func (g *Group) applySome(logs []*raft.Log, answers []any) (n int, err error) {
-	in, err := g.states.acquire()
+	in, err := g.states.await(nil)
 	if err != nil {
 		return 0, err
 	}
 	defer g.states.release(in)
+	g.applyMu.Lock()
+	defer g.applyMu.Unlock()
+	if in.place.isGone() {
+		return 0, nil
+	}
+	defer func() {
+		// Pebble panics when its log cannot be written. Its locks may be held:
+		// it is given up.
+		if r := recover(); r != nil {
+			disk := diskPanic(r)
+			if disk == nil {
+				panic(r) // a fault of the Machine, not of the disk
+			}
+			g.states.giveUp(in, disk)
+			n, err = 0, fmt.Errorf("write the state: %w", disk)
+			if g.nextState(in, err) {
+				err = nil
+			}
+		}
+	}()
+	n, err = g.applyTo(in, logs, answers)
+	if err != nil && (in.place.isGone() || in.failed(err)) && g.nextState(in, err) {
+		return 0, nil
+	}
+	return n, err
+}
+
+func (g *Group) applyTo(in *instance, logs []*raft.Log, answers []any) (n int, err error) {
 	applied := g.applied.Load()
 	b := in.db.NewIndexedBatch()
-	defer b.Close()
 	var commands, bytes int
 	for n < len(logs) && b.Len() < maxBatchBytes {
 		l := logs[n]
 		bytes += len(l.Data)
 		if l.Index > applied {
 			if l.Type == raft.LogCommand {
-				res, err := g.applyEntry(b, l)
+				res, err := applyEntry(g.opts.Machine, b, l)
 				if err != nil {
-					return 0, fmt.Errorf("apply entry %d: %w", l.Index, err)
+					return 0, errors.Join(fmt.Errorf("apply entry %d: %w", l.Index, err), b.Close())
 				}
 				answers[n] = res
 				commands += len(res)
@@ -94,21 +111,20 @@ func (g *Group) applySome(logs []*raft.Log, answers []any) (n int, err error) {
 		n++
 	}
 	if applied > g.applied.Load() {
-		if err := b.Set(appliedKey, appliedValue(applied), nil); err != nil {
+		if err := g.states.commit(in, b, applied); err != nil {
 			return 0, err
-		}
-		if err := b.Commit(pebble.NoSync); err != nil {
-			return 0, fmt.Errorf("commit to the state: %w", err)
 		}
 		g.setApplied(applied)
 		g.opts.Machine.Applied(in.db, applied)
+	} else if err := b.Close(); err != nil {
+		return 0, err
 	}
 	g.noteApplied(n, commands, bytes)
 	return n, nil
 }
 
 // applyEntry runs the commands of one entry.
-func (g *Group) applyEntry(b *pebble.Batch, l *raft.Log) ([]result, error) {
+func applyEntry(m Machine, b *pebble.Batch, l *raft.Log) ([]result, error) {
 	cmds, err := unpack(l.Data)
 	if err != nil {
 		return nil, err
@@ -116,7 +132,7 @@ func (g *Group) applyEntry(b *pebble.Batch, l *raft.Log) ([]result, error) {
 	res := make([]result, len(cmds))
 	for i, cmd := range cmds {
 		before := b.Count()
-		v, err := g.opts.Machine.Apply(b, cmd)
+		v, err := m.Apply(b, cmd)
 		if errors.Is(err, ErrUnsupported) || errors.Is(err, ErrBroken) {
 			return nil, err
 		}
@@ -157,7 +173,7 @@ func (p pending) Persist(s raft.SnapshotSink) error {
 	if err != nil {
 		return err
 	}
-	return k.checkpoint(in.db, index)
+	return k.checkpoint(in, index)
 }
 
 // Release implements raft.FSMSnapshot.
@@ -169,7 +185,7 @@ func (f fsm) Restore(r io.ReadCloser) error {
 	if err := f.g.stoppedErr(); err != nil {
 		return err
 	}
-	if err := f.g.restore(r); err != nil {
+	if err := f.g.restoreSent(r); err != nil {
 		f.g.fail(fmt.Errorf("restore a snapshot: %w", err))
 		return err
 	}

@@ -26,19 +26,34 @@ var (
 	// ErrCorrupt means that log, snapshot or identity does not match its
 	// checksum or contradicts the others.
 	ErrCorrupt = errors.New("raftgroup: corrupt")
+	// ErrForeign means that a directory holds another group, or another member's.
+	ErrForeign = errors.New("raftgroup: not this group")
 )
+
+// MissingError is returned by Open when directories that hold the group are not
+// among those it was given, or hold nothing of it any more.
+type MissingError struct {
+	Dirs []string // where the group was kept, as absolute paths
+	Text string   // what is wrong, on one line
+}
+
+func (e *MissingError) Error() string { return e.Text }
 
 // Group is one member of a Raft group. Use Open.
 type Group struct {
-	opts   Options
-	log    *logStore
-	snaps  *snapshots
-	states *states
-	raft   *raft.Raft
-	trans  raft.Transport
+	opts    Options
+	log     *logStore
+	mirrors *mirrors
+	snaps   *snapshots
+	states  *states
+	raft    *raft.Raft
+	trans   raft.Transport
 
 	applied atomic.Uint64
 	ready   atomic.Uint64 // the term this node leads in with everything before applied, or 0
+
+	// applyMu is held while the Machine is called or the state replaced.
+	applyMu sync.Mutex
 
 	mu     sync.Mutex    // guards the fields below
 	moved  chan struct{} // closed and replaced when applied or ready moves, or the group stops
@@ -54,6 +69,8 @@ type Group struct {
 	packerDone chan struct{}
 	closed     chan struct{} // closed when Raft is down and nothing of the group runs
 	wantSnap   chan struct{}
+	mend       chan struct{} // holds one when a directory was lost or found
+	mended     chan struct{} // closed when mend was seen to once
 	loops      sync.WaitGroup
 
 	stats      counters
@@ -92,23 +109,6 @@ func (g *Group) stoppedErr() error {
 }
 
 func (g *Group) raftDied() { g.diedOnce.Do(func() { close(g.died) }) }
-
-// breakState is called with a panic of the apply goroutine. It reports whether
-// the panic must go on: only an error Pebble panicked with is a disk's fault.
-func (g *Group) breakState(r any) bool {
-	err, ok := r.(error)
-	var rt interface{ RuntimeError() }
-	if !ok || errors.As(err, &rt) {
-		return true
-	}
-	g.states.mu.Lock()
-	if g.states.cur != nil {
-		g.states.cur.broken = true
-	}
-	g.states.mu.Unlock()
-	g.fail(fmt.Errorf("write the state: %w", err))
-	return false
-}
 
 func (g *Group) emit(e Event) {
 	e.Group = g.opts.Name
@@ -230,7 +230,7 @@ func (g *Group) Close() error {
 	g.fail(ErrStopped)
 	<-g.closed
 	g.states.close()
-	return g.log.under.Close()
+	return g.mirrors.Close()
 }
 
 // Ready waits until this node leads and has applied everything that was
@@ -347,9 +347,7 @@ func (g *Group) Stats() Stats {
 		Entries: g.stats.entries.Load(), Commands: g.stats.commands.Load(), Bytes: g.stats.bytes.Load(),
 		Snapshots: g.stats.snapshots.Load(), Queued: len(g.queue), SnapshotIndex: g.snapshotIndex(),
 	}
-	if b, ok := g.log.under.(interface{ freePages() int }); ok {
-		s.LogFreePages = b.freePages()
-	}
+	s.LogFreePages = g.mirrors.freePages()
 	return s
 }
 

@@ -71,7 +71,7 @@ func TestOptionsListEveryFault(t *testing.T) {
 func TestPacking(t *testing.T) {
 	gate := make(chan struct{})
 	o := options(t.TempDir(), newLedger())
-	o.wrapStore = func(s store) store { return &gatedStore{store: s, gate: gate} }
+	o.wrapStore = func(_ string, s store) store { return &gatedStore{store: s, gate: gate} }
 	close(gate)
 	g := mustOpen(t, o)
 	defer mustClose(t, g)
@@ -190,31 +190,46 @@ func TestSnapshotsUnderLoad(t *testing.T) {
 // BenchmarkPropose measures acknowledged commands by the number of proposers.
 func BenchmarkPropose(b *testing.B) {
 	for _, n := range []int{1, 16, 64, 256} {
-		b.Run(fmt.Sprint(n), func(b *testing.B) {
-			g, err := Open(b.Context(), options(b.TempDir(), newLedger()))
-			if err != nil {
-				b.Fatal(err)
-			}
-			cmd := addCmd(string(make([]byte, 91)), 1) // 100 bytes
-			cmd[9] = 'k'
-			var left sync.WaitGroup
-			b.ResetTimer()
-			for w := range n {
-				left.Go(func() {
-					for i := w; i < b.N; i += n {
-						if _, err := g.Propose(context.Background(), cmd); err != nil {
-							b.Error(err)
-							return
-						}
-					}
-				})
-			}
-			left.Wait()
-			b.StopTimer()
-			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "commands/s")
-			if err := g.Close(); err != nil {
-				b.Fatal(err)
+		b.Run(fmt.Sprint(n), func(b *testing.B) { benchPropose(b, n, options(b.TempDir(), newLedger())) })
+	}
+}
+
+// BenchmarkMirrors is BenchmarkPropose by the number of mirrors.
+func BenchmarkMirrors(b *testing.B) {
+	for _, mirrors := range []int{1, 3} {
+		for _, n := range []int{1, 64} {
+			b.Run(fmt.Sprintf("mirrors=%d/%d", mirrors, n), func(b *testing.B) {
+				o := mirrored(b, mirrors, newLedger())
+				o.Mirrors = mirrors
+				benchPropose(b, n, o)
+			})
+		}
+	}
+}
+
+func benchPropose(b *testing.B, n int, o Options) {
+	g, err := Open(b.Context(), o)
+	if err != nil {
+		b.Fatal(err)
+	}
+	cmd := addCmd(string(make([]byte, 91)), 1) // 100 bytes
+	cmd[9] = 'k'
+	var left sync.WaitGroup
+	b.ResetTimer()
+	for w := range n {
+		left.Go(func() {
+			for i := w; i < b.N; i += n {
+				if _, err := g.Propose(context.Background(), cmd); err != nil {
+					b.Error(err)
+					return
+				}
 			}
 		})
+	}
+	left.Wait()
+	b.StopTimer()
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "commands/s")
+	if err := g.Close(); err != nil {
+		b.Fatal(err)
 	}
 }

@@ -1,13 +1,11 @@
 package raftgroup
 
 import (
-	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"hash/crc32"
 	"os"
-	"path/filepath"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
@@ -59,8 +57,8 @@ func decodeIdentity(b []byte) (group, node string, err error) {
 
 // checkIdentity reports whether dir was in use before, and refuses another
 // group's or member's.
-func checkIdentity(dir, group, node string) (known bool, err error) {
-	b, err := os.ReadFile(filepath.Join(dir, identityName))
+func checkIdentity(disk vfs.FS, dir, group, node string) (known bool, err error) {
+	b, err := readFile(disk, disk.PathJoin(dir, identityName), 1<<20)
 	if errors.Is(err, os.ErrNotExist) {
 		return false, nil
 	}
@@ -72,23 +70,17 @@ func checkIdentity(dir, group, node string) (known bool, err error) {
 		return false, err
 	}
 	if haveGroup != group || haveNode != node {
-		return false, fmt.Errorf("raftgroup: the directory belongs to group %q, member %q, not to group %q, member %q",
-			haveGroup, haveNode, group, node)
+		return false, fmt.Errorf("%w: %s belongs to group %q, member %q, not to group %q, member %q",
+			ErrForeign, dir, haveGroup, haveNode, group, node)
 	}
 	return true, nil
 }
 
 // writeIdentity writes the file unless it is there.
 func writeIdentity(disk vfs.FS, dir, group, node string) error {
-	path := filepath.Join(dir, identityName)
+	path := disk.PathJoin(dir, identityName)
 	if _, err := disk.Stat(path); err == nil {
 		return nil
 	}
-	if err := writeSynced(disk, path+tmpSuffix, bytes.NewReader(encodeIdentity(group, node))); err != nil {
-		return err
-	}
-	if err := disk.Rename(path+tmpSuffix, path); err != nil {
-		return err
-	}
-	return syncDir(disk, dir)
+	return writeNamed(disk, path, encodeIdentity(group, node))
 }

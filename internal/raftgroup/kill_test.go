@@ -19,8 +19,9 @@ func childDir() string { return os.Getenv("RAFTGROUP_TEST_CHILD") }
 // childMain adds 1 to a counter for ever, on several goroutines, and prints
 // each acknowledged value.
 func childMain(dir string) {
+	dirs := strings.Split(dir, ":")
 	g, err := Open(context.Background(), Options{
-		Dir: dir, Name: "test", NodeID: "n1", Machine: newLedger(), SnapshotEntries: 50, TrailingLogs: 5,
+		Dirs: dirs, Mirrors: min(3, len(dirs)), Name: "test", NodeID: "n1", Machine: newLedger(), Scratch: scratch, SnapshotEntries: 50, TrailingLogs: 5,
 	})
 	if err != nil {
 		fmt.Println("error", err)
@@ -44,50 +45,56 @@ func childMain(dir string) {
 	select {}
 }
 
+// killChild runs a child until it has acknowledged that many commands, kills it
+// and notes what it acknowledged.
+func killChild(t *testing.T, dir string, left int, acked map[string]uint64) {
+	t.Helper()
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), "RAFTGROUP_TEST_CHILD="+dir)
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	lines := bufio.NewReader(out)
+	for {
+		line, err := lines.ReadString('\n')
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		var key string
+		var v uint64
+		switch {
+		case strings.HasPrefix(line, "open"):
+		case strings.HasPrefix(line, "error"):
+			t.Fatalf("the child said %q", line)
+		default:
+			if _, err := fmt.Sscanf(line, "%s %d", &key, &v); err != nil {
+				t.Fatalf("%q", line)
+			}
+			acked[key] = v
+			if left--; left == 0 {
+				if err := cmd.Process.Kill(); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+	}
+	_ = cmd.Wait() // it was killed
+}
+
 // TestKill kills a real process again and again in the middle of its work. What
 // it acknowledged must be there, and at most one more per worker.
 func TestKill(t *testing.T) {
 	dir := t.TempDir()
 	acked := map[string]uint64{}
 	for round := range 6 {
-		cmd := exec.Command(os.Args[0])
-		cmd.Env = append(os.Environ(), "RAFTGROUP_TEST_CHILD="+dir)
-		out, err := cmd.StdoutPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		lines := bufio.NewReader(out)
-		left := 50 + rand.IntN(400) // of acknowledgements until the kill; the scheduler adds the rest of the chance
-		for {
-			line, err := lines.ReadString('\n')
-			if err == io.EOF {
-				break
-			}
-			if err != nil {
-				t.Fatal(err)
-			}
-			var key string
-			var v uint64
-			switch {
-			case strings.HasPrefix(line, "open"):
-			case strings.HasPrefix(line, "error"):
-				t.Fatalf("round %d: the child said %q", round, line)
-			default:
-				if _, err := fmt.Sscanf(line, "%s %d", &key, &v); err != nil {
-					t.Fatalf("round %d: %q", round, line)
-				}
-				acked[key] = v
-				if left--; left == 0 {
-					if err := cmd.Process.Kill(); err != nil {
-						t.Fatal(err)
-					}
-				}
-			}
-		}
-		_ = cmd.Wait() // it was killed
+		killChild(t, dir, 50+rand.IntN(400), acked) // the scheduler adds the rest of the chance
 		begin := time.Now()
 		g := mustOpen(t, options(dir, newLedger()))
 		t.Logf("round %d: open again after %v at entry %d", round, time.Since(begin), g.AppliedIndex())

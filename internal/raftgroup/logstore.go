@@ -159,18 +159,28 @@ func (s *logStore) GetLog(index uint64, log *raft.Log) error {
 }
 
 func (s *logStore) read(index uint64, log *raft.Log) error {
-	*log = raft.Log{}
-	err := guarded(func() error { return s.under.GetLog(index, log) })
-	if err == raft.ErrLogNotFound {
+	l, err := readEntry(s.under, index)
+	if err != nil {
+		*log = raft.Log{}
 		return err
 	}
-	if err != nil {
-		return fmt.Errorf("%w: log entry %d: %w", ErrCorrupt, index, err)
-	}
-	if log.Index != index || !sealed(log) {
-		return fmt.Errorf("%w: log entry %d does not match its checksum", ErrCorrupt, index)
-	}
+	*log = *l
 	return nil
+}
+
+// readEntry reads an entry and checks it.
+func readEntry(s store, index uint64) (*raft.Log, error) {
+	log := &raft.Log{}
+	err := guarded(func() error { return s.GetLog(index, log) })
+	switch {
+	case err == raft.ErrLogNotFound || errors.Is(err, ErrCorrupt):
+		return nil, err
+	case err != nil:
+		return nil, fmt.Errorf("%w: log entry %d: %w", ErrCorrupt, index, err)
+	case log.Index != index || !sealed(log):
+		return nil, fmt.Errorf("%w: log entry %d does not match its checksum", ErrCorrupt, index)
+	}
+	return log, nil
 }
 
 // StoreLog implements raft.LogStore.
@@ -244,27 +254,31 @@ func (s *logStore) GetUint64(key []byte) (val uint64, err error) {
 	return val, err
 }
 
-// verify reads the whole log before Raft does: no gap, every checksum right.
-// It returns the first and last index, zeros for an empty log.
-func (s *logStore) verify() (first, last uint64, err error) {
-	if first, err = s.FirstIndex(); err != nil {
-		return 0, 0, fmt.Errorf("%w: log: %w", ErrCorrupt, err)
-	}
-	if last, err = s.LastIndex(); err != nil {
-		return 0, 0, fmt.Errorf("%w: log: %w", ErrCorrupt, err)
+// verify reads a whole log before Raft does: no gap, every checksum right. It
+// returns the first and last index, zeros for an empty log, and the last term.
+func verify(s store) (first, last, term uint64, err error) {
+	err = guarded(func() error {
+		if first, err = s.FirstIndex(); err == nil {
+			last, err = s.LastIndex()
+		}
+		return err
+	})
+	if err != nil {
+		return 0, 0, 0, fmt.Errorf("%w: log: %w", ErrCorrupt, err)
 	}
 	if first == 0 {
-		return 0, 0, nil
+		return 0, 0, 0, nil
 	}
-	var log raft.Log
 	for i := first; i <= last; i++ {
-		if err := s.read(i, &log); err == raft.ErrLogNotFound {
-			return 0, 0, fmt.Errorf("%w: log entry %d of %d to %d is missing", ErrCorrupt, i, first, last)
+		l, err := readEntry(s, i)
+		if err == raft.ErrLogNotFound {
+			return 0, 0, 0, fmt.Errorf("%w: log entry %d of %d to %d is missing", ErrCorrupt, i, first, last)
 		} else if err != nil {
-			return 0, 0, err
+			return 0, 0, 0, err
 		}
+		term = l.Term
 	}
-	return first, last, nil
+	return first, last, term, nil
 }
 
 // The extension of an entry: a version byte, then CRC32C of index, term, type

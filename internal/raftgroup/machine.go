@@ -19,10 +19,10 @@ var (
 // Machine is a replicated state machine over one Pebble instance. The group
 // owns the instance, the batch and the applied index.
 type Machine interface {
-	// Apply runs one command on the group's single apply goroutine. It reads
-	// and writes through b, an indexed batch that shows the effects of earlier
-	// commands; it reads nothing else: no clock, no random numbers, no other
-	// store. cmd is only valid during the call. Keys that begin with the byte
+	// Apply runs one command; the group calls a Machine from one goroutine at a
+	// time. It reads and writes through b, an indexed batch that shows the effects
+	// of earlier commands, and may read what it keeps in memory; it reads nothing
+	// else: no clock, no random numbers, no other store. cmd is only valid during the call. Keys that begin with the byte
 	// 0x00 belong to the group.
 	//
 	// A returned error is the command's deterministic refusal, handed to the
@@ -34,12 +34,14 @@ type Machine interface {
 	// committed; neither method is called again.
 	Apply(b *pebble.Batch, cmd []byte) (result any, err error)
 
-	// Applied runs on the same goroutine after the batch that ends with index
+	// Applied runs after the batch that ends with index
 	// is committed to Pebble and visible to readers, and before proposers are
 	// answered.
 	Applied(db *pebble.DB, index uint64)
 
 	// Restored runs when the Pebble instance was opened or replaced, before any
-	// Apply. It loads whatever the machine keeps in memory from db.
+	// Apply. It loads whatever the machine keeps in memory from db, and forgets
+	// what Apply did since the last Applied. An instance that replaces one whose
+	// disk was lost shows the same entries.
 	Restored(db *pebble.DB) error
 }

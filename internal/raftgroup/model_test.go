@@ -75,7 +75,7 @@ func (l *ledger) Apply(b *pebble.Batch, cmd []byte) (any, error) {
 		have = binary.BigEndian.Uint64(v)
 		c.Close()
 	} else if !errors.Is(err, pebble.ErrNotFound) {
-		return nil, err
+		return nil, fmt.Errorf("%w: %w", ErrBroken, err)
 	}
 	have += binary.BigEndian.Uint64(cmd[1:])
 	if err := b.Set(key, binary.BigEndian.AppendUint64(nil, have), nil); err != nil {
@@ -97,6 +97,7 @@ func (l *ledger) Restored(db *pebble.DB) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var err error
+	clear(l.dirty)
 	l.mem, err = contents(db)
 	return err
 }
@@ -121,7 +122,7 @@ func contents(r pebble.Reader) (map[string]uint64, error) {
 }
 
 func options(dir string, m Machine) Options {
-	return Options{Dir: dir, Name: "test", NodeID: "n1", Machine: m}
+	return Options{Dirs: []string{dir}, Name: "test", NodeID: "n1", Machine: m}
 }
 
 func mustOpen(t *testing.T, o Options) *Group {

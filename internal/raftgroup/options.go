@@ -3,6 +3,10 @@ package raftgroup
 import (
 	"errors"
 	"fmt"
+	"path/filepath"
+	"time"
+
+	"hayloft/internal/clock"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -23,6 +27,7 @@ const (
 	defaultSnapshotEntries = 8192
 	defaultSnapshotBytes   = 64 << 20
 	defaultTrailingLogs    = 256
+	defaultPatience        = 5 * time.Second
 )
 
 // Voter is a member of the group that votes.
@@ -31,13 +36,27 @@ type Voter struct {
 	Addr string // its address on the Transport
 }
 
-// Options configure a Group. Dir, Name, NodeID and Machine must be given; the
+// Options configure a Group. Dirs, Name, NodeID and Machine must be given; the
 // zero value of everything else works and means a group of one voter.
 type Options struct {
-	Dir     string  // made when missing; belongs to this group alone
-	Name    string  // what the group replicates, e.g. "directory"; kept in Dir and checked
-	NodeID  string  // this member; kept in Dir and checked
-	Machine Machine // the state machine
+	Dirs    []string // candidates, in order of preference, each on a disk of its own; made when missing; they belong to this group alone
+	Name    string   // what the group replicates, e.g. "directory"; kept in Dirs and checked
+	NodeID  string   // this member; kept in Dirs and checked
+	Machine Machine  // the state machine
+
+	// Mirrors is in how many of Dirs log, stable store and snapshots are kept, as
+	// long as that many can be used. An acknowledged command is synced on all of
+	// them. Zero means 1.
+	Mirrors int
+	// Patience is how long a mirror may take after another has answered before it
+	// counts as lost. Zero means 5 seconds.
+	Patience time.Duration
+	// Scratch returns another Machine that knows nothing. It is given what was
+	// applied before, to make the working state anew in another directory while
+	// the group runs; Machine is then called once, with the result. Needed with
+	// more than one of Mirrors.
+	Scratch func() Machine
+	Clock   clock.Clock // nil: the machine's
 
 	// Events, when set, is told what happens. See Event.
 	Events func(Event)
@@ -46,10 +65,10 @@ type Options struct {
 	// in-memory one, for a group of one voter.
 	Transport raft.Transport
 	// Bootstrap lists the first voters of a new group, the same list on each
-	// of them. Empty means this node alone. It is used only when Dir holds no
+	// of them. Empty means this node alone. It is used only when Dirs hold no
 	// state at all.
 	Bootstrap []Voter
-	// Join leaves a new Dir without a configuration: the node waits until a
+	// Join leaves a new group without a configuration: the node waits until a
 	// member adds it. Without Join, an empty log is ErrCorrupt.
 	Join bool
 
@@ -66,8 +85,8 @@ type Options struct {
 	// FS holds state and snapshots (not the log). Nil means the machine's.
 	FS vfs.FS
 
-	wrapStore func(store) store // tests put faults between raft and the log
-	disk      vfs.FS            // and here under the names of log and identity
+	wrapStore func(dir string, s store) store // tests put faults between raft and the log
+	disk      vfs.FS                          // and here under the names of log and identity
 }
 
 // Validate lists every fault of o.
@@ -78,7 +97,16 @@ func (o *Options) Validate() error {
 			errs = append(errs, fmt.Errorf("raftgroup: "+format, args...))
 		}
 	}
-	need(o.Dir != "", "Dir is empty")
+	need(len(o.Dirs) > 0, "Dirs is empty")
+	dirs := map[string]bool{}
+	for _, d := range o.Dirs {
+		need(d != "", "Dirs names no directory")
+		need(d == "" || !dirs[filepath.Clean(d)], "Dirs names %s twice", d)
+		dirs[filepath.Clean(d)] = true
+	}
+	need(o.Mirrors >= 0, "Mirrors is negative")
+	need(o.Mirrors < 2 || o.Scratch != nil, "Mirrors need a Scratch")
+	need(o.Patience >= 0, "Patience is negative")
 	need(o.Name != "", "Name is empty")
 	need(o.NodeID != "", "NodeID is empty")
 	need(o.Machine != nil, "Machine is nil")
@@ -114,11 +142,18 @@ func (o Options) withDefaults() Options {
 	if o.FS == nil {
 		o.FS = vfs.Default
 	}
+	if o.Clock == nil {
+		o.Clock = clock.Real{}
+	}
+	o.Mirrors = max(o.Mirrors, 1)
+	if o.Patience == 0 {
+		o.Patience = defaultPatience
+	}
 	if o.disk == nil {
 		o.disk = vfs.Default
 	}
 	if o.wrapStore == nil {
-		o.wrapStore = func(s store) store { return s }
+		o.wrapStore = func(_ string, s store) store { return s }
 	}
 	return o
 }

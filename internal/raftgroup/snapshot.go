@@ -3,33 +3,28 @@ package raftgroup
 import (
 	"bytes"
 	"cmp"
-	"encoding/binary"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"io"
 	"io/fs"
 	"slices"
 	"strings"
 	"sync"
 
-	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/hashicorp/raft"
 )
 
-// snapshots is the raft.SnapshotStore: one directory per snapshot, holding a
+// snapDir holds the snapshots of one mirror: one directory per snapshot, with a
 // Pebble checkpoint and a checksummed meta file (docs/group-format.md). A
 // snapshot exists once its directory has its final name; anything else is a
 // leftover and removed. Only the newest is kept, and those being read.
-type snapshots struct {
+type snapDir struct {
 	fs  vfs.FS
 	dir string
 
-	mu      sync.Mutex // guards the fields below
-	seq     uint64     // makes names of one process distinct
-	reading map[string]int
+	mu      sync.Mutex     // guards reading
+	reading map[string]int // by id
 }
 
 const (
@@ -56,29 +51,36 @@ type snapFile struct {
 	Size int64
 }
 
-func openSnapshots(fsys vfs.FS, dir string) (*snapshots, error) {
-	s := &snapshots{fs: fsys, dir: dir, reading: map[string]int{}}
-	if err := makeDir(fsys, dir); err != nil {
-		return nil, err
+func newSnapDir(fsys vfs.FS, dir string) *snapDir {
+	return &snapDir{fs: fsys, dir: dir, reading: map[string]int{}}
+}
+
+// open makes the directory and removes leftovers.
+func (s *snapDir) open() error {
+	if err := makeDir(s.fs, s.dir); err != nil {
+		return err
 	}
-	names, err := fsys.List(dir)
+	names, err := s.fs.List(s.dir)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	for _, name := range names {
 		if strings.HasSuffix(name, tmpSuffix) {
-			if err := fsys.RemoveAll(fsys.PathJoin(dir, name)); err != nil {
-				return nil, err
+			if err := s.fs.RemoveAll(s.fs.PathJoin(s.dir, name)); err != nil {
+				return err
 			}
 		}
 	}
-	return s, nil
+	return nil
 }
 
 // metas returns what is there, newest first. A damaged one is an error: the log
 // may have been truncated on its account.
-func (s *snapshots) metas() ([]snapMeta, error) {
+func (s *snapDir) metas() ([]snapMeta, error) {
 	names, err := s.fs.List(s.dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -99,7 +101,7 @@ func (s *snapshots) metas() ([]snapMeta, error) {
 	return out, nil
 }
 
-func (s *snapshots) readMeta(id string) (snapMeta, error) {
+func (s *snapDir) readMeta(id string) (snapMeta, error) {
 	b, err := readFile(s.fs, s.fs.PathJoin(s.dir, id, metaName), maxMetaSize)
 	if err != nil {
 		return snapMeta{}, fmt.Errorf("%w: snapshot %s: %w", ErrCorrupt, id, err)
@@ -123,35 +125,12 @@ func (s *snapshots) readMeta(id string) (snapMeta, error) {
 	return m, nil
 }
 
-func encodeMeta(m snapMeta) ([]byte, error) {
-	body, err := json.Marshal(m)
-	if err != nil {
-		return nil, err
-	}
-	b := append([]byte(metaMagic), 0, 0, 0, 0, 0, 0, 0, 0)
-	binary.LittleEndian.PutUint32(b[8:], metaVersion)
-	binary.LittleEndian.PutUint32(b[12:], uint32(len(body)))
-	b = append(b, body...)
-	return binary.LittleEndian.AppendUint32(b, crc32.Checksum(b, castagnoli)), nil
-}
+func encodeMeta(m snapMeta) ([]byte, error) { return encodeBody(metaMagic, metaVersion, m) }
 
 func decodeMeta(b []byte) (snapMeta, error) {
 	var m snapMeta
-	if len(b) < 20 || string(b[:8]) != metaMagic {
-		return m, fmt.Errorf("%w: not a snapshot meta file", ErrCorrupt)
-	}
-	body, sum := b[:len(b)-4], binary.LittleEndian.Uint32(b[len(b)-4:])
-	if crc32.Checksum(body, castagnoli) != sum {
-		return m, fmt.Errorf("%w: meta checksum", ErrCorrupt)
-	}
-	if v := binary.LittleEndian.Uint32(b[8:]); v != metaVersion {
-		return m, fmt.Errorf("%w: snapshot meta version %d", ErrUnsupported, v)
-	}
-	if int(binary.LittleEndian.Uint32(b[12:])) != len(body)-16 {
-		return m, fmt.Errorf("%w: meta length", ErrCorrupt)
-	}
-	if err := json.Unmarshal(body[16:], &m); err != nil {
-		return m, fmt.Errorf("%w: meta: %w", ErrCorrupt, err)
+	if err := decodeBody(b, metaMagic, metaVersion, "snapshot meta", &m); err != nil {
+		return m, err
 	}
 	for _, f := range m.Files {
 		if err := checkName(f.Name, f.Size); err != nil {
@@ -169,36 +148,23 @@ func (m snapMeta) raft() *raft.SnapshotMeta {
 	}
 }
 
-// List implements raft.SnapshotStore.
-func (s *snapshots) List() ([]*raft.SnapshotMeta, error) {
-	metas, err := s.metas()
-	if err != nil {
-		return nil, err
-	}
-	out := make([]*raft.SnapshotMeta, len(metas))
-	for i, m := range metas {
-		out[i] = m.raft()
-	}
-	return out, nil
-}
-
-// Open implements raft.SnapshotStore. The stream is made while it is read.
-func (s *snapshots) Open(id string) (*raft.SnapshotMeta, io.ReadCloser, error) {
+// read returns a snapshot's meta and its stream, which is made while it is read.
+func (s *snapDir) read(id string) (snapMeta, io.ReadCloser, error) {
 	s.mu.Lock()
 	s.reading[id]++
 	s.mu.Unlock()
 	m, err := s.readMeta(id)
 	if err != nil {
 		s.doneReading(id)
-		return nil, nil, err
+		return m, nil, err
 	}
 	dir := s.fs.PathJoin(s.dir, id, stateName)
 	r := newStreamReader(func(w io.Writer) error { return writeStream(w, s.fs, dir, m.StateIndex, m.Files) },
 		func() { s.doneReading(id) })
-	return m.raft(), r, nil
+	return m, r, nil
 }
 
-func (s *snapshots) doneReading(id string) {
+func (s *snapDir) doneReading(id string) {
 	s.mu.Lock()
 	if s.reading[id]--; s.reading[id] == 0 {
 		delete(s.reading, id)
@@ -206,35 +172,9 @@ func (s *snapshots) doneReading(id string) {
 	s.mu.Unlock()
 }
 
-// Create implements raft.SnapshotStore.
-func (s *snapshots) Create(version raft.SnapshotVersion, index, term uint64, conf raft.Configuration,
-	confIndex uint64, _ raft.Transport) (raft.SnapshotSink, error) {
-	s.mu.Lock()
-	s.seq++
-	seq := s.seq
-	s.mu.Unlock()
-	var id string
-	for ; ; seq++ { // a former process may have used the number
-		id = fmt.Sprintf("%020d-%d-%d", index, term, seq)
-		if _, err := s.fs.Stat(s.fs.PathJoin(s.dir, id)); errors.Is(err, fs.ErrNotExist) {
-			break
-		} else if err != nil {
-			return nil, err
-		}
-	}
-	k := &sink{store: s, tmp: s.fs.PathJoin(s.dir, id+tmpSuffix), meta: snapMeta{
-		ID: id, Version: version, Index: index, Term: term,
-		Configuration: raft.EncodeConfiguration(conf), ConfigurationIndex: confIndex,
-	}}
-	if err := s.fs.RemoveAll(k.tmp); err != nil {
-		return nil, err
-	}
-	return k, s.fs.MkdirAll(k.tmp, 0o700)
-}
-
 // prune removes every snapshot but the newest and those being read. Failing to
 // is not a failure of the new one: the next snapshot tries again.
-func (s *snapshots) prune(keep string) {
+func (s *snapDir) prune(keep string) {
 	names, err := s.fs.List(s.dir)
 	if err != nil {
 		return
@@ -254,111 +194,76 @@ func (s *snapshots) prune(keep string) {
 	}
 }
 
-// sink makes one snapshot, either from a local checkpoint or from the stream
-// another member sends.
-type sink struct {
-	store *snapshots
-	tmp   string
-	meta  snapMeta
-
-	pipe *io.PipeWriter // of a stream
-	done chan error     // its decoder's end
-	over bool
-}
-
-// ID implements raft.SnapshotSink.
-func (k *sink) ID() string { return k.meta.ID }
-
-// checkpoint fills the sink from db, which has applied stateIndex.
-func (k *sink) checkpoint(db *pebble.DB, stateIndex uint64) error {
-	dir := k.store.fs.PathJoin(k.tmp, stateName)
-	if err := db.Checkpoint(dir, pebble.WithFlushedWAL()); err != nil {
-		return err
-	}
-	names, err := k.store.fs.List(dir)
+// put makes the directory tmp a snapshot with meta m: files that are synced
+// already, then meta, directory, name.
+func (s *snapDir) put(tmp string, m snapMeta) error {
+	b, err := encodeMeta(m)
 	if err != nil {
 		return err
 	}
-	slices.Sort(names)
-	for _, name := range names {
-		st, err := k.store.fs.Stat(k.store.fs.PathJoin(dir, name))
-		if err != nil {
-			return err
-		}
-		k.meta.Files = append(k.meta.Files, snapFile{name, st.Size()})
+	if err := writeSynced(s.fs, s.fs.PathJoin(tmp, metaName), bytes.NewReader(b)); err != nil {
+		return err
 	}
-	k.meta.StateIndex = stateIndex
-	return nil
+	if err := syncDir(s.fs, tmp); err != nil {
+		return err
+	}
+	if err := s.fs.Rename(tmp, s.fs.PathJoin(s.dir, m.ID)); err != nil {
+		return err
+	}
+	return syncDir(s.fs, s.dir)
 }
 
-// Write implements raft.SnapshotSink for a stream.
-func (k *sink) Write(p []byte) (int, error) {
-	if k.pipe == nil {
-		var r *io.PipeReader
-		r, k.pipe = io.Pipe()
-		k.done = make(chan error, 1)
-		go func() {
-			var err error
-			k.meta.StateIndex, k.meta.Files, err = readStream(r, k.store.fs, k.store.fs.PathJoin(k.tmp, stateName))
-			r.CloseWithError(errors.Join(err, io.ErrClosedPipe))
-			k.done <- err
-		}()
-	}
-	return k.pipe.Write(p)
-}
-
-// Close implements raft.SnapshotSink: it makes the snapshot durable and then
-// visible, in this order: files, meta, directory, name.
-func (k *sink) Close() error {
-	if k.over {
+// copyTo makes the snapshot in another mirror too, unless it is there. stop ends
+// it early.
+func (s *snapDir) copyTo(to *snapDir, id string, stop <-chan struct{}) error {
+	if _, err := to.readMeta(id); err == nil {
 		return nil
 	}
-	if k.pipe != nil {
-		k.pipe.Close()
-		if err := <-k.done; err != nil {
-			k.pipe = nil
-			return errors.Join(err, k.Cancel())
-		}
-		k.pipe = nil
-	}
-	if err := k.commit(); err != nil {
-		return errors.Join(err, k.Cancel())
-	}
-	k.over = true
-	k.store.prune(k.meta.ID)
-	return nil
-}
-
-func (k *sink) commit() error {
-	if len(k.meta.Files) == 0 {
-		return errors.New("snapshot is empty")
-	}
-	b, err := encodeMeta(k.meta)
+	m, r, err := s.read(id)
 	if err != nil {
+		return &sourceError{err}
+	}
+	defer r.Close()
+	tmp := to.fs.PathJoin(to.dir, id+tmpSuffix)
+	if err := to.fs.RemoveAll(tmp); err != nil {
 		return err
 	}
-	f := k.store.fs
-	if err := writeSynced(f, f.PathJoin(k.tmp, metaName), bytes.NewReader(b)); err != nil {
+	if err := makeDir(to.fs, tmp); err != nil {
 		return err
 	}
-	if err := syncDir(f, k.tmp); err != nil {
-		return err
+	from := &sourceReader{r: r, stop: stop}
+	if _, _, err := readStream(from, to.fs, to.fs.PathJoin(tmp, stateName)); err != nil {
+		if from.err != nil {
+			err = &sourceError{from.err}
+		}
+		return errors.Join(err, to.fs.RemoveAll(tmp))
 	}
-	if err := f.Rename(k.tmp, f.PathJoin(k.store.dir, k.meta.ID)); err != nil {
-		return err
-	}
-	return syncDir(f, k.store.dir)
+	return to.put(tmp, m)
 }
 
-// Cancel implements raft.SnapshotSink.
-func (k *sink) Cancel() error {
-	if k.over {
-		return nil
+// sourceError is a failure of what is copied from, not of where it goes.
+type sourceError struct{ err error }
+
+func (e *sourceError) Error() string { return e.err.Error() }
+func (e *sourceError) Unwrap() error { return e.err }
+
+// sourceReader remembers the source's failure.
+type sourceReader struct {
+	r    io.Reader
+	stop <-chan struct{}
+	err  error
+}
+
+func (s *sourceReader) Read(p []byte) (int, error) {
+	select {
+	case <-s.stop:
+		s.err = ErrStopped
+		return 0, s.err
+	default:
 	}
-	k.over = true
-	if k.pipe != nil {
-		k.pipe.CloseWithError(errors.New("cancelled"))
-		<-k.done
+	n, err := s.r.Read(p)
+	if err != nil && err != io.EOF {
+		s.err = err
 	}
-	return k.store.fs.RemoveAll(k.tmp)
+	return n, err
 }

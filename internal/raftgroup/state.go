@@ -4,12 +4,15 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
+	"time"
+
+	"hayloft/internal/clock"
 
 	"github.com/cockroachdb/pebble/v2"
-	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
 // appliedKey holds the index of the last applied entry: a version byte and the
@@ -44,30 +47,41 @@ func readApplied(r pebble.Reader) (uint64, error) {
 // instance is one open Pebble directory. Readers hold references, so that a
 // restore can put another in its place and close it when the last one is gone.
 type instance struct {
-	db     *pebble.DB
-	dir    string
-	refs   int  // guarded by states.mu; the current instance holds one itself
-	remove bool // the directory goes with the last reference
-	broken bool // Pebble met a fatal error: its locks may be held, so it is left open
+	db    *pebble.DB
+	dir   string
+	place *place
+
+	// Guarded by states.mu.
+	refs   int   // the current instance holds one itself
+	remove bool  // the directory goes with the last reference
+	broken error // Pebble met a fatal error: its locks may be held, so it is left open
 }
 
 // states keeps the current instance.
 type states struct {
-	fs     vfs.FS
-	emit   func(Event)
-	fatal  func(error)
-	tune   func(*pebble.Options)
-	parent string
+	emit  func(Event)
+	fault func(*instance, error) // a write failed behind the back of the apply goroutine
+	tune  func(*pebble.Options)
+	clock clock.Clock
+	stop  <-chan struct{}
 
-	mu   sync.Mutex // guards cur, seq and each instance's refs, remove, broken
-	idle *sync.Cond // signalled when an instance is let go
-	cur  *instance
-	seq  uint64 // number of the current directory
-	open int    // instances not yet let go
+	mu     sync.Mutex // guards the fields below and those of each instance
+	idle   *sync.Cond // signalled when an instance is let go
+	cur    *instance
+	seq    uint64        // number of the current directory
+	open   int           // instances not yet let go
+	moving chan struct{} // closed when there is an instance again; nil: nobody makes one
 }
 
-func newStates(o Options, fatal func(error), emit func(Event)) *states {
-	s := &states{fs: o.FS, emit: emit, fatal: fatal, tune: o.Tune, parent: o.Dir}
+// moveWait bounds how long a reader waits for a state that is made anew.
+const moveWait = 30 * time.Second
+
+// ErrMoving means that the state was lost with its disk and is still being made
+// anew in another directory.
+var ErrMoving = errors.New("raftgroup: the state is being made anew")
+
+func newStates(o *Options, stop <-chan struct{}, fault func(*instance, error), emit func(Event)) *states {
+	s := &states{emit: emit, fault: fault, tune: o.Tune, clock: o.Clock, stop: stop}
 	s.idle = sync.NewCond(&s.mu)
 	return s
 }
@@ -77,14 +91,15 @@ const (
 	tmpSuffix   = ".tmp"
 )
 
-func (s *states) dirOf(seq uint64) string {
-	return s.fs.PathJoin(s.parent, fmt.Sprintf("%s%06d", statePrefix, seq))
+func stateDir(p *place, seq uint64) string {
+	return p.fs.PathJoin(p.dir, fmt.Sprintf("%s%06d", statePrefix, seq))
 }
 
-// find returns the numbers of the complete state directories and removes
-// unfinished ones: a ".tmp" was never made current, so it is redundant.
-func (s *states) find() ([]uint64, error) {
-	names, err := s.fs.List(s.parent)
+// findStates returns the numbers of the complete state directories of a place,
+// ascending, and removes unfinished ones: a ".tmp" was never made current, so it
+// is redundant.
+func findStates(p *place) ([]uint64, error) {
+	names, err := p.fs.List(p.dir)
 	if err != nil {
 		return nil, err
 	}
@@ -95,7 +110,7 @@ func (s *states) find() ([]uint64, error) {
 			continue
 		}
 		if strings.HasSuffix(num, tmpSuffix) {
-			if err := s.fs.RemoveAll(s.fs.PathJoin(s.parent, name)); err != nil {
+			if err := p.fs.RemoveAll(p.fs.PathJoin(p.dir, name)); err != nil {
 				return nil, err
 			}
 			continue
@@ -104,22 +119,24 @@ func (s *states) find() ([]uint64, error) {
 			found = append(found, seq)
 		}
 	}
+	slices.Sort(found)
 	return found, nil
 }
 
 // openDir opens a state directory.
-func (s *states) openDir(dir string, mustExist bool) (*instance, error) {
-	in := &instance{dir: dir, refs: 1}
+func (s *states) openDir(p *place, dir string, mustExist bool) (*instance, error) {
+	in := &instance{dir: dir, place: p, refs: 1}
 	opts := &pebble.Options{
-		FS:                 s.fs,
+		FS:                 p.fs,
 		FormatMajorVersion: pebble.FormatValueSeparation,
 		ErrorIfNotExists:   mustExist,
 		Logger: pebbleLogger{emit: s.emit, fatal: func(err error) {
 			s.mu.Lock()
-			in.broken = true
+			in.broken = err
 			s.mu.Unlock()
-			s.fatal(err)
+			s.fault(in, err)
 		}},
+		EventListener: &pebble.EventListener{BackgroundError: func(err error) { s.background(in, err) }},
 	}
 	if s.tune != nil {
 		s.tune(opts)
@@ -132,6 +149,19 @@ func (s *states) openDir(dir string, mustExist bool) (*instance, error) {
 	return in, nil
 }
 
+// background is told of a flush or compaction that failed; Pebble tries again at
+// once, and for ever.
+func (s *states) background(in *instance, err error) {
+	if in.place.isGone() {
+		<-s.clock.After(50 * time.Millisecond) // until its last reader has gone
+		return
+	}
+	s.emit(Event{Kind: EventLog, Level: Error, Text: "pebble: background error: " + err.Error(), Err: err})
+	if in.place.fs.Failed() != nil {
+		s.fault(in, err)
+	}
+}
+
 // install makes in, whose directory has number seq, the current instance. The
 // former one and its directory go when their last reader does.
 func (s *states) install(in *instance, seq uint64) {
@@ -139,24 +169,107 @@ func (s *states) install(in *instance, seq uint64) {
 	old := s.cur
 	s.cur, s.seq = in, seq
 	s.open++
+	if s.moving != nil {
+		close(s.moved())
+	}
+	if old != nil {
+		old.remove = true
+	}
 	s.mu.Unlock()
 	if old != nil {
-		s.mu.Lock()
-		old.remove = true
-		s.mu.Unlock()
 		s.release(old)
 	}
 }
 
-// acquire returns the current instance with a reference.
-func (s *states) acquire() (*instance, error) {
+// moved ends a move and returns the channel that tells so. mu is held.
+func (s *states) moved() chan struct{} {
+	c := s.moving
+	s.moving = nil
+	return c
+}
+
+// retire takes the current instance away if it lies in p, which was lost. Whoever
+// wants one waits for the next.
+func (s *states) retire(p *place) {
+	s.mu.Lock()
+	old := s.cur
+	if old == nil || old.place != p {
+		s.mu.Unlock()
+		return
+	}
+	s.cur, s.moving = nil, make(chan struct{})
+	s.mu.Unlock()
+	go s.release(old) // closing it may take its time
+}
+
+// wanted reports whether a state has to be made anew.
+func (s *states) wanted() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.moving != nil
+}
+
+// next takes the number of another directory.
+func (s *states) next() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.seq++
+	return s.seq
+}
+
+// drop closes an instance that never became current.
+func (s *states) drop(in *instance) {
+	s.mu.Lock()
+	broken := in.broken
+	s.mu.Unlock()
+	if broken == nil {
+		_ = in.db.Close() // the reason is told by who calls
+	}
+}
+
+// home is where the current instance lies, nil when there is none.
+func (s *states) home() *place {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.cur == nil {
-		return nil, ErrStopped
+		return nil
 	}
-	s.cur.refs++
-	return s.cur, nil
+	return s.cur.place
+}
+
+// acquire returns the current instance with a reference. It waits for one that
+// is being made.
+func (s *states) acquire() (*instance, error) {
+	return s.await(s.clock.After)
+}
+
+// await is acquire with a bound of its own.
+func (s *states) await(after func(time.Duration) <-chan time.Time) (*instance, error) {
+	var limit <-chan time.Time
+	for {
+		s.mu.Lock()
+		if s.cur != nil {
+			s.cur.refs++
+			in := s.cur
+			s.mu.Unlock()
+			return in, nil
+		}
+		moving := s.moving
+		s.mu.Unlock()
+		if moving == nil {
+			return nil, ErrStopped
+		}
+		if limit == nil && after != nil {
+			limit = after(moveWait)
+		}
+		select {
+		case <-moving:
+		case <-limit:
+			return nil, ErrMoving
+		case <-s.stop:
+			return nil, ErrStopped
+		}
+	}
 }
 
 // release gives a reference back and closes the instance with the last one.
@@ -168,14 +281,18 @@ func (s *states) release(in *instance) {
 	if !last {
 		return
 	}
-	if !broken {
+	switch {
+	case broken != nil: // it stays open
+	case in.place.isGone():
+		go in.db.Close() // nothing of it is needed, and it may hang
+	default:
 		if err := in.db.Close(); err != nil {
 			s.emit(Event{Kind: EventLog, Level: Error, Text: "close state: " + err.Error(), Err: err})
 		}
-	}
-	if in.remove {
-		if err := s.fs.RemoveAll(in.dir); err != nil {
-			s.emit(Event{Kind: EventLog, Level: Error, Text: "remove old state: " + err.Error(), Err: err})
+		if in.remove {
+			if err := in.place.fs.RemoveAll(in.dir); err != nil {
+				s.emit(Event{Kind: EventLog, Level: Error, Text: "remove old state: " + err.Error(), Err: err})
+			}
 		}
 	}
 	s.mu.Lock()
@@ -189,6 +306,9 @@ func (s *states) close() {
 	s.mu.Lock()
 	cur := s.cur
 	s.cur = nil
+	if s.moving != nil {
+		close(s.moved())
+	}
 	s.mu.Unlock()
 	if cur != nil {
 		s.release(cur)
@@ -226,7 +346,9 @@ func (g *Group) Snapshot() (*Snapshot, error) {
 }
 
 // View calls f with the live state. r shows every entry that is applied when it
-// is read, so two reads may differ; it must not be used after f returns.
+// is read, so two reads may differ; it must not be used after f returns. When the
+// state's disk was lost, View and Snapshot wait until it is made anew, at most
+// half a minute (ErrMoving); what reads already meets an error.
 func (g *Group) View(f func(r pebble.Reader) error) error {
 	in, err := g.states.acquire()
 	if err != nil {

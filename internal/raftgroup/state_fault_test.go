@@ -78,15 +78,8 @@ func inChild() bool { return os.Getenv(childEnv) != "" }
 
 // TestMachinePanics: a fault of the Machine is not taken for one of the disk.
 func TestMachinePanics(t *testing.T) {
-	g := mustOpen(t, options(t.TempDir(), newLedger()))
-	defer mustClose(t, g)
-	in, err := g.states.acquire()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer g.states.release(in)
 	for name, r := range map[string]any{"text": "oops", "runtime error": runtimeError()} {
-		if !g.breakState(r) || in.broken || g.stoppedErr() != nil {
+		if diskPanic(r) != nil {
 			t.Errorf("%s: taken for a fault of the disk", name)
 		}
 	}

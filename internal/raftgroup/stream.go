@@ -2,6 +2,7 @@ package raftgroup
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -231,6 +232,17 @@ func writeSynced(fs vfs.FS, name string, src io.Reader) error {
 		err = f.Sync()
 	}
 	return errors.Join(err, f.Close())
+}
+
+// writeNamed makes a small file whole or not at all, and its name durable.
+func writeNamed(fs vfs.FS, name string, b []byte) error {
+	if err := writeSynced(fs, name+tmpSuffix, bytes.NewReader(b)); err != nil {
+		return err
+	}
+	if err := fs.Rename(name+tmpSuffix, name); err != nil {
+		return err
+	}
+	return syncDir(fs, fs.PathDir(name))
 }
 
 func syncDir(fs vfs.FS, dir string) error {

@@ -50,7 +50,7 @@ func (m *members) start(id string) {
 	}
 	m.mach[id] = newLedger()
 	g, err := Open(m.t.Context(), Options{
-		Dir: m.dirs[id], Name: "test", NodeID: id, Machine: m.mach[id], Transport: tr, Bootstrap: boot, TrailingLogs: 1,
+		Dirs: []string{m.dirs[id]}, Name: "test", NodeID: id, Machine: m.mach[id], Transport: tr, Bootstrap: boot, TrailingLogs: 1,
 		Events: func(e Event) { m.mu.Lock(); m.events[id] = append(m.events[id], e); m.mu.Unlock() },
 	})
 	if err != nil {
@@ -204,7 +204,7 @@ func TestThreeVoters(t *testing.T) {
 // TestJoinWaits: a node that is to be added makes no group of its own.
 func TestJoinWaits(t *testing.T) {
 	_, tr := raft.NewInmemTransport("n9")
-	g, err := Open(t.Context(), Options{Dir: t.TempDir(), Name: "test", NodeID: "n9", Machine: newLedger(), Transport: tr, Join: true})
+	g, err := Open(t.Context(), Options{Dirs: []string{t.TempDir()}, Name: "test", NodeID: "n9", Machine: newLedger(), Transport: tr, Join: true})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -161,7 +161,7 @@ type house struct {
 func newHouse(t testing.TB, o server.Options) *house {
 	t.Helper()
 	h := &house{t: t, clock: clock.NewFake(time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC)), mem: vfs.NewMem(1)}
-	d, err := directory.Open(t.Context(), directory.Options{Dir: t.TempDir(), Member: "m1", Clock: h.clock})
+	d, err := directory.Open(t.Context(), directory.Options{Dirs: []string{t.TempDir()}, Member: "m1", Clock: h.clock})
 	if err != nil {
 		t.Fatal(err)
 	}
