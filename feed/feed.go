@@ -45,7 +45,7 @@ type Policy struct {
 	Limits             Limits
 }
 
-// Options configure Open. Group, Machine, TimelineDir and Mint must be given;
+// Options configure Open. Group, Machine, TimelineDirs and Mint must be given;
 // the zero value of everything else works.
 type Options struct {
 	Group   Group
@@ -55,8 +55,8 @@ type Options struct {
 	Mint  func(ctx context.Context) (id.ID, error)
 	Clock clock.Clock // default: the machine's
 
-	TimelineDir string           // of the derived timelines; may be lost at any time
-	Timeline    timeline.Options // Dir, Source and Clock are filled in
+	TimelineDirs []string         // one of them holds the derived timelines; each may be lost at any time
+	Timeline     timeline.Options // Dirs, Source and Clock are filled in
 
 	Policy Policy
 	// Notify, when set, is told what an operator should know. It must not block
@@ -92,7 +92,7 @@ func (o *Options) Validate() error {
 	need(o.Group != nil, "Group is nil")
 	need(o.Machine != nil, "Machine is nil")
 	need(o.Mint != nil, "Mint is nil")
-	need(o.TimelineDir != "", "TimelineDir is empty")
+	need(len(o.TimelineDirs) > 0, "TimelineDirs is empty")
 	p := o.Policy
 	for _, d := range []time.Duration{
 		p.DeleteGrace, p.IntentLife, p.UploadSlack, p.StoredLife, p.IdempotencyLife, p.EffectBackoff, p.EffectBackoffMax,
@@ -159,7 +159,7 @@ func Open(o Options) (*Feed, error) {
 	}
 	f.snapshot = func() (pebble.Reader, error) { return f.group.Snapshot() }
 	to := o.Timeline
-	to.Dir, to.Source, to.Clock = o.TimelineDir, source{f}, o.Clock
+	to.Dirs, to.Source, to.Clock = o.TimelineDirs, source{f}, o.Clock
 	var err error
 	if f.timeline, err = timeline.Open(to); err != nil {
 		return nil, fmt.Errorf("feed: %w", err)
@@ -194,6 +194,13 @@ func (f *Feed) Ready() error {
 	}
 	return nil
 }
+
+// TimelinesLost tells that the disk of one of TimelineDirs is gone: what was there
+// starts empty in another. Pages stay right.
+func (f *Feed) TimelinesLost(dir string, why error) { f.timeline.Lost(dir, why) }
+
+// TimelinesUsable tells that one of TimelineDirs may be used again.
+func (f *Feed) TimelinesUsable(dir string) { f.timeline.Usable(dir) }
 
 // TimelineStats describes the derived timelines.
 func (f *Feed) TimelineStats() timeline.Stats { return f.timeline.Stats() }

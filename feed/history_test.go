@@ -71,7 +71,7 @@ func newHistory(t *testing.T, seed uint64) *history {
 		o.Timeline.FS = h.lines
 		o.Timeline.Cap = windowCap
 		o.Timeline.MaxFollowees = 2 + int(seed%6)
-		o.TimelineDir = "timelines"
+		o.TimelineDirs = []string{"timelines"}
 		o.Mint = func(context.Context) (id.ID, error) { return h.scattered(), nil }
 	})
 	h.sweepRows = 1 + rng.IntN(7)

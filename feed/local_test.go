@@ -165,7 +165,7 @@ func newHouse(t testing.TB, tune func(*Options)) *house {
 
 func (h *house) open() {
 	o := Options{
-		Group: h.group, Machine: h.group.machine, Clock: h.clock, TimelineDir: h.dir,
+		Group: h.group, Machine: h.group.machine, Clock: h.clock, TimelineDirs: []string{h.dir},
 		Mint:     func(context.Context) (id.ID, error) { return h.mint(), nil },
 		Timeline: timeline.Options{CacheBytes: 1 << 20, MemoryBytes: 1 << 20},
 	}

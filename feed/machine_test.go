@@ -101,7 +101,7 @@ func TestCheckFindsDrift(t *testing.T) {
 
 func TestOptionsAreValidated(t *testing.T) {
 	_, err := Open(Options{Policy: Policy{PurgeLogLife: 1, DeleteGrace: -1}})
-	for _, part := range []string{"Group", "Machine", "Mint", "TimelineDir", "PurgeLogLife", "negative"} {
+	for _, part := range []string{"Group", "Machine", "Mint", "TimelineDirs", "PurgeLogLife", "negative"} {
 		if err == nil || !strings.Contains(err.Error(), part) {
 			t.Errorf("%s is not in %v", part, err)
 		}

@@ -162,7 +162,7 @@ func (n *node) sign(ctx context.Context) error {
 func (n *node) openFeed(context.Context) (err error) {
 	n.feed, err = feed.Open(feed.Options{
 		Group: n.group, Machine: n.machine, Mint: n.ids.Mint, Clock: n.clock,
-		TimelineDir: n.first("timelines"),
+		TimelineDirs: []string{n.first("timelines")},
 		Timeline: timeline.Options{
 			Cap: n.s.timelineCap, ActiveWindow: time.Duration(n.s.activeWindow), Notify: n.timelineNotice,
 		},

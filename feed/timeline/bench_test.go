@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"hayloft/internal/id"
 )
@@ -95,7 +96,7 @@ func benchStore(b *testing.B) (*Store, *benchSource) {
 	}
 	src := &benchSource{author: func(n uint64) id.ID { return authors[n%uint64(len(authors))] }}
 	src.posts = benchReaders / benchFollowers * benchCap // the prefill, on average
-	s, err := Open(Options{Dir: b.TempDir(), Source: src, Cap: benchCap})
+	s, err := Open(Options{Dirs: []string{b.TempDir()}, Source: src, Cap: benchCap})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -123,7 +124,7 @@ func prefill(b *testing.B, s *Store, src *benchSource) {
 		if len(byStep[k]) < benchCap {
 			byStep[k] = append(byStep[k], e.Post.Pos)
 		}
-		if err := s.db.Set(key8(keyPost, uint64(e.Post.Pos)), encodePost(e.Post), pebble.NoSync); err != nil {
+		if err := s.in.db.Set(key8(keyPost, uint64(e.Post.Pos)), encodePost(e.Post), pebble.NoSync); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -131,15 +132,15 @@ func prefill(b *testing.B, s *Store, src *benchSource) {
 		r := benchReader(i)
 		pos := byStep[i%benchStep]
 		v := appendRun(nil, run{base: true, floor: pos[len(pos)-1], pos: pos})
-		if err := s.db.Set(key8(keyTimeline, uint64(r)), v, pebble.NoSync); err != nil {
+		if err := s.in.db.Set(key8(keyTimeline, uint64(r)), v, pebble.NoSync); err != nil {
 			b.Fatal(err)
 		}
 		s.readers[r] = s.now()
 	}
-	if err := s.db.Flush(); err != nil {
+	if err := s.in.db.Flush(); err != nil {
 		b.Fatal(err)
 	}
-	settle(b, s.db)
+	settle(b, s.in.db)
 }
 
 // settle waits until compactions have rested for a while. What Pebble calls
@@ -179,26 +180,26 @@ func BenchmarkFanout(b *testing.B) {
 			break
 		}
 	}
-	if err := s.db.Flush(); err != nil {
+	if err := s.in.db.Flush(); err != nil {
 		b.Fatal(err)
 	}
 	wrote := time.Since(start)
-	debt := s.db.Metrics().Compact.EstimatedDebt
-	settle(b, s.db)
+	debt := s.in.db.Metrics().Compact.EstimatedDebt
+	settle(b, s.in.db)
 	all := time.Since(start)
 	b.StopTimer()
 	n := float64(s.counters.deliveries.Load())
 	b.ReportMetric(n/wrote.Seconds(), "deliveries/s")
 	b.ReportMetric(n/all.Seconds(), "settled/s")
 	b.ReportMetric(float64(debt)/1e6, "debt-MB")
-	b.ReportMetric(written(s.db)/n, "written-B/delivery")
+	b.ReportMetric(written(s.in.db)/n, "written-B/delivery")
 	b.ReportMetric(0, "ns/op")
-	b.Logf("%.0f deliveries, disk %d MB", n, s.db.Metrics().DiskSpaceUsage()>>20)
-	if err := s.db.Compact(context.Background(), []byte{0}, []byte{255}, true); err != nil {
+	b.Logf("%.0f deliveries, disk %d MB", n, s.in.db.Metrics().DiskSpaceUsage()>>20)
+	if err := s.in.db.Compact(context.Background(), []byte{0}, []byte{255}, true); err != nil {
 		b.Fatal(err)
 	}
-	settle(b, s.db)
-	disk, err := s.db.EstimateDiskUsage([]byte{0}, []byte{255})
+	settle(b, s.in.db)
+	disk, err := s.in.db.EstimateDiskUsage([]byte{0}, []byte{255})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -262,7 +263,8 @@ func BenchmarkFormats(b *testing.B) {
 
 func benchFormat(b *testing.B, merger *pebble.Merger, wal bool, put func(*pebble.Batch, id.ID, Post) error) {
 	s := &Store{o: Options{MemoryBytes: 64 << 20}.withDefaults(), merger: merger}
-	o := s.pebbleOptions()
+	s.places.init(vfs.Default, []string{"bench"})
+	o := s.pebbleOptions(&instance{place: s.places.list()[0]})
 	o.CacheSize, o.DisableWAL = 64<<20, !wal
 	db, err := pebble.Open(b.TempDir(), o)
 	if err != nil {

@@ -17,6 +17,10 @@
 // goroutine, Run, writes. Close comes after Run has returned and waits for
 // pages.
 //
-// Ownership: returned slices are the caller's. The directory is this package's
-// alone. Pebble ends the process by a panic when its own state is lost.
+// Ownership: returned slices are the caller's. The directories are this package's
+// alone.
+//
+// Disks: the instance lies in one of several directories. When its disk is lost,
+// or Pebble cannot go on there, it starts empty in another; when none is left,
+// pages are pulled whole until one can be used again.
 package timeline

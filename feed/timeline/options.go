@@ -3,6 +3,7 @@ package timeline
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -10,9 +11,9 @@ import (
 	"hayloft/internal/clock"
 )
 
-// Options are what Open needs. The zero value works but for Dir and Source.
+// Options are what Open needs. The zero value works but for Dirs and Source.
 type Options struct {
-	Dir    string
+	Dirs   []string // one of them holds the timelines; in order of preference, each on a disk of its own
 	Source Source
 	Clock  clock.Clock // default: the machine's
 	FS     vfs.FS      // default: the machine's; tests crash it
@@ -56,6 +57,9 @@ const (
 	StorageFailed
 	// ReadFailed: a page could not read its timeline and pulled everything.
 	ReadFailed
+	// Homeless: no directory is left for timelines (Err says why), and every page
+	// is pulled whole.
+	Homeless
 )
 
 // Notice tells an operator what happened.
@@ -67,8 +71,8 @@ type Notice struct {
 // Validate reports every fault of o.
 func (o Options) Validate() error {
 	var errs []error
-	if o.Dir == "" {
-		errs = append(errs, errors.New("no Dir"))
+	if len(o.Dirs) == 0 || slices.Contains(o.Dirs, "") {
+		errs = append(errs, errors.New("no Dirs"))
 	}
 	if o.Source == nil {
 		errs = append(errs, errors.New("no Source"))

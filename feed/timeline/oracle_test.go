@@ -82,7 +82,7 @@ func playHistory(seed uint64, logf func(string, ...any)) (err error) {
 	h.calm = h.rng.IntN(2) == 0
 	large := h.rng.IntN(3) == 0 // bounds that never bind, so that pages must be full
 	h.o = Options{
-		Dir: "t", Source: h.m, Clock: h.clock, FS: h.fs, Cap: 1 + h.rng.IntN(6), MaxFollowees: 3 + h.rng.IntN(12),
+		Dirs: []string{"t"}, Source: h.m, Clock: h.clock, FS: h.fs, Cap: 1 + h.rng.IntN(6), MaxFollowees: 3 + h.rng.IntN(12),
 		ActiveWindow: 48 * time.Hour, CacheBytes: 1 << 20, MemoryBytes: 256 << 10,
 		tune: tuning{
 			chunk: 1 + h.rng.IntN(3), events: 1 + h.rng.IntN(4), openFanouts: 1 + h.rng.IntN(3),
@@ -306,7 +306,7 @@ func (h *history) lose() error {
 		return err
 	}
 	h.logf("lose the instance")
-	if err := h.fs.RemoveAll(h.o.Dir); err != nil {
+	if err := h.fs.RemoveAll(h.o.Dirs[0]); err != nil {
 		return err
 	}
 	return h.open()

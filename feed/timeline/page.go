@@ -35,7 +35,7 @@ func (s *Store) Page(
 	}
 	s.dbMu.RLock()
 	defer s.dbMu.RUnlock()
-	if s.db == nil {
+	if s.closed {
 		return nil, 0, ErrClosed
 	}
 	// The timeline first and the source second: so an event that the former
@@ -50,7 +50,7 @@ func (s *Store) Page(
 		limit: limit, visible: visible,
 	}
 	err = p.page()
-	if damaged(err) { // only the instance; it is not needed for a right page
+	if v.built && ours(ctx, err) { // only the instance; it is not needed for a right page
 		s.o.Notify(Notice{Kind: ReadFailed, Err: err})
 		v.built, v.broken = false, true
 		p.posts, p.pending, p.follows, p.examined, p.last = nil, nil, nil, 0, 0
@@ -281,11 +281,22 @@ type view struct {
 // cannot be read is one that is not built.
 func (s *Store) openView(reader id.ID) *view {
 	v := &view{}
-	if err := v.read(s.db, reader); err != nil {
+	if s.in == nil {
+		return v // no directory is left
+	}
+	if err := v.read(s.in.db, reader); err != nil {
 		v.built, v.broken = false, true
-		s.o.Notify(Notice{Kind: ReadFailed, Err: err})
+		if s.in.lost() == nil { // the writer is about to find out otherwise
+			s.o.Notify(Notice{Kind: ReadFailed, Err: err})
+		}
 	}
 	return v
+}
+
+// ours reports whether err comes from the instance.
+func ours(ctx context.Context, err error) bool {
+	var source *sourceError
+	return err != nil && !errors.As(err, &source) && ctx.Err() == nil
 }
 
 func (v *view) read(db *pebble.DB, reader id.ID) (err error) {
@@ -351,5 +362,8 @@ func (v *view) Close() error {
 	if v.it == nil {
 		return nil
 	}
-	return v.it.Close()
+	if err := v.it.Close(); !v.broken {
+		return err
+	}
+	return nil // it has been told
 }

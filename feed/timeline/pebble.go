@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/sstable/block"
@@ -13,10 +15,10 @@ import (
 )
 
 // pebbleOptions are the settings of docs/decisions/041.
-func (s *Store) pebbleOptions() *pebble.Options {
+func (s *Store) pebbleOptions(in *instance) *pebble.Options {
 	o := &pebble.Options{
 		Cache:              s.cache,
-		FS:                 s.o.FS,
+		FS:                 in.place.fs,
 		Merger:             s.merger,
 		FormatMajorVersion: pebble.FormatValueSeparation,
 		// Without a write-ahead log a crash loses the last writes, cursor and
@@ -27,9 +29,9 @@ func (s *Store) pebbleOptions() *pebble.Options {
 		L0CompactionThreshold:       4,
 		LBaseMaxBytes:               64 << 20,
 		CompactionConcurrencyRange:  func() (int, int) { return 1, 2 },
-		Logger:                      logger{},
+		Logger:                      logger{func(err error) { in.fail(err); s.requests.poke() }},
 		EventListener: &pebble.EventListener{
-			BackgroundError: func(err error) { s.o.Notify(Notice{Kind: StorageFailed, Err: err}) },
+			BackgroundError: func(err error) { s.background(in, err) },
 			DataCorruption: func(i pebble.DataCorruptionInfo) {
 				err := fmt.Errorf("%s: %w", i.Path, i.Details)
 				if s.corrupt.CompareAndSwap(nil, &err) {
@@ -47,16 +49,34 @@ func (s *Store) pebbleOptions() *pebble.Options {
 	return o
 }
 
+// background is told of a flush or compaction that failed. Pebble tries again at
+// once, and for ever; where there is another directory, that one is better.
+func (s *Store) background(in *instance, err error) {
+	if in.place.isGone() {
+		select { // it would try without a pause
+		case <-in.closing:
+		case <-s.o.Clock.After(50 * time.Millisecond):
+		}
+		return
+	}
+	s.o.Notify(Notice{Kind: StorageFailed, Err: err})
+	if in.place.fs.Failed() != nil && len(s.places.list()) > 1 {
+		s.places.lose(in.place, err)
+		s.requests.poke()
+	}
+}
+
 // logger keeps Pebble quiet: errors come by the event listener.
-type logger struct{}
+type logger struct{ fatal func(error) }
 
 func (logger) Infof(string, ...any)  {}
 func (logger) Errorf(string, ...any) {}
 
 // Fatalf is called when Pebble's state in memory can no longer be trusted. It
-// must not return.
-func (logger) Fatalf(format string, args ...any) {
-	panic(fmt.Sprintf("timeline: pebble: "+format, args...))
+// must not return: the goroutine ends, and the instance is given up.
+func (l logger) Fatalf(format string, args ...any) {
+	l.fatal(fmt.Errorf("%w: "+format, append([]any{errFatal}, args...)...))
+	runtime.Goexit()
 }
 
 // getU64 reads a number; ok says whether it is there.
@@ -72,8 +92,13 @@ func getU64(r pebble.Reader, key []byte) (v uint64, ok bool, err error) {
 	return v, true, errors.Join(err, closer.Close())
 }
 
-// closeInto closes c and joins its error into err.
-func closeInto(err *error, c io.Closer) { *err = errors.Join(*err, c.Close()) }
+// closeInto closes c and joins its error into err. What a lost disk keeps is left
+// alone.
+func closeInto(err *error, c io.Closer) {
+	if !errors.Is(*err, errAbandoned) {
+		*err = errors.Join(*err, c.Close())
+	}
+}
 
 // scan calls f for every row whose key begins with kind, in order. Key and
 // value are valid during the call.

@@ -51,8 +51,8 @@ func (s *Store) Stats() Stats {
 	s.readersMu.RUnlock()
 	s.dbMu.RLock()
 	defer s.dbMu.RUnlock()
-	if s.db != nil {
-		m := s.db.Metrics()
+	if s.in != nil && s.in.lost() == nil {
+		m := s.in.db.Metrics()
 		st.DiskBytes, st.CompactionDebtBytes = m.DiskSpaceUsage(), m.Compact.EstimatedDebt
 	}
 	return st

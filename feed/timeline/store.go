@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -22,7 +23,7 @@ var (
 	errFormat = errors.New("another format version")
 )
 
-// Names in Options.Dir. The marker is written before the instance, so that
+// Names in each of Options.Dirs. The marker is written before the instance, so that
 // only a directory that was made by this package is ever wiped.
 const (
 	markerName   = "hayloft-timeline"
@@ -33,7 +34,7 @@ const (
 // Store holds the timelines. See the package comment for threads.
 type Store struct {
 	o       Options
-	dir     string // of the instance
+	places  places
 	merger  *pebble.Merger
 	cache   *pebble.Cache
 	corrupt atomic.Pointer[error] // what Pebble found, until the writer has wiped
@@ -41,8 +42,9 @@ type Store struct {
 	// dbMu guards db against being replaced or closed: pages hold it for
 	// reading while they use db. The writer, who alone replaces it, needs no
 	// lock to read it.
-	dbMu sync.RWMutex
-	db   *pebble.DB // nil: closed
+	dbMu   sync.RWMutex
+	in     *instance // nil: closed, or no directory is left
+	closed bool
 
 	// readersMu guards readers for those who are not the writer. Only the
 	// writer changes it, and needs no lock to read it.
@@ -55,35 +57,86 @@ type Store struct {
 	w        *writer // owned by Run
 }
 
-// Open opens the instance in o.Dir, or makes an empty one. An instance that is
-// damaged or of another format is wiped: nothing in it is a first copy.
+// Open opens the instance in the first of o.Dirs that has one, or makes an empty
+// one in the first that can be used. An instance that is damaged or of another
+// format is wiped: nothing in it is a first copy.
 func Open(o Options) (*Store, error) {
 	if err := o.Validate(); err != nil {
 		return nil, err
 	}
 	o = o.withDefaults()
-	s := &Store{o: o, dir: o.FS.PathJoin(o.Dir, instanceName), merger: newMerger(o.Cap)}
+	s := &Store{o: o, merger: newMerger(o.Cap), readers: map[id.ID]seconds{}}
+	s.w = &writer{s: s}
+	s.places.init(o.FS, o.Dirs)
 	s.requests.init(o.tune.requests)
-	if err := s.mark(); err != nil {
-		return nil, fmt.Errorf("timeline: mark %s: %w", o.Dir, err)
-	}
 	s.cache = pebble.NewCache(o.CacheBytes)
-	err := s.openInstance()
-	if err == nil {
-		err = s.load()
-	}
-	if damaged(err) {
-		err = s.wipe(err)
-	}
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("timeline: open %s: %w", o.Dir, err), s.Close())
+	if err := s.openFirst(); err != nil {
+		return nil, errors.Join(err, s.Close())
 	}
 	return s, nil
 }
 
+// openFirst opens the instance that is there, and removes those of other
+// directories, which were current once.
+func (s *Store) openFirst() error {
+	all := s.places.list()
+	has := func(p *place) bool {
+		_, err := p.fs.Stat(p.fs.PathJoin(p.dir, instanceName))
+		return err == nil
+	}
+	slices.SortStableFunc(all, func(a, b *place) int {
+		switch {
+		case has(a) == has(b):
+			return 0
+		case has(a):
+			return -1
+		}
+		return 1
+	})
+	var errs []error
+	for i, p := range all {
+		err := s.openIn(p)
+		if err != nil {
+			err = fmt.Errorf("timeline: open %s: %w", p.dir, err)
+			s.places.lose(p, err)
+			errs = append(errs, err)
+			continue
+		}
+		for _, other := range all[i+1:] {
+			if has(other) && s.mark(other) == nil {
+				_ = other.fs.RemoveAll(other.fs.PathJoin(other.dir, instanceName)) // it costs room, no more
+			}
+		}
+		return nil
+	}
+	return errors.Join(errs...)
+}
+
+// openIn opens the instance in p, an empty one when there is none or it is of no
+// use.
+func (s *Store) openIn(p *place) error {
+	if err := s.mark(p); err != nil {
+		return err
+	}
+	in, err := s.openInstance(p)
+	if err == nil {
+		err = s.load(in)
+	}
+	if damaged(err) {
+		if in != nil {
+			_ = in.close() // one that is thrown away may fail to close
+		}
+		return s.renew(p, err)
+	}
+	if err != nil && in != nil {
+		err = errors.Join(err, in.close())
+	}
+	return err
+}
+
 // mark makes the directory with its marker and finishes an interrupted wipe.
-func (s *Store) mark() error {
-	fsys, dir := s.o.FS, s.o.Dir
+func (s *Store) mark(p *place) error {
+	fsys, dir := p.fs, p.dir
 	marker := fsys.PathJoin(dir, markerName)
 	if _, err := fsys.Stat(marker); err == nil {
 		return fsys.RemoveAll(fsys.PathJoin(dir, discardName))
@@ -135,24 +188,28 @@ func syncDir(fsys vfs.FS, dir string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-// openInstance opens Pebble and checks the format row.
-func (s *Store) openInstance() error {
-	db, err := pebble.Open(s.dir, s.pebbleOptions())
-	if err != nil {
+// openInstance opens Pebble and checks the format row. With an error an instance
+// may be returned that is to be closed.
+func (s *Store) openInstance(p *place) (*instance, error) {
+	in := &instance{place: p, clock: s.o.Clock, closing: make(chan struct{})}
+	err := in.guard(func() (err error) {
+		in.db, err = pebble.Open(p.fs.PathJoin(p.dir, instanceName), s.pebbleOptions(in))
 		return err
+	})
+	if err != nil {
+		return nil, err
 	}
-	s.db = db
-	format, ok, err := getU64(db, key1(keyFormat))
+	format, ok, err := getU64(in.db, key1(keyFormat))
 	if err != nil {
-		return err
+		return in, err
 	}
 	if !ok { // new, or lost before its first flush, in which case it is empty
-		return db.Set(key1(keyFormat), encodeU64(formatVersion), pebble.NoSync)
+		return in, in.guard(func() error { return in.db.Set(key1(keyFormat), encodeU64(formatVersion), pebble.NoSync) })
 	}
 	if format != formatVersion {
-		return fmt.Errorf("%w: %d", errFormat, format)
+		return in, fmt.Errorf("%w: %d", errFormat, format)
 	}
-	return nil
+	return in, nil
 }
 
 // damaged reports whether err says that the instance itself is useless, as
@@ -166,49 +223,86 @@ func damaged(err error) bool {
 		pebble.IsCorruptionError(err) || errors.Is(err, fs.ErrNotExist)
 }
 
-// wipe replaces the instance by an empty one. Nobody else may use the Store,
-// or the writer holds dbMu.
-func (s *Store) wipe(why error) error {
-	if s.db != nil {
-		// An instance that is thrown away may fail to close.
-		_ = s.db.Close()
-		s.db = nil
+// wipe replaces the instance by an empty one, in the same directory if that can be
+// used. Without any directory there is none for now. Nobody else may use the
+// Store, or the writer holds dbMu.
+func (s *Store) wipe(why error) {
+	old := s.in
+	s.in = nil
+	if old != nil {
+		if lost := old.lost(); lost != nil {
+			s.places.lose(old.place, lost)
+		}
+		_ = old.close() // an instance that is thrown away may fail to close
 	}
-	fsys := s.o.FS
-	discard := fsys.PathJoin(s.o.Dir, discardName)
+	order := s.places.list()
+	if old != nil {
+		if i := slices.Index(order, old.place); i > 0 {
+			order = slices.Insert(slices.Delete(order, i, i+1), 0, old.place)
+		}
+	}
+	for _, p := range order {
+		err := s.mark(p)
+		if err == nil {
+			err = s.renew(p, why)
+		}
+		if err == nil {
+			return
+		}
+		why = err
+		s.places.lose(p, err)
+	}
+	s.readersMu.Lock()
+	s.readers = map[id.ID]seconds{}
+	s.readersMu.Unlock()
+	s.corrupt.Store(nil)
+	s.o.Notify(Notice{Kind: Homeless, Err: why})
+}
+
+// renew makes an empty instance in p; the one before is closed.
+func (s *Store) renew(p *place, why error) error {
+	fsys := p.fs
+	dir, discard := fsys.PathJoin(p.dir, instanceName), fsys.PathJoin(p.dir, discardName)
 	if err := fsys.RemoveAll(discard); err != nil {
 		return err
 	}
-	if err := fsys.Rename(s.dir, discard); err != nil {
+	if err := fsys.Rename(dir, discard); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	if err := fsys.RemoveAll(discard); err != nil {
 		return err
 	}
-	if err := s.openInstance(); err != nil {
+	in, err := s.openInstance(p)
+	if err == nil {
+		err = s.load(in)
+	}
+	if err != nil {
+		if in != nil {
+			err = errors.Join(err, in.close())
+		}
 		return err
 	}
 	s.corrupt.Store(nil)
 	s.counters.wipes.Add(1)
 	s.o.Notify(Notice{Kind: Wiped, Err: why})
-	return s.load()
+	return nil
 }
 
-// load reads into memory what the writer needs: the cursor, the fan-outs under
-// way and who has a timeline.
-func (s *Store) load() error {
-	w := &writer{s: s, db: s.db}
+// load makes in the instance, and reads into memory what the writer needs: the
+// cursor, the fan-outs under way and who has a timeline.
+func (s *Store) load(in *instance) error {
+	w := &writer{s: s, in: in, db: in.db}
 	var err error
-	if w.state, w.started, err = readState(s.db); err != nil {
+	if w.state, w.started, err = readState(in.db); err != nil {
+		return err
+	}
+	readers, err := readReaders(in.db)
+	if err != nil {
 		return err
 	}
 	w.publish()
 	s.counters.durable.Store(w.cursor)
-	s.w = w
-	readers, err := readReaders(s.db)
-	if err != nil {
-		return err
-	}
+	s.w, s.in = w, in
 	s.readersMu.Lock()
 	s.readers = readers
 	s.readersMu.Unlock()
@@ -221,10 +315,13 @@ func (s *Store) Close() error {
 	s.dbMu.Lock()
 	defer s.dbMu.Unlock()
 	var errs []error
-	if s.db != nil {
-		errs = append(errs, s.db.Flush(), s.db.Close())
-		s.db = nil
+	if in := s.in; in != nil {
+		if in.lost() == nil {
+			errs = append(errs, in.guard(in.db.Flush))
+		}
+		errs = append(errs, in.close())
 	}
+	s.in, s.closed = nil, true
 	if s.cache != nil {
 		s.cache.Unref()
 		s.cache = nil

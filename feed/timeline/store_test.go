@@ -44,7 +44,7 @@ type fixture struct {
 func newFixture(t *testing.T, change func(*Options)) *fixture {
 	f := &fixture{t: t, m: newModel(), clock: clock.NewFake(id.Epoch.Add(time.Hour)), fs: vfs.NewMem()}
 	f.o = Options{
-		Dir: "a/t", Source: f.m, Clock: f.clock, FS: f.fs, Cap: 3, MemoryBytes: 256 << 10, CacheBytes: 1 << 20,
+		Dirs: []string{"a/t"}, Source: f.m, Clock: f.clock, FS: f.fs, Cap: 3, MemoryBytes: 256 << 10, CacheBytes: 1 << 20,
 		Notify: func(n Notice) { f.saw = append(f.saw, n) },
 	}
 	if change != nil {
@@ -122,7 +122,7 @@ func (f *fixture) built(n int) {
 
 func (f *fixture) rows(kind byte) (n int) {
 	f.t.Helper()
-	if err := scan(f.s.db, kind, func(_, _ []byte) error { n++; return nil }); err != nil {
+	if err := scan(f.s.in.db, kind, func(_, _ []byte) error { n++; return nil }); err != nil {
 		f.t.Fatal(err)
 	}
 	return n
@@ -138,7 +138,7 @@ func TestOnlyPushToBuiltReaders(t *testing.T) {
 	f.m.publish(pull)
 	f.rest()
 	f.see()
-	r, err := readTimeline(f.s.db, reader)
+	r, err := readTimeline(f.s.in.db, reader)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -210,18 +210,18 @@ func TestDamage(t *testing.T) {
 		damage func(f *fixture) error
 		wipes  bool
 	}{
-		{"format", func(f *fixture) error { return f.s.db.Set(key1(keyFormat), encodeU64(9), pebble.NoSync) }, true},
-		{"state", func(f *fixture) error { return f.s.db.Set(key1(keyState), []byte{1}, pebble.NoSync) }, true},
-		{"reader row", func(f *fixture) error { return f.s.db.Set(key8(keyReader, uint64(reader)), nil, pebble.NoSync) }, true},
-		{"timeline", func(f *fixture) error { return f.s.db.Set(timelineKey, []byte("nonsense"), pebble.NoSync) }, false},
+		{"format", func(f *fixture) error { return f.s.in.db.Set(key1(keyFormat), encodeU64(9), pebble.NoSync) }, true},
+		{"state", func(f *fixture) error { return f.s.in.db.Set(key1(keyState), []byte{1}, pebble.NoSync) }, true},
+		{"reader row", func(f *fixture) error { return f.s.in.db.Set(key8(keyReader, uint64(reader)), nil, pebble.NoSync) }, true},
+		{"timeline", func(f *fixture) error { return f.s.in.db.Set(timelineKey, []byte("nonsense"), pebble.NoSync) }, false},
 		{"no base", func(f *fixture) error {
-			return f.s.db.Set(timelineKey, appendRun(nil, run{pos: []id.ID{at(1)}}), pebble.NoSync)
+			return f.s.in.db.Set(timelineKey, appendRun(nil, run{pos: []id.ID{at(1)}}), pebble.NoSync)
 		}, false},
-		{"post row", func(f *fixture) error { return f.s.db.Delete(key8(keyPost, uint64(at(1))), pebble.NoSync) }, false},
+		{"post row", func(f *fixture) error { return f.s.in.db.Delete(key8(keyPost, uint64(at(1))), pebble.NoSync) }, false},
 		{"blocks", func(f *fixture) error { return flipBlocks(f) }, true},
 		{"missing file", func(f *fixture) error { return removeTables(f) }, true},
 		{"cursor of another feed", func(f *fixture) error {
-			return f.s.db.Set(key1(keyState), encodeState(state{cursor: 99}), pebble.NoSync)
+			return f.s.in.db.Set(key1(keyState), encodeState(state{cursor: 99}), pebble.NoSync)
 		}, true},
 	}
 	for _, tt := range tests {
@@ -241,7 +241,7 @@ func TestDamage(t *testing.T) {
 			f.see()
 			f.rest()
 			f.see()
-			if r, err := readTimeline(f.s.db, reader); err != nil || len(r.pos) != 3 {
+			if r, err := readTimeline(f.s.in.db, reader); err != nil || len(r.pos) != 3 {
 				t.Errorf("timeline not mended: %v, %v", r, err)
 			}
 			wiped := slices.ContainsFunc(f.saw, func(n Notice) bool { return n.Kind == Wiped })
@@ -253,7 +253,7 @@ func TestDamage(t *testing.T) {
 }
 
 func tables(f *fixture) ([]string, error) {
-	if err := f.s.db.Flush(); err != nil {
+	if err := f.s.in.db.Flush(); err != nil {
 		return nil, err
 	}
 	names, err := f.fs.List("a/t/db")
@@ -291,7 +291,7 @@ func TestForeignDirectoryIsRefused(t *testing.T) {
 	if err := mem.MkdirAll("d/db", 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Open(Options{Dir: "d", Source: newModel(), FS: mem}); err == nil {
+	if _, err := Open(Options{Dirs: []string{"d"}, Source: newModel(), FS: mem}); err == nil {
 		t.Fatal("opened in somebody else's directory")
 	}
 	if _, err := mem.Stat("d/db"); errors.Is(err, fs.ErrNotExist) {

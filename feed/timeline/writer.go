@@ -18,6 +18,7 @@ import (
 // that the two cannot differ whatever fails.
 type writer struct {
 	s  *Store
+	in *instance // nil: there is none
 	db *pebble.DB
 
 	started bool // the state row is there
@@ -56,7 +57,10 @@ func (s *Store) Run(ctx context.Context) error {
 			return err
 		}
 		if err := s.w.flush(); err != nil {
-			return err
+			if s.in.lost() == nil {
+				return err
+			}
+			worked = true // the next step moves
 		}
 		if worked {
 			continue
@@ -89,13 +93,39 @@ func (s *Store) idle(ctx context.Context, waiter *waiter) error {
 	return nil
 }
 
+// follow does what there is to do without an instance: it takes a directory that
+// has become usable, and otherwise needs no event.
+func (s *Store) follow() (worked bool, err error) {
+	if len(s.places.list()) > 0 {
+		return true, s.reset(errors.New("a directory can be used again"))
+	}
+	snap := s.snapshot()
+	last, err := snap.LastSeq()
+	if err := errors.Join(err, snap.Close()); err != nil {
+		return false, fmt.Errorf("timeline: %w", err)
+	}
+	s.w = &writer{s: s, state: state{cursor: last}}
+	s.w.publish()
+	s.counters.durable.Store(last)
+	return false, nil
+}
+
 // step does one piece of work, so small that the others need not wait long,
 // and reports whether there was any. The kinds take turns.
 func (s *Store) step() (worked bool, err error) {
+	if s.in == nil {
+		return s.follow()
+	}
+	if why := s.in.lost(); why != nil {
+		return true, s.reset(why)
+	}
 	if p := s.corrupt.Load(); p != nil {
 		return true, s.reset(*p)
 	}
 	worked, err = s.w.work()
+	if why := s.in.lost(); err != nil && why != nil {
+		return true, s.reset(why)
+	}
 	if damaged(err) {
 		return true, s.reset(err)
 	}
@@ -109,12 +139,10 @@ func (s *Store) step() (worked bool, err error) {
 func (s *Store) reset(why error) error {
 	s.dbMu.Lock()
 	defer s.dbMu.Unlock()
-	if s.db == nil {
+	if s.closed {
 		return ErrClosed
 	}
-	if err := s.wipe(why); err != nil {
-		return fmt.Errorf("timeline: wipe: %w", err)
-	}
+	s.wipe(why)
 	return nil
 }
 
@@ -160,7 +188,7 @@ func (w *writer) commit(b *pebble.Batch, st state, applied func()) (err error) {
 
 // commitOnly is commit for a batch that leaves the state as it is.
 func (w *writer) commitOnly(b *pebble.Batch, applied func()) error {
-	if err := b.Commit(pebble.NoSync); err != nil {
+	if err := w.in.guard(func() error { return b.Commit(pebble.NoSync) }); err != nil {
 		return err
 	}
 	if !w.dirty {
@@ -179,6 +207,9 @@ func (w *writer) publish() {
 // flush moves the durable cursor: it begins a flush when enough has been
 // written or when the first of it is old, and notes one that has ended.
 func (w *writer) flush() error {
+	if w.in == nil {
+		return nil
+	}
 	if w.flushing != nil {
 		select {
 		case <-w.flushing:
@@ -196,7 +227,8 @@ func (w *writer) flush() error {
 }
 
 func (w *writer) beginFlush() error {
-	flushed, err := w.db.AsyncFlush()
+	var flushed <-chan struct{}
+	err := w.in.guard(func() (err error) { flushed, err = w.db.AsyncFlush(); return err })
 	if err != nil {
 		return fmt.Errorf("timeline: flush: %w", err)
 	}
