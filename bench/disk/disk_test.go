@@ -13,10 +13,12 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"hayloft/bench"
+	"hayloft/bench/contest"
+	"hayloft/bench/library"
+	"hayloft/bench/raw"
 	"hayloft/internal/id"
 	"hayloft/volume"
 )
@@ -182,9 +184,9 @@ func TestEndsEarly(t *testing.T) {
 	}
 }
 
-func testLibrary(t *testing.T) *library {
+func testLibrary(t *testing.T) *library.Library {
 	t.Helper()
-	lib, err := buildLibrary(t.Context(), t.TempDir(), minBytes, mix7030)
+	lib, err := library.Build(t.Context(), t.TempDir(), minBytes, mix7030)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -195,13 +197,13 @@ func testLibrary(t *testing.T) *library {
 // one is an error and no throughput.
 func TestErrorsAreCounted(t *testing.T) {
 	lib := testLibrary(t)
-	f, err := os.OpenFile(lib.file, os.O_RDWR, 0)
+	f, err := os.OpenFile(lib.File, os.O_RDWR, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	damaged := 0
-	for i := 0; i < len(lib.needles); i += 3 {
-		if _, err := f.WriteAt([]byte{0xff, 0, 0xff}, lib.needles[i].off+2000); err != nil {
+	for i := 0; i < len(lib.Needles); i += 3 {
+		if _, err := f.WriteAt([]byte{0xff, 0, 0xff}, lib.Needles[i].Off+2000); err != nil {
 			t.Fatal(err)
 		}
 		damaged++
@@ -209,66 +211,30 @@ func TestErrorsAreCounted(t *testing.T) {
 	if err := errors.Join(f.Sync(), f.Close()); err != nil {
 		t.Fatal(err)
 	}
-	r, err := openReaders(lib, pageSize, 1, volume.Options{})
+	r, err := openReaders(lib, raw.PageSize, 1, volume.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer r.close() //nolint:errcheck // read only
-	r.perm = r.perm[:0]
-	for i := range lib.needles {
-		r.perm = append(r.perm, i)
+	r.Perm = r.Perm[:0]
+	for i := range lib.Needles {
+		r.Perm = append(r.Perm, i)
 	}
 	a := r.engine("damaged", 4)
-	c := contest{rounds: 1, slice: time.Hour, arms: []*arm{a}}
-	if err := c.run(t.Context()); err != nil {
+	c := contest.Contest{Rounds: 1, Slice: time.Hour, Arms: []*contest.Arm{a}}
+	if err := c.Run(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	res := a.results("1/s", 1)
-	if res[0].Errors != damaged || res[0].N != len(lib.needles)-damaged {
-		t.Errorf("%d needles read and %d errors, of %d with %d damaged", res[0].N, res[0].Errors, len(lib.needles), damaged)
+	res := a.Results("1/s", 1)
+	if res[0].Errors != damaged || res[0].N != len(lib.Needles)-damaged {
+		t.Errorf("%d needles read and %d errors, of %d with %d damaged", res[0].N, res[0].Errors, len(lib.Needles), damaged)
 	}
-	if a.all.Err() == nil || !errors.Is(a.all.Err(), volume.ErrCorrupt) {
-		t.Errorf("the error is %v", a.all.Err())
+	if a.All.Err() == nil || !errors.Is(a.All.Err(), volume.ErrCorrupt) {
+		t.Errorf("the error is %v", a.All.Err())
 	}
-	_, wrong, err := r.verify(t.Context(), len(lib.needles))
+	_, wrong, err := r.Verify(t.Context(), r.v, len(lib.Needles))
 	if wrong != damaged || err == nil {
 		t.Errorf("verify found %d of %d damaged needles (%v)", wrong, damaged, err)
-	}
-}
-
-// TestDataIsVerified checks that both comparisons notice what an engine that
-// mixes needles up would hand out.
-func TestDataIsVerified(t *testing.T) {
-	buf := make([]byte, len(noise))
-	made := makeNeedle(buf, 5, 8*kib)
-	n := needle{key: made.Key, size: 8 * kib}
-	good := volume.Blob{Data: made.Data, ETag: etag(made.Data)}
-	scratch := make([]byte, len(noise))
-	if err := errors.Join(checkFast(&n, good), checkAll(&n, good, scratch)); err != nil {
-		t.Fatal(err)
-	}
-	other := makeNeedle(make([]byte, len(noise)), 6, 8*kib)
-	flipped := slices.Clone(made.Data)
-	flipped[5000] ^= 1
-	for name, b := range map[string]volume.Blob{
-		"another needle": {Data: other.Data, ETag: etag(other.Data)},
-		"cut off":        {Data: made.Data[:4096], ETag: good.ETag},
-		"a flipped bit":  {Data: flipped, ETag: etag(flipped)},
-		"a wrong ETag":   {Data: made.Data, ETag: good.ETag + 1},
-	} {
-		if !errors.Is(checkAll(&n, b, scratch), errWrongData) {
-			t.Errorf("%s passes the full comparison", name)
-		}
-	}
-	n.etag = good.ETag
-	for name, b := range map[string]volume.Blob{
-		"another needle": {Data: other.Data, ETag: etag(other.Data)},
-		"cut off":        {Data: made.Data[:4096], ETag: good.ETag},
-		"a flipped bit":  {Data: flipped, ETag: etag(flipped)},
-	} {
-		if !errors.Is(checkFast(&n, b), errWrongData) {
-			t.Errorf("%s passes the quick comparison", name)
-		}
 	}
 }
 
@@ -280,11 +246,11 @@ func TestMethods(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			buf, err := alignedBuf(512 * kib)
+			buf, err := raw.AlignedBuf(512 * kib)
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer freeBuf(buf)
+			defer raw.FreeBuf(buf)
 			want := []byte{}
 			for i, n := range []int{4096, 65600, 200000, 1 << 18} {
 				for j := range buf {
@@ -293,7 +259,7 @@ func TestMethods(t *testing.T) {
 				if err := l.append(buf, n); err != nil {
 					t.Fatal(err)
 				}
-				want = append(want, buf[:cover(0, int64(n), l.align).len]...)
+				want = append(want, buf[:raw.Cover(0, int64(n), l.align).Len]...)
 			}
 			got, err := os.ReadFile(l.f.Name())
 			if err != nil {
@@ -306,16 +272,6 @@ func TestMethods(t *testing.T) {
 				t.Error(err)
 			}
 		})
-	}
-}
-
-func TestCover(t *testing.T) {
-	for _, c := range []struct{ off, n, align, from, len int64 }{
-		{8192, 65600, 512, 8192, 66048}, {8200, 65600, 512, 8192, 66048}, {73792, 65600, 4096, 73728, 69632}, {5, 10, 1, 5, 10},
-	} {
-		if e := cover(c.off, c.n, c.align); e.off != c.from || int64(e.len) != c.len {
-			t.Errorf("cover(%d, %d, %d) = %v", c.off, c.n, c.align, e)
-		}
 	}
 }
 
@@ -353,12 +309,12 @@ func TestMethodsReport(t *testing.T) {
 func TestMapped(t *testing.T) {
 	const size = 64 << 20
 	before := mapped()
-	outside, err := alignedBuf(size)
+	outside, err := raw.AlignedBuf(size)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer freeBuf(outside)
-	for i := 0; i < size; i += pageSize {
+	defer raw.FreeBuf(outside)
+	for i := 0; i < size; i += raw.PageSize {
 		outside[i] = 1
 	}
 	if got := mapped() - before; got < size*7/8 || got > size*9/8 {
@@ -397,10 +353,10 @@ func TestCached(t *testing.T) {
 	if err := f.Sync(); err != nil {
 		t.Fatal(err)
 	}
-	if n, err := cached(name); err != nil || n != 1<<20+pageSize {
+	if n, err := cached(name); err != nil || n != 1<<20+raw.PageSize {
 		t.Errorf("%d bytes of a file just written are cached (%v)", n, err)
 	}
-	if err := evict(filepath.Dir(name)); err != nil {
+	if err := raw.Evict(filepath.Dir(name)); err != nil {
 		t.Fatal(err)
 	}
 	if n, err := cached(name); err != nil || n > 1<<19 {
@@ -429,29 +385,6 @@ func TestPhotoKeys(t *testing.T) {
 	}
 }
 
-// TestPacer checks that a budget is kept over many calls and that waiting ends
-// with its context.
-func TestPacer(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		p := &pacer{rate: 1 << 20}
-		begin := time.Now()
-		for range 5 {
-			if err := p.wait(t.Context(), 256<<10); err != nil {
-				t.Fatal(err)
-			}
-		}
-		// The first call does not wait, the others for those before them.
-		if took := time.Since(begin); took != time.Second {
-			t.Errorf("a mebibyte at 1 MiB/s took %v", took)
-		}
-		ctx, cancel := context.WithCancel(t.Context())
-		cancel()
-		if err := p.wait(ctx, 1); !errors.Is(err, context.Canceled) {
-			t.Errorf("waited with %v", err)
-		}
-	})
-}
-
 // TestWriterEndsByItself: a writer that fails is an error, with what it said.
 func TestWriterEndsByItself(t *testing.T) {
 	for _, command := range [][]string{{"/nobody/is/here"}, {"false"}, {"echo"}} {
@@ -465,8 +398,8 @@ func TestWriterEndsByItself(t *testing.T) {
 // two files, and leaves nothing.
 func TestReplay(t *testing.T) {
 	lib := testLibrary(t)
-	seen := newRecorder()
-	v, err := volume.Open(lib.dir, benchID, volume.Options{})
+	seen := raw.NewRecorder()
+	v, err := volume.Open(lib.Dir, library.ID, volume.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -474,12 +407,12 @@ func TestReplay(t *testing.T) {
 	if err = errors.Join(err, v.Close()); err != nil {
 		t.Fatal(err)
 	}
-	asked, err := compactOnce(t.Context(), lib.dir, volume.Options{FS: seen}, nil)
+	asked, err := compactOnce(t.Context(), lib.Dir, volume.Options{FS: seen}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	scratch := filepath.Join(lib.dir, "replay")
-	r, err := newReplay(seen.ops, lib.file, scratch, &pacer{rate: 1 << 40})
+	scratch := filepath.Join(lib.Dir, "replay")
+	r, err := newReplay(seen.Ops, lib.File, scratch, &contest.Pacer{Rate: 1 << 40})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -487,7 +420,7 @@ func TestReplay(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if n < asked*3/4 || n > asked*3/2 || n < 2*lib.bytes {
+	if n < asked*3/4 || n > asked*3/2 || n < 2*lib.Bytes {
 		t.Errorf("replayed %d bytes, the throttle was asked for %d", n, asked)
 	}
 	if err := r.close(); err != nil {

@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
+
+	"hayloft/bench/raw"
 )
 
 // room says how a file gets its space before it is written.
@@ -85,7 +87,7 @@ func newLog(name string, m method, ahead, chunk int64) (*log, error) {
 	l := &log{m: m, align: 1, chunk: chunk}
 	var err error
 	if m.direct {
-		l.f, l.direct, err = openDirect(name, flag)
+		l.f, l.direct, err = raw.OpenDirect(name, flag)
 	} else {
 		l.f, err = os.OpenFile(name, flag, 0o640)
 	}
@@ -93,10 +95,10 @@ func newLog(name string, m method, ahead, chunk int64) (*log, error) {
 		return nil, err
 	}
 	if l.direct {
-		l.align = minAlign(l.f)
+		l.align = raw.MinAlign(l.f)
 	}
 	if m.room == roomZeros {
-		if l.zeros, err = alignedBuf(1 << 20); err != nil {
+		if l.zeros, err = raw.AlignedBuf(1 << 20); err != nil {
 			return nil, errors.Join(err, l.f.Close())
 		}
 	}
@@ -152,7 +154,7 @@ func (l *log) reserve(end int64) error {
 // append writes n bytes of buf (rounded up where direct I/O wants it, so buf
 // must be a page longer) and returns when they are durable.
 func (l *log) append(buf []byte, n int) error {
-	b := buf[:cover(0, int64(n), l.align).len]
+	b := buf[:raw.Cover(0, int64(n), l.align).Len]
 	if err := l.reserve(l.end + int64(len(b))); err != nil {
 		return err
 	}
@@ -181,6 +183,6 @@ func (l *log) append(buf []byte, n int) error {
 
 // close closes and removes the file.
 func (l *log) close() error {
-	freeBuf(l.zeros)
+	raw.FreeBuf(l.zeros)
 	return errors.Join(l.f.Close(), os.Remove(l.f.Name()))
 }

@@ -11,6 +11,9 @@ import (
 	"golang.org/x/sys/unix"
 
 	"hayloft/bench"
+	"hayloft/bench/contest"
+	"hayloft/bench/library"
+	"hayloft/bench/raw"
 )
 
 const (
@@ -55,39 +58,39 @@ func Methods(ctx context.Context, o Options) (*bench.Report, error) {
 func writeMethods(ctx context.Context, o Options, dir string, report *bench.Report) error {
 	for _, size := range []int{4 * kib, 64 * kib, 200 * kib, 1024 * kib, 4096 * kib} {
 		o.Progress(fmt.Sprintf("writes of %d KiB", size/kib))
-		var arms []*arm
+		var arms []*contest.Arm
 		for _, m := range methods {
 			arms = append(arms, methodArm(filepath.Join(dir, "log"), m, size))
 		}
-		c := contest{rounds: o.Rounds, slice: o.Slice, arms: arms}
-		if err := c.run(ctx); err != nil {
+		c := contest.Contest{Rounds: o.Rounds, Slice: o.Slice, Arms: arms}
+		if err := c.Run(ctx); err != nil {
 			return err
 		}
 		for _, a := range arms {
-			a.name = fmt.Sprintf("write %d KiB: %s", size/kib, a.name)
-			report.Results = append(report.Results, a.results("B/s", 1)...)
+			a.Name = fmt.Sprintf("write %d KiB: %s", size/kib, a.Name)
+			report.Results = append(report.Results, a.Results("B/s", 1)...)
 		}
 	}
 	return nil
 }
 
-func methodArm(file string, m method, size int) *arm {
-	return &arm{name: m.name, clients: 1, start: func(context.Context) (job, error) {
-		buf, err := alignedBuf(size + pageSize)
+func methodArm(file string, m method, size int) *contest.Arm {
+	return &contest.Arm{Name: m.name, Clients: 1, Start: func(context.Context) (contest.Job, error) {
+		buf, err := raw.AlignedBuf(size + raw.PageSize)
 		if err != nil {
-			return job{}, err
+			return contest.Job{}, err
 		}
 		for at := 0; at < len(buf); {
-			at += copy(buf[at:], noise)
+			at += copy(buf[at:], library.Noise)
 		}
 		l, err := newLog(file, m, 0, methodChunk)
 		if err != nil {
-			freeBuf(buf)
-			return job{}, err
+			raw.FreeBuf(buf)
+			return contest.Job{}, err
 		}
-		return job{limit: max(1, methodSlice/size), do: func(context.Context, int, int) (float64, error) {
+		return contest.Job{Limit: max(1, methodSlice/size), Do: func(context.Context, int, int) (float64, error) {
 			return float64(size), l.append(buf, size)
-		}, stop: func() error { freeBuf(buf); return l.close() }}, nil
+		}, Stop: func() error { raw.FreeBuf(buf); return l.close() }}, nil
 	}}
 }
 
@@ -102,7 +105,7 @@ type readMethod struct {
 
 var readMethodsAll = []readMethod{
 	{name: "O_DIRECT, extents of 512", direct: true},
-	{name: "O_DIRECT, extents of 4096", direct: true, align: pageSize},
+	{name: "O_DIRECT, extents of 4096", direct: true, align: raw.PageSize},
 	{name: "buffered, cold"},
 	{name: "buffered, told random, cold", random: true},
 	{name: "buffered, hot", random: true, hot: true},
@@ -111,55 +114,55 @@ var readMethodsAll = []readMethod{
 func readMethods(ctx context.Context, o Options, dir string, report *bench.Report) error {
 	for _, size := range []int{8 * kib, 64 * kib, 200 * kib} {
 		o.Progress(fmt.Sprintf("reads of %d KiB", size/kib))
-		lib, err := buildLibrary(ctx, filepath.Join(dir, "lib"), o.Bytes, only(size))
+		lib, err := library.Build(ctx, filepath.Join(dir, "lib"), o.Bytes, library.Only(size))
 		if err != nil {
 			return err
 		}
 		for _, clients := range []int{1, readers16} {
-			var arms []*arm
+			var arms []*contest.Arm
 			for _, m := range readMethodsAll {
 				arms = append(arms, m.arm(lib, clients))
 			}
-			c := contest{rounds: o.Rounds, slice: o.Slice, arms: arms}
-			if err := c.run(ctx); err != nil {
+			c := contest.Contest{Rounds: o.Rounds, Slice: o.Slice, Arms: arms}
+			if err := c.Run(ctx); err != nil {
 				return err
 			}
 			for _, a := range arms {
-				a.name = fmt.Sprintf("read %d KiB, %d at once: %s", size/kib, clients, a.name)
-				report.Results = append(report.Results, a.results("1/s", 1)...)
+				a.Name = fmt.Sprintf("read %d KiB, %d at once: %s", size/kib, clients, a.Name)
+				report.Results = append(report.Results, a.Results("1/s", 1)...)
 			}
 		}
-		if err := os.RemoveAll(lib.dir); err != nil {
+		if err := os.RemoveAll(lib.Dir); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (m readMethod) arm(lib *library, clients int) *arm {
-	order := newOrder(lib, uint64(clients))
-	return &arm{name: m.name, clients: clients, start: func(ctx context.Context) (job, error) {
-		list, err := order.fresh()
+func (m readMethod) arm(lib *library.Library, clients int) *contest.Arm {
+	order := library.NewOrder(lib, uint64(clients))
+	return &contest.Arm{Name: m.name, Clients: clients, Start: func(ctx context.Context) (contest.Job, error) {
+		list, err := order.Fresh()
 		if err != nil {
-			return job{}, err
+			return contest.Job{}, err
 		}
-		f, align, err := m.open(lib.file)
+		f, align, err := m.open(lib.File)
 		if err != nil {
-			return job{}, err
+			return contest.Job{}, err
 		}
-		bufs, free, err := clientBufs(clients, len(noise)+2*pageSize)
+		bufs, free, err := raw.ClientBufs(clients, len(library.Noise)+2*raw.PageSize)
 		if err != nil {
-			return job{}, errors.Join(err, f.Close())
+			return contest.Job{}, errors.Join(err, f.Close())
 		}
 		do := func(_ context.Context, client, i int) (float64, error) {
-			return 1, readExtent(f, bufs[client], &lib.needles[list[i]], align)
+			return 1, library.ReadExtent(f, bufs[client], &lib.Needles[list[i]], align)
 		}
 		if m.hot {
 			const few = 500 // fit into any cache
 			list = list[:min(few, len(list))]
 			for i := range list {
 				if _, err := do(ctx, 0, i); err != nil {
-					return job{}, errors.Join(err, f.Close())
+					return contest.Job{}, errors.Join(err, f.Close())
 				}
 			}
 		}
@@ -169,7 +172,7 @@ func (m readMethod) arm(lib *library, clients int) *arm {
 			cold := do
 			do = func(ctx context.Context, client, i int) (float64, error) { return cold(ctx, client, i%len(list)) }
 		}
-		return job{limit: limit, do: do, stop: func() error { free(); return f.Close() }}, nil
+		return contest.Job{Limit: limit, Do: do, Stop: func() error { free(); return f.Close() }}, nil
 	}}
 }
 
@@ -181,7 +184,7 @@ func (m readMethod) open(name string) (*os.File, int64, error) {
 		}
 		return f, 1, err
 	}
-	f, direct, err := openDirect(name, os.O_RDONLY)
+	f, direct, err := raw.OpenDirect(name, os.O_RDONLY)
 	if err == nil && !direct {
 		err = errors.Join(fmt.Errorf("%s: this file system does not know O_DIRECT", name), f.Close())
 	}
@@ -191,5 +194,5 @@ func (m readMethod) open(name string) (*os.File, int64, error) {
 	if m.align != 0 {
 		return f, m.align, nil
 	}
-	return f, minAlign(f), nil
+	return f, raw.MinAlign(f), nil
 }

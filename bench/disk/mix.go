@@ -5,6 +5,10 @@ import (
 	"context"
 	"path/filepath"
 	"sync"
+
+	"hayloft/bench/contest"
+	"hayloft/bench/library"
+	"hayloft/bench/raw"
 )
 
 // mixGroup is the number of images in a batched write of workloads F and G.
@@ -28,27 +32,27 @@ func (m *mix) isWrite(i int) bool { return i*m.writes%100 < m.writes }
 
 // engine reads and appends through one volume. The weight of a call is its
 // images.
-func (m *mix) engine(name string, clients int) *arm {
-	return &arm{name: name, clients: clients, start: func(context.Context) (job, error) {
-		order, err := m.r.fresh()
+func (m *mix) engine(name string, clients int) *contest.Arm {
+	return &contest.Arm{Name: name, Clients: clients, Start: func(context.Context) (contest.Job, error) {
+		order, err := m.r.Fresh()
 		if err != nil {
-			return job{}, err
+			return contest.Job{}, err
 		}
 		bufs := make([][][]byte, clients)
 		for c := range bufs {
 			for range mixGroup {
-				bufs[c] = append(bufs[c], bytes.Clone(noise[:m.size]))
+				bufs[c] = append(bufs[c], bytes.Clone(library.Noise[:m.size]))
 			}
 		}
 		// Keys behind those that the library holds.
-		base := (len(m.r.lib.needles) + m.puts*mixGroup) / mixGroup
+		base := (len(m.r.lib.Needles) + m.puts*mixGroup) / mixGroup
 		m.puts += len(order) + 1
 		w := writing{size: m.size, group: mixGroup}
-		return job{limit: m.limit(len(order)), do: func(ctx context.Context, client, i int) (float64, error) {
+		return contest.Job{Limit: m.limit(len(order)), Do: func(ctx context.Context, client, i int) (float64, error) {
 			if m.isWrite(i) {
 				return mixGroup, w.put(ctx, m.r.v, bufs[client], base+1+i)
 			}
-			return 1, m.r.read(ctx, &m.r.lib.needles[order[i]])
+			return 1, m.r.read(ctx, &m.r.lib.Needles[order[i]])
 		}}, nil
 	}}
 }
@@ -62,36 +66,36 @@ func (m *mix) limit(n int) int {
 // device does the same with direct reads and one log that is written under a
 // lock. That lock is all that the raw side has of a writer: it does not gather
 // the groups of several clients into one sync.
-func (m *mix) device(name string, clients int) *arm {
-	return &arm{name: name, clients: clients, start: func(context.Context) (job, error) {
-		order, err := m.r.fresh()
+func (m *mix) device(name string, clients int) *contest.Arm {
+	return &contest.Arm{Name: name, Clients: clients, Start: func(context.Context) (contest.Job, error) {
+		order, err := m.r.Fresh()
 		if err != nil {
-			return job{}, err
+			return contest.Job{}, err
 		}
 		batch := mixGroup * int(recordBytes(m.size))
-		bufs, free, err := clientBufs(clients, batch+pageSize)
+		bufs, free, err := raw.ClientBufs(clients, batch+raw.PageSize)
 		if err != nil {
-			return job{}, err
+			return contest.Job{}, err
 		}
 		limit := m.limit(len(order))
 		l, err := newLog(filepath.Join(m.dir, "mix.log"), m.method, int64(limit*m.writes/100+1)*int64(batch), 16<<20)
 		if err != nil {
 			free()
-			return job{}, err
+			return contest.Job{}, err
 		}
 		for _, b := range bufs {
 			for at := 0; at < len(b); {
-				at += copy(b[at:], noise)
+				at += copy(b[at:], library.Noise)
 			}
 		}
 		var mu sync.Mutex // guards l
-		return job{limit: limit, do: func(_ context.Context, client, i int) (float64, error) {
+		return contest.Job{Limit: limit, Do: func(_ context.Context, client, i int) (float64, error) {
 			if m.isWrite(i) {
 				mu.Lock()
 				defer mu.Unlock()
 				return mixGroup, l.append(bufs[client], batch)
 			}
-			return 1, m.r.readDirect(bufs[client], &m.r.lib.needles[order[i]], m.r.align)
-		}, stop: func() error { free(); return l.close() }}, nil
+			return 1, m.r.readDirect(bufs[client], &m.r.lib.Needles[order[i]], m.r.align)
+		}, Stop: func() error { free(); return l.close() }}, nil
 	}}
 }

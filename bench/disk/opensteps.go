@@ -10,6 +10,9 @@ import (
 	"time"
 
 	"hayloft/bench"
+	"hayloft/bench/contest"
+	"hayloft/bench/library"
+	"hayloft/bench/raw"
 	"hayloft/internal/id"
 	"hayloft/volume"
 )
@@ -35,31 +38,31 @@ func (b *run) besideWrites(ctx context.Context, r *readers) error {
 	count := max(1, int(rate*b.Slice.Seconds()))
 	bufs := make([][]byte, besideGroup)
 	for i := range bufs {
-		bufs[i] = bytes.Clone(noise[:size])
+		bufs[i] = bytes.Clone(library.Noise[:size])
 	}
 	w := writing{size: size, group: besideGroup}
 	base := 1 << 24 // keys that neither the library nor the mixes have
-	engine := func(context.Context) (backgroundJob, error) {
+	engine := func(context.Context) (contest.Background, error) {
 		first := base
 		base += count
-		return backgroundJob{run: func(ctx context.Context) (int64, error) {
+		return contest.Background{Run: func(ctx context.Context) (int64, error) {
 			return evenly(ctx, count, rate, int64(batch), func(i int) error { return w.put(ctx, r.v, bufs, first+i) })
 		}}, nil
 	}
-	raw := func(context.Context) (backgroundJob, error) {
-		buf, err := alignedBuf(batch + pageSize)
+	raw := func(context.Context) (contest.Background, error) {
+		buf, err := raw.AlignedBuf(batch + raw.PageSize)
 		if err != nil {
-			return backgroundJob{}, err
+			return contest.Background{}, err
 		}
-		copy(buf, noise)
-		l, err := newLog(filepath.Join(b.Dirs[0], "beside.log"), b.best, int64(count*(batch+pageSize)), 16<<20)
+		copy(buf, library.Noise)
+		l, err := newLog(filepath.Join(b.Dirs[0], "beside.log"), b.best, int64(count*(batch+raw.PageSize)), 16<<20)
 		if err != nil {
-			freeBuf(buf)
-			return backgroundJob{}, err
+			raw.FreeBuf(buf)
+			return contest.Background{}, err
 		}
-		return backgroundJob{run: func(ctx context.Context) (int64, error) {
+		return contest.Background{Run: func(ctx context.Context) (int64, error) {
 			return evenly(ctx, count, rate, int64(batch), func(int) error { return l.append(buf, batch) })
-		}, stop: func() error { freeBuf(buf); return l.close() }}, nil
+		}, Stop: func() error { raw.FreeBuf(buf); return l.close() }}, nil
 	}
 	b.report.Settings["reads beside writes"] = fmt.Sprintf(
 		"%d batches of %d images, one at a time at even distances, %.0f MB/s, to the volume that is read; raw: the same with %s",
@@ -71,7 +74,7 @@ func (b *run) besideWrites(ctx context.Context, r *readers) error {
 func evenly(ctx context.Context, n int, rate float64, size int64, do func(i int) error) (int64, error) {
 	begin := time.Now()
 	for i := range n {
-		if !sleepUntil(ctx, begin.Add(time.Duration(float64(i)/rate*float64(time.Second)))) {
+		if !contest.SleepUntil(ctx, begin.Add(time.Duration(float64(i)/rate*float64(time.Second)))) {
 			return int64(i) * size, ctx.Err()
 		}
 		if err := do(i); err != nil {
@@ -90,11 +93,11 @@ func (b *run) besideCompaction(ctx context.Context, r *readers, name string, rat
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	// A compaction reads, writes and reads again: three slices long.
 	total := max(minBytes, int64(b.Slice.Seconds()*float64(rate)))
-	lib, err := buildLibrary(ctx, dir, total, only(64*kib))
+	lib, err := library.Build(ctx, dir, total, library.Only(64*kib))
 	if err != nil {
 		return err
 	}
-	v, err := volume.Open(dir, benchID, volume.Options{})
+	v, err := volume.Open(dir, library.ID, volume.Options{})
 	if err == nil {
 		_, err = v.Seal(ctx, volume.SealInfo{Slot: 64, To: id.MaxMillis})
 		err = errors.Join(err, v.Close())
@@ -102,36 +105,36 @@ func (b *run) besideCompaction(ctx context.Context, r *readers, name string, rat
 	if err != nil {
 		return err
 	}
-	seen := newRecorder()
+	seen := raw.NewRecorder()
 	if _, err := compactOnce(ctx, dir, volume.Options{FS: seen}, nil); err != nil {
 		return err
 	}
-	engine := func(context.Context) (backgroundJob, error) {
-		return backgroundJob{run: func(ctx context.Context) (int64, error) {
-			pace := &pacer{rate: rate}
-			return compactOnce(ctx, dir, volume.Options{}, pace.wait)
-		}}, evict(dir)
+	engine := func(context.Context) (contest.Background, error) {
+		return contest.Background{Run: func(ctx context.Context) (int64, error) {
+			pace := &contest.Pacer{Rate: rate}
+			return compactOnce(ctx, dir, volume.Options{}, pace.Wait)
+		}}, raw.Evict(dir)
 	}
-	raw := func(context.Context) (backgroundJob, error) {
-		if err := evict(dir); err != nil {
-			return backgroundJob{}, err
+	raw := func(context.Context) (contest.Background, error) {
+		if err := raw.Evict(dir); err != nil {
+			return contest.Background{}, err
 		}
-		p, err := newReplay(seen.ops, lib.file, filepath.Join(b.Dirs[0], "replay"), &pacer{rate: rate})
+		p, err := newReplay(seen.Ops, lib.File, filepath.Join(b.Dirs[0], "replay"), &contest.Pacer{Rate: rate})
 		if err != nil {
-			return backgroundJob{}, err
+			return contest.Background{}, err
 		}
-		return backgroundJob{run: p.run, stop: p.close}, nil
+		return contest.Background{Run: p.run, Stop: p.close}, nil
 	}
 	b.report.Settings[name] = fmt.Sprintf(
 		"another volume of %d MB on the same disk, at %d MB/s read and written, from beginning to end; raw: the compaction's reads, writes and syncs again, recorded from the engine",
-		lib.bytes/1e6, rate/1e6)
+		lib.Bytes/1e6, rate/1e6)
 	return b.beside(ctx, r, name, engine, raw)
 }
 
 // compactOnce compacts the volume in dir, throws the result away, and returns
 // how many bytes the throttle was asked for.
 func compactOnce(ctx context.Context, dir string, o volume.Options, throttle func(context.Context, int64) error) (int64, error) {
-	v, err := volume.Open(dir, benchID, o)
+	v, err := volume.Open(dir, library.ID, o)
 	if err != nil {
 		return 0, err
 	}
@@ -146,7 +149,7 @@ func compactOnce(ctx context.Context, dir string, o volume.Options, throttle fun
 		err = next.Close()
 	}
 	err = errors.Join(err, v.Close())
-	for _, name := range []string{filepath.Join(dir, volume.FileName(benchID, 2)), indexFile(dir, 2)} {
+	for _, name := range []string{filepath.Join(dir, volume.FileName(library.ID, 2)), indexFile(dir, 2)} {
 		if rerr := os.Remove(name); rerr != nil && !errors.Is(rerr, os.ErrNotExist) {
 			err = errors.Join(err, rerr)
 		}
@@ -155,22 +158,21 @@ func compactOnce(ctx context.Context, dir string, o volume.Options, throttle fun
 }
 
 // beside runs both sides and reports them.
-func (b *run) beside(ctx context.Context, r *readers, name string, engine, raw func(context.Context) (backgroundJob, error)) error {
-	o := &beside{rate: readShare * b.rawReads, rounds: b.Rounds, sides: [2]side{
-		{name: name + "_engine", reader: func() (job, error) { return r.engine("", openClients).start(ctx) }, work: engine},
-		{name: name + "_raw", reader: func() (job, error) { return r.device("", openClients, r.align).start(ctx) }, work: raw},
+func (b *run) beside(ctx context.Context, r *readers, name string, engine, raw func(context.Context) (contest.Background, error)) error {
+	o := &contest.Beside{Rate: contest.ReadShare * b.rawReads, Rounds: b.Rounds, Sides: []*contest.Side{
+		{Name: name + "_engine", Reader: func() (contest.Job, error) { return r.engine("", contest.OpenClients).Start(ctx) }, Work: engine},
+		{Name: name + "_raw", Reader: func() (contest.Job, error) { return r.device("", contest.OpenClients, r.align).Start(ctx) }, Work: raw},
 	}}
-	if err := o.run(ctx); err != nil {
+	if err := o.Run(ctx); err != nil {
 		return err
 	}
-	for i := range o.sides {
-		s := &o.sides[i]
-		res := s.all.Result(s.name, 0.99)
-		res.Value = median(s.p99s)
-		b.add(res, bench.Result{Name: s.name + "_load", Unit: "B/s", Value: median(s.load), N: len(s.load)})
+	for _, s := range o.Sides {
+		res := s.All.Result(s.Name, 0.99)
+		res.Value = contest.Median(s.P99s)
+		b.add(res, bench.Result{Name: s.Name + "_load", Unit: "B/s", Value: contest.Median(s.Load), N: len(s.Load)})
 	}
-	b.report.Ratios[name] = ratio(o.sides[0].p99s, o.sides[1].p99s)
+	b.report.Ratios[name] = contest.Ratio(o.Sides[0].P99s, o.Sides[1].P99s)
 	b.report.Settings["open-loop reads"] = fmt.Sprintf(
-		"%.0f reads of 64 KiB a second, %.0f %% of the raw device's throughput with 16 readers, at random moments (Poisson); latency from the intended beginning; values are medians of the rounds' p99", o.rate, 100*readShare)
+		"%.0f reads of 64 KiB a second, %.0f %% of the raw device's throughput with 16 readers, at random moments (Poisson); latency from the intended beginning; values are medians of the rounds' p99", o.Rate, 100*contest.ReadShare)
 	return nil
 }

@@ -11,6 +11,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"hayloft/bench/raw"
 )
 
 // deviceBytes is how many bytes this process has made devices deliver so far.
@@ -27,15 +29,6 @@ func deviceBytes() (n int64, ok bool) {
 		}
 	}
 	return 0, false
-}
-
-// cpuSeconds is the processor time that this process has used, user and system.
-func cpuSeconds() float64 {
-	var u unix.Rusage
-	if unix.Getrusage(unix.RUSAGE_SELF, &u) != nil {
-		return 0
-	}
-	return float64(u.Utime.Nano()+u.Stime.Nano()) / 1e9
 }
 
 // blockReads is how many reads the block device under dir has completed, for
@@ -118,10 +111,10 @@ func cached(name string) (int64, error) {
 		return 0, err
 	}
 	total, b := int64(0), make([]byte, 1)
-	for off := int64(0); off < st.Size(); off += pageSize {
+	for off := int64(0); off < st.Size(); off += raw.PageSize {
 		n, err := unix.Preadv2(int(f.Fd()), [][]byte{b}, off, unix.RWF_NOWAIT)
 		if n == 1 {
-			total += pageSize
+			total += raw.PageSize
 		} else if err != nil && !errors.Is(err, unix.EAGAIN) {
 			return 0, fmt.Errorf("pages of %s: %w", name, err)
 		}

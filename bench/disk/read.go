@@ -3,60 +3,38 @@ package disk
 import (
 	"context"
 	"errors"
-	"fmt"
-	"math/rand/v2"
 	"os"
 	"sync/atomic"
 
+	"hayloft/bench/contest"
+	"hayloft/bench/library"
+	"hayloft/bench/raw"
 	"hayloft/internal/vfs"
 	"hayloft/volume"
 )
 
 // readers is one library open on both sides.
 type readers struct {
-	lib    *library
+	lib    *library.Library
 	v      *volume.Volume
 	raw    *os.File
 	direct bool
 	align  int64
-	*order
-}
-
-// order is in which order the needles are read.
-type order struct {
-	lib  *library
-	perm []int // each slice takes a stretch of it
-	at   int
-}
-
-// newOrder leaves the last needle out: its pages may end behind the file.
-func newOrder(lib *library, seed uint64) *order {
-	return &order{lib: lib, perm: rand.New(rand.NewPCG(seed, 1)).Perm(len(lib.needles) - 1)}
-}
-
-// fresh makes every page cold and returns needles in random order, each once.
-// Over the slices all of the file gets its turn.
-func (o *order) fresh() ([]int, error) {
-	if err := evict(o.lib.dir); err != nil {
-		return nil, err
-	}
-	out := append(append(make([]int, 0, len(o.perm)), o.perm[o.at:]...), o.perm[:o.at]...)
-	o.at = (o.at + len(o.perm)/3 + 1) % len(o.perm)
-	return out, nil
+	*library.Order
 }
 
 // openReaders opens the volume, and its file for direct reads. align is the
 // alignment of the engine's own reads.
-func openReaders(lib *library, align int64, seed uint64, o volume.Options) (*readers, error) {
-	r := &readers{lib: lib, align: align, order: newOrder(lib, seed)}
+func openReaders(lib *library.Library, align int64, seed uint64, o volume.Options) (*readers, error) {
+	r := &readers{lib: lib, align: align, Order: library.NewOrder(lib, seed)}
 	var err error
-	if r.raw, r.direct, err = openDirect(lib.file, os.O_RDONLY); err != nil {
+	if r.raw, r.direct, err = raw.OpenDirect(lib.File, os.O_RDONLY); err != nil {
 		return nil, err
 	}
 	if !r.direct {
 		r.align = 1
 	}
-	if r.v, err = volume.Open(lib.dir, benchID, o); err != nil {
+	if r.v, err = volume.Open(lib.Dir, library.ID, o); err != nil {
 		return nil, errors.Join(err, r.raw.Close())
 	}
 	return r, nil
@@ -65,95 +43,51 @@ func openReaders(lib *library, align int64, seed uint64, o volume.Options) (*rea
 func (r *readers) close() error { return errors.Join(r.v.Close(), r.raw.Close()) }
 
 // engine reads through the volume.
-func (r *readers) engine(name string, clients int) *arm {
-	return &arm{name: name, clients: clients, start: func(context.Context) (job, error) {
-		order, err := r.fresh()
-		return job{limit: len(order), do: func(ctx context.Context, _, i int) (float64, error) {
-			return 1, r.read(ctx, &r.lib.needles[order[i]])
-		}}, err
-	}}
-}
+func (r *readers) engine(name string, clients int) *contest.Arm { return r.Engine(name, clients, r.v) }
 
-func (r *readers) read(ctx context.Context, n *needle) error {
-	b, err := r.v.Read(ctx, n.key, 0, cookieOf(n.key))
-	if err != nil {
-		return err
-	}
-	defer b.Release()
-	return checkFast(n, b)
+func (r *readers) read(ctx context.Context, n *library.Needle) error {
+	return library.Read(ctx, r.v, n)
 }
 
 // device reads the same extents from the device.
-func (r *readers) device(name string, clients int, align int64) *arm {
-	return &arm{name: name, clients: clients, start: func(context.Context) (job, error) {
-		order, err := r.fresh()
+func (r *readers) device(name string, clients int, align int64) *contest.Arm {
+	return &contest.Arm{Name: name, Clients: clients, Start: func(context.Context) (contest.Job, error) {
+		order, err := r.Fresh()
 		if err != nil {
-			return job{}, err
+			return contest.Job{}, err
 		}
-		bufs, free, err := clientBufs(clients, len(noise)+2*pageSize)
-		return job{limit: len(order), do: func(_ context.Context, client, i int) (float64, error) {
-			return 1, r.readDirect(bufs[client], &r.lib.needles[order[i]], align)
-		}, stop: func() error { free(); return nil }}, err
+		bufs, free, err := raw.ClientBufs(clients, len(library.Noise)+2*raw.PageSize)
+		return contest.Job{Limit: len(order), Do: func(_ context.Context, client, i int) (float64, error) {
+			return 1, r.readDirect(bufs[client], &r.lib.Needles[order[i]], align)
+		}, Stop: func() error { free(); return nil }}, err
 	}}
 }
 
 // deviceHuge is device with the memory of the engine's kind.
-func (r *readers) deviceHuge(name string, clients int, align int64) *arm {
-	bufs := hugeBufs(clients, len(noise)+2*pageSize)
-	return &arm{name: name, clients: clients, start: func(context.Context) (job, error) {
-		order, err := r.fresh()
-		return job{limit: len(order), do: func(_ context.Context, client, i int) (float64, error) {
-			return 1, r.readDirect(bufs[client], &r.lib.needles[order[i]], align)
+func (r *readers) deviceHuge(name string, clients int, align int64) *contest.Arm {
+	bufs := raw.HugeBufs(clients, len(library.Noise)+2*raw.PageSize)
+	return &contest.Arm{Name: name, Clients: clients, Start: func(context.Context) (contest.Job, error) {
+		order, err := r.Fresh()
+		return contest.Job{Limit: len(order), Do: func(_ context.Context, client, i int) (float64, error) {
+			return 1, r.readDirect(bufs[client], &r.lib.Needles[order[i]], align)
 		}}, err
 	}}
 }
 
-func (r *readers) readDirect(buf []byte, n *needle, align int64) error {
-	return readExtent(r.raw, buf, n, align)
-}
-
-func readExtent(f *os.File, buf []byte, n *needle, align int64) error {
-	e := cover(n.off, n.span, align)
-	got, err := f.ReadAt(buf[:e.len], e.off)
-	if got < e.len && err != nil {
-		return fmt.Errorf("read of %d bytes at %d: %w", e.len, e.off, err)
-	}
-	return nil
+func (r *readers) readDirect(buf []byte, n *library.Needle, align int64) error {
+	return library.ReadExtent(r.raw, buf, n, align)
 }
 
 // meanExtent is the mean length of the aligned extents, in bytes, and mean
 // payload.
 func (r *readers) meanExtent(align int64) (extent, payload float64) {
-	for i := range r.lib.needles {
-		n := &r.lib.needles[i]
-		extent += float64(cover(n.off, n.span, align).len)
-		payload += float64(n.size)
+	for i := range r.lib.Needles {
+		n := &r.lib.Needles[i]
+		extent += float64(raw.Cover(n.Off, n.Span, align).Len)
+		payload += float64(n.Size)
 	}
-	c := float64(len(r.lib.needles))
+	c := float64(len(r.lib.Needles))
 	return extent / c, payload / c
-}
-
-// verify reads a sample through the engine and compares every byte. It returns
-// how many were wrong.
-func (r *readers) verify(ctx context.Context, sample int) (checked, wrong int, first error) {
-	scratch := make([]byte, len(noise))
-	for _, i := range r.perm[:min(sample, len(r.perm))] {
-		n := &r.lib.needles[i]
-		b, err := r.v.Read(ctx, n.key, 0, cookieOf(n.key))
-		if err == nil {
-			err = checkAll(n, b, scratch)
-			b.Release()
-		}
-		if err != nil {
-			wrong++
-			first = errors.Join(first, err)
-			if ctx.Err() != nil {
-				break
-			}
-		}
-		checked++
-	}
-	return checked, wrong, first
 }
 
 // calls is how the engine asks its files.
@@ -170,7 +104,7 @@ type calls struct {
 }
 
 // countCalls reads cold needles one by one with a file system that counts.
-func countCalls(ctx context.Context, lib *library, count int, seed uint64) (c calls, err error) {
+func countCalls(ctx context.Context, lib *library.Library, count int, seed uint64) (c calls, err error) {
 	var reads, bits atomic.Int64
 	hook := &vfs.Fault{FS: vfs.OS{}, Before: func(op vfs.Op) vfs.Outcome {
 		if op.Kind == vfs.OpRead {
@@ -179,12 +113,12 @@ func countCalls(ctx context.Context, lib *library, count int, seed uint64) (c ca
 		}
 		return vfs.Outcome{}
 	}}
-	r, err := openReaders(lib, pageSize, seed, volume.Options{FS: hook})
+	r, err := openReaders(lib, raw.PageSize, seed, volume.Options{FS: hook})
 	if err != nil {
 		return c, err
 	}
 	defer func() { err = errors.Join(err, r.close()) }()
-	order, err := r.fresh()
+	order, err := r.Fresh()
 	if err != nil {
 		return c, err
 	}
@@ -193,9 +127,9 @@ func countCalls(ctx context.Context, lib *library, count int, seed uint64) (c ca
 	bits.Store(0)
 	c.needles, c.device = len(order), -1
 	before, known := deviceBytes()
-	c.blocks = overBlocks(lib.dir, func() {
+	c.blocks = overBlocks(lib.Dir, func() {
 		for _, i := range order {
-			if err := r.read(ctx, &lib.needles[i]); err != nil {
+			if err := r.read(ctx, &lib.Needles[i]); err != nil {
 				c.errors++
 				c.first = errors.Join(c.first, err)
 			}
@@ -208,7 +142,7 @@ func countCalls(ctx context.Context, lib *library, count int, seed uint64) (c ca
 	if after, ok := deviceBytes(); known && ok {
 		c.device = after - before
 	}
-	for a := int64(512); a <= pageSize; a *= 2 {
+	for a := int64(512); a <= raw.PageSize; a *= 2 {
 		if c.reads > 0 && bits.Load()%a == 0 {
 			c.align = a
 		}
@@ -223,14 +157,14 @@ func countCalls(ctx context.Context, lib *library, count int, seed uint64) (c ca
 
 // control counts the block device's reads over as many direct reads.
 func (r *readers) control(order []int) (n int64, err error) {
-	buf, err := alignedBuf(len(noise) + 2*pageSize)
+	buf, err := raw.AlignedBuf(len(library.Noise) + 2*raw.PageSize)
 	if err != nil {
 		return 0, err
 	}
-	defer freeBuf(buf)
-	n = overBlocks(r.lib.dir, func() {
+	defer raw.FreeBuf(buf)
+	n = overBlocks(r.lib.Dir, func() {
 		for _, i := range order {
-			if e := r.readDirect(buf, &r.lib.needles[i], r.align); err == nil {
+			if e := r.readDirect(buf, &r.lib.Needles[i], r.align); err == nil {
 				err = e
 			}
 		}

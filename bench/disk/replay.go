@@ -6,33 +6,14 @@ import (
 	"io"
 	"os"
 	"strings"
-	"sync"
 
 	"golang.org/x/sys/unix"
 
+	"hayloft/bench/contest"
+	"hayloft/bench/library"
+	"hayloft/bench/raw"
 	"hayloft/internal/vfs"
 )
-
-// recorder is a file system that notes what is asked of the device.
-type recorder struct {
-	vfs.Fault
-	mu  sync.Mutex // guards ops
-	ops []vfs.Op
-}
-
-func newRecorder() *recorder {
-	r := &recorder{Fault: vfs.Fault{FS: vfs.OS{}}}
-	r.Before = func(op vfs.Op) vfs.Outcome {
-		switch op.Kind {
-		case vfs.OpRead, vfs.OpWrite, vfs.OpSync, vfs.OpAllocate, vfs.OpEvict:
-			r.mu.Lock()
-			r.ops = append(r.ops, op)
-			r.mu.Unlock()
-		}
-		return vfs.Outcome{}
-	}
-	return r
-}
 
 // replay does again what a recorder noted of a compaction, without an engine:
 // the same calls with the same lengths at the same offsets, within the same
@@ -46,14 +27,14 @@ type replay struct {
 	direct *os.File // the same past the page cache; nil when the writes were not aligned for that
 	source string
 	buf    []byte
-	pace   *pacer
+	pace   *contest.Pacer
 }
 
 // newFile is how the name of the file that a compaction is making ends.
 const newFile = ".vol.tmp"
 
 // newReplay opens the source and makes the scratch file.
-func newReplay(ops []vfs.Op, source, scratch string, pace *pacer) (r *replay, err error) {
+func newReplay(ops []vfs.Op, source, scratch string, pace *contest.Pacer) (r *replay, err error) {
 	r = &replay{source: source, pace: pace}
 	longest, past := int64(0), true
 	for _, op := range ops {
@@ -71,11 +52,11 @@ func newReplay(ops []vfs.Op, source, scratch string, pace *pacer) (r *replay, er
 			err = errors.Join(err, r.close())
 		}
 	}()
-	if r.buf, err = alignedBuf(int(longest)); err != nil {
+	if r.buf, err = raw.AlignedBuf(int(longest)); err != nil {
 		return r, err
 	}
 	for at := 0; at < len(r.buf); {
-		at += copy(r.buf[at:], noise)
+		at += copy(r.buf[at:], library.Noise)
 	}
 	if r.src, err = os.Open(source); err != nil {
 		return r, err
@@ -84,7 +65,7 @@ func newReplay(ops []vfs.Op, source, scratch string, pace *pacer) (r *replay, er
 		return r, err
 	}
 	var known bool
-	if r.direct, known, err = openDirect(scratch, os.O_RDWR); err == nil && !known {
+	if r.direct, known, err = raw.OpenDirect(scratch, os.O_RDWR); err == nil && !known {
 		err = r.direct.Close()
 		r.direct = nil
 	}
@@ -98,7 +79,7 @@ const sector = 512
 func (r *replay) run(ctx context.Context) (n int64, err error) {
 	for _, op := range r.ops {
 		if op.Kind == vfs.OpRead || op.Kind == vfs.OpWrite {
-			if err := r.pace.wait(ctx, op.Len); err != nil {
+			if err := r.pace.Wait(ctx, op.Len); err != nil {
 				return n, err
 			}
 			n += op.Len
@@ -139,7 +120,7 @@ func (r *replay) do(op vfs.Op) error {
 
 // close closes the files and removes the scratch file.
 func (r *replay) close() (err error) {
-	freeBuf(r.buf)
+	raw.FreeBuf(r.buf)
 	for _, f := range []*os.File{r.src, r.out, r.direct} {
 		if f != nil {
 			err = errors.Join(err, f.Close())

@@ -10,6 +10,9 @@ import (
 	"sync/atomic"
 	"time"
 
+	"hayloft/bench/contest"
+	"hayloft/bench/library"
+	"hayloft/bench/raw"
 	"hayloft/volume"
 )
 
@@ -126,13 +129,13 @@ func (r *restart) reopen(ctx context.Context) error {
 
 // checkpointFile is the checkpoint beside the volume in dir (docs/format.md).
 func checkpointFile(dir string) string {
-	name := filepath.Join(dir, volume.FileName(benchID, 1))
+	name := filepath.Join(dir, volume.FileName(library.ID, 1))
 	return name[:len(name)-len(filepath.Ext(name))] + ".ckpt"
 }
 
 // open drops the caches and opens the volume.
 func (r *restart) open(ctx context.Context) (*volume.Volume, float64, error) {
-	if err := errors.Join(ctx.Err(), evict(r.dir)); err != nil {
+	if err := errors.Join(ctx.Err(), raw.Evict(r.dir)); err != nil {
 		return nil, 0, err
 	}
 	var err error
@@ -140,7 +143,7 @@ func (r *restart) open(ctx context.Context) (*volume.Volume, float64, error) {
 		return nil, 0, err
 	}
 	begin := time.Now()
-	v, err := volume.Open(r.dir, benchID, volume.Options{})
+	v, err := volume.Open(r.dir, library.ID, volume.Options{})
 	if err != nil {
 		return nil, 0, err
 	}
@@ -157,10 +160,10 @@ func (r *restart) touch(ctx context.Context, v *volume.Volume) error {
 	const samples = 2000
 	sure := int64(r.needles - 2*fillClients*fillGroup) // the last groups of the first life may be missing
 	for s := range int64(samples) {
-		n := needle{key: photoKey(int(s * sure / samples)), size: r.size}
-		b, err := v.Read(ctx, n.key, 0, cookieOf(n.key))
+		n := library.Needle{Key: photoKey(int(s * sure / samples)), Size: r.size}
+		b, err := v.Read(ctx, n.Key, 0, library.CookieOf(n.Key))
 		if err == nil {
-			err = checkFast(&n, b)
+			err = library.CheckFast(&n, b)
 			b.Release()
 		}
 		if err != nil {
@@ -213,14 +216,14 @@ func (r *rebuild) run(ctx context.Context) error {
 		}
 	}}
 	for range r.rounds {
-		if err := errors.Join(ctx.Err(), os.RemoveAll(checkpointFile(r.dir)), evict(r.dir)); err != nil {
+		if err := errors.Join(ctx.Err(), os.RemoveAll(checkpointFile(r.dir)), raw.Evict(r.dir)); err != nil {
 			return err
 		}
 		if _, err := dropCaches(); err != nil {
 			return err
 		}
 		begin := time.Now()
-		v, err := volume.Open(r.dir, benchID, o)
+		v, err := volume.Open(r.dir, library.ID, o)
 		if err != nil {
 			return err
 		}
@@ -232,7 +235,7 @@ func (r *rebuild) run(ctx context.Context) error {
 		r.bytes, r.needles = s.FileBytes, s.Needles
 		r.seconds = append(r.seconds, took)
 		r.engine = append(r.engine, float64(s.FileBytes)/took)
-		raw, err := readThrough(ctx, filepath.Join(r.dir, volume.FileName(benchID, 1)))
+		raw, err := readThrough(ctx, filepath.Join(r.dir, volume.FileName(library.ID, 1)))
 		if err != nil {
 			return err
 		}
@@ -248,7 +251,7 @@ func (r *rebuild) run(ctx context.Context) error {
 // readThrough reads a file from the device, and returns bytes per second. A few
 // reads are under way at any time, or the device would wait for the program.
 func readThrough(ctx context.Context, name string) (float64, error) {
-	f, _, err := openDirect(name, os.O_RDONLY)
+	f, _, err := raw.OpenDirect(name, os.O_RDONLY)
 	if err != nil {
 		return 0, err
 	}
@@ -257,9 +260,9 @@ func readThrough(ctx context.Context, name string) (float64, error) {
 	if err != nil {
 		return 0, err
 	}
-	bufs := hugeBufs(throughClients, throughBytes)
+	bufs := raw.HugeBufs(throughClients, throughBytes)
 	begin := time.Now()
-	err = inParallel(ctx, throughClients, int((st.Size()+throughBytes-1)/throughBytes), func(c, i int) error {
+	err = contest.InParallel(ctx, throughClients, int((st.Size()+throughBytes-1)/throughBytes), func(c, i int) error {
 		at := int64(i) * throughBytes
 		// At the end of the file a direct read stops with an error.
 		if n, err := f.ReadAt(bufs[c], at); at+int64(n) < min(at+throughBytes, st.Size()) {

@@ -9,6 +9,7 @@ import (
 	"runtime"
 
 	"hayloft/bench"
+	"hayloft/bench/contest"
 )
 
 // restarts opens volumes of a million needles, and of ten with Full.
@@ -38,8 +39,8 @@ func (b *run) restarts(ctx context.Context) error {
 // restart reports one size.
 func (b *run) restart(r *restart, name string, first bool) {
 	full := "restart_seconds_" + name
-	b.add(bench.Result{Name: full, Unit: "s", Value: median(r.clean), N: len(r.clean), Errors: r.lost},
-		bench.Result{Name: full + "_killed", Unit: "s", Value: median(r.killed), N: len(r.killed)},
+	b.add(bench.Result{Name: full, Unit: "s", Value: contest.Median(r.clean), N: len(r.clean), Errors: r.lost},
+		bench.Result{Name: full + "_killed", Unit: "s", Value: contest.Median(r.killed), N: len(r.killed)},
 		bench.Result{Name: full + "_killed_tail", Unit: "B", Value: float64(r.tail), N: len(r.killed)},
 		bench.Result{Name: "checkpoint_bytes_" + name, Unit: "B", Value: float64(r.checkpoint), N: 1})
 	suffix := ""
@@ -66,11 +67,11 @@ func (b *run) rebuild(ctx context.Context, dir, suffix string) error {
 	if err := r.run(ctx); err != nil {
 		return err
 	}
-	b.add(bench.Result{Name: "rebuild_bytes_per_s" + suffix, Unit: "B/s", Value: median(r.engine), N: len(r.engine)},
-		bench.Result{Name: "rebuild_bytes_per_s" + suffix + "_raw", Unit: "B/s", Value: median(r.raw), N: len(r.raw)},
-		bench.Result{Name: "rebuild_needles_per_s" + suffix, Unit: "1/s", Value: float64(r.needles) / median(r.seconds), N: len(r.seconds)},
+	b.add(bench.Result{Name: "rebuild_bytes_per_s" + suffix, Unit: "B/s", Value: contest.Median(r.engine), N: len(r.engine)},
+		bench.Result{Name: "rebuild_bytes_per_s" + suffix + "_raw", Unit: "B/s", Value: contest.Median(r.raw), N: len(r.raw)},
+		bench.Result{Name: "rebuild_needles_per_s" + suffix, Unit: "1/s", Value: float64(r.needles) / contest.Median(r.seconds), N: len(r.seconds)},
 		bench.Result{Name: "rebuild_progress_events" + suffix, Unit: "1", Value: float64(r.told), N: len(r.seconds)})
-	b.report.Ratios["rebuild_throughput"+suffix] = ratio(r.engine, r.raw)
+	b.report.Ratios["rebuild_throughput"+suffix] = contest.Ratio(r.engine, r.raw)
 	return nil
 }
 

@@ -9,6 +9,9 @@ import (
 	"time"
 
 	"hayloft/bench"
+	"hayloft/bench/contest"
+	"hayloft/bench/library"
+	"hayloft/bench/raw"
 	"hayloft/volume"
 	"hayloft/volume/server"
 )
@@ -81,33 +84,33 @@ func (b *run) describe() {
 
 func (b *run) add(r ...bench.Result) { b.report.Results = append(b.report.Results, r...) }
 
-func (b *run) contest(arms ...*arm) *contest {
-	return &contest{rounds: b.Rounds, slice: b.Slice, arms: arms}
+func (b *run) contest(arms ...*contest.Arm) *contest.Contest {
+	return &contest.Contest{Rounds: b.Rounds, Slice: b.Slice, Arms: arms}
 }
 
 // pair adds the results of an engine's arm and its raw side, and returns the
 // ratio of the rates.
-func (b *run) pair(engine, raw *arm, unit string, perUnit float64) float64 {
-	b.add(engine.results(unit, perUnit)...)
-	b.add(raw.results(unit, perUnit)...)
-	return ratio(engine.rates, raw.rates)
+func (b *run) pair(engine, raw *contest.Arm, unit string, perUnit float64) float64 {
+	b.add(engine.Results(unit, perUnit)...)
+	b.add(raw.Results(unit, perUnit)...)
+	return contest.Ratio(engine.Rates, raw.Rates)
 }
 
 // library makes a volume to be read; the caller removes it.
-func (b *run) library(ctx context.Context, name string, size sizeMix) (*library, error) {
+func (b *run) library(ctx context.Context, name string, size library.Sizes) (*library.Library, error) {
 	b.Progress("writing a volume for " + name)
-	return buildLibrary(ctx, filepath.Join(b.Dirs[0], name), b.Bytes, size)
+	return library.Build(ctx, filepath.Join(b.Dirs[0], name), b.Bytes, size)
 }
 
 // reads64 is workload A with 16 readers and with one, the engine's read calls,
 // and workloads F and G on the same volume.
 func (b *run) reads64(ctx context.Context) (err error) {
-	lib, err := b.library(ctx, "read_64k", only(64*kib))
+	lib, err := b.library(ctx, "read_64k", library.Only(64*kib))
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(lib.dir)) }()
-	if err := errors.Join(b.calls(ctx, lib), b.rebuild(ctx, lib.dir, "")); err != nil {
+	defer func() { err = errors.Join(err, os.RemoveAll(lib.Dir)) }()
+	if err := errors.Join(b.calls(ctx, lib), b.rebuild(ctx, lib.Dir, "")); err != nil {
 		return err
 	}
 	r, err := openReaders(lib, b.align, 1, volume.Options{})
@@ -143,7 +146,7 @@ func (b *run) reads64(ctx context.Context) (err error) {
 }
 
 // calls finds out how the engine reads, which the raw side then copies.
-func (b *run) calls(ctx context.Context, lib *library) error {
+func (b *run) calls(ctx context.Context, lib *library.Library) error {
 	b.Progress("counting the engine's read calls")
 	c, err := countCalls(ctx, lib, b.ReadCount, 2)
 	if err != nil {
@@ -163,8 +166,8 @@ func (b *run) calls(ctx context.Context, lib *library) error {
 	b.align = c.align
 	how := fmt.Sprintf("direct or aligned by itself, to %d bytes", c.align)
 	if c.align == 0 {
-		b.align = pageSize
-		how = fmt.Sprintf("through the page cache, in pages of %d bytes", pageSize)
+		b.align = raw.PageSize
+		how = fmt.Sprintf("through the page cache, in pages of %d bytes", raw.PageSize)
 	}
 	b.report.Settings["engine's reads"] = how
 	b.report.Settings["raw side"] = fmt.Sprintf("O_DIRECT pread of the same extents, aligned to %d bytes", b.align)
@@ -178,17 +181,17 @@ func (b *run) readPair(ctx context.Context, r *readers, name string, clients int
 	engine := r.engine(name+suffix+"_engine", clients)
 	raw := r.device(name+suffix+"_raw", clients, r.align)
 	huge := r.deviceHuge(name+suffix+"_raw_huge", clients, r.align)
-	if err := b.contest(engine, raw, huge).run(ctx); err != nil {
+	if err := b.contest(engine, raw, huge).Run(ctx); err != nil {
 		return err
 	}
 	x := b.pair(engine, raw, "1/s", 1)
-	b.add(huge.results("1/s", 1)...)
-	b.report.Ratios[name+"_over_huge"+suffix] = ratio(engine.rates, huge.rates)
-	b.rawReads = median(raw.rates)
+	b.add(huge.Results("1/s", 1)...)
+	b.report.Ratios[name+"_over_huge"+suffix] = contest.Ratio(engine.Rates, huge.Rates)
+	b.rawReads = contest.Median(raw.Rates)
 	b.report.Ratios[name+"_throughput"+suffix] = x
 	extent, payload := r.meanExtent(r.align)
 	b.report.Ratios[name+"_payload"+suffix] = x * payload / extent
-	b.add(bench.Result{Name: name + suffix + "_raw_extent", Unit: "B", Value: extent, N: len(r.lib.needles)})
+	b.add(bench.Result{Name: name + suffix + "_raw_extent", Unit: "B", Value: extent, N: len(r.lib.Needles)})
 	return nil
 }
 
@@ -196,22 +199,22 @@ func (b *run) readPair(ctx context.Context, r *readers, name string, clients int
 func (b *run) readLatency(ctx context.Context, r *readers) error {
 	b.Progress("read_64k, 1 reader")
 	engine, raw := r.engine("read_64k_r1_engine", 1), r.device("read_64k_r1_raw", 1, r.align)
-	if err := b.contest(engine, raw).run(ctx); err != nil {
+	if err := b.contest(engine, raw).Run(ctx); err != nil {
 		return err
 	}
 	b.report.Ratios["read_64k_throughput_r1"] = b.pair(engine, raw, "1/s", 1)
-	b.report.Ratios["read_64k_latency_r1"] = ratio(engine.p50s, raw.p50s)
+	b.report.Ratios["read_64k_latency_r1"] = contest.Ratio(engine.P50s, raw.P50s)
 	return nil
 }
 
 // verify compares every byte of a sample.
 func (b *run) verify(ctx context.Context, r *readers) {
-	checked, wrong, _ := r.verify(ctx, verifySample)
+	checked, wrong, _ := r.Verify(ctx, r.v, verifySample)
 	b.add(bench.Result{Name: "needles_identical", Unit: "1", Value: float64(checked - wrong), N: checked, Errors: wrong})
 }
 
 func (b *run) reads200(ctx context.Context) error {
-	return b.readOnly(ctx, "read_200k", only(200*kib))
+	return b.readOnly(ctx, "read_200k", library.Only(200*kib))
 }
 
 // readsMixed is workload B.
@@ -219,12 +222,12 @@ func (b *run) readsMixed(ctx context.Context) error {
 	return b.readOnly(ctx, "read_8k_64k", mix7030)
 }
 
-func (b *run) readOnly(ctx context.Context, name string, size sizeMix) (err error) {
+func (b *run) readOnly(ctx context.Context, name string, size library.Sizes) (err error) {
 	lib, err := b.library(ctx, name, size)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(lib.dir)) }()
+	defer func() { err = errors.Join(err, os.RemoveAll(lib.Dir)) }()
 	r, err := openReaders(lib, b.align, 3, volume.Options{})
 	if err != nil {
 		return err
@@ -238,7 +241,7 @@ func (b *run) mix(ctx context.Context, r *readers, name string, writes int) erro
 	b.Progress(name)
 	m := &mix{r: r, dir: b.Dirs[0], writes: writes, size: 64 * kib, method: b.best, slice: mixSliceBytes, puts: writes << 20}
 	engine, raw := m.engine(name+"_c16_engine", readers16), m.device(name+"_c16_raw", readers16)
-	if err := b.contest(engine, raw).run(ctx); err != nil {
+	if err := b.contest(engine, raw).Run(ctx); err != nil {
 		return err
 	}
 	b.report.Ratios[name+"_throughput_c16"] = b.pair(engine, raw, "1/s", 1)
@@ -257,19 +260,19 @@ func (b *run) fio(ctx context.Context, r *readers) error {
 	raw := r.device("", readers16, r.align)
 	var rates, p50s []float64
 	for range b.Rounds {
-		perSecond, p50, err := fioReads(ctx, b.Fio, r.lib.file, length, r.align, readers16, b.Slice)
+		perSecond, p50, err := fioReads(ctx, b.Fio, r.lib.File, length, r.align, readers16, b.Slice)
 		if err != nil {
 			b.report.Settings["fio"] = err.Error() // another tool's trouble ends nothing
 			return ctx.Err()
 		}
 		rates, p50s = append(rates, perSecond), append(p50s, p50)
-		if err := raw.measure(ctx, b.Slice); err != nil {
+		if err := raw.Measure(ctx, b.Slice); err != nil {
 			return err
 		}
 	}
-	b.add(bench.Result{Name: "read_64k_r16_fio", Unit: "1/s", Value: median(rates), N: len(rates)},
-		bench.Result{Name: "read_64k_r16_fio_closed", Unit: "s", Value: median(p50s), P50: median(p50s), N: len(p50s)})
-	b.report.Ratios["raw_over_fio_r16"] = ratio(raw.rates, rates)
+	b.add(bench.Result{Name: "read_64k_r16_fio", Unit: "1/s", Value: contest.Median(rates), N: len(rates)},
+		bench.Result{Name: "read_64k_r16_fio_closed", Unit: "s", Value: contest.Median(p50s), P50: contest.Median(p50s), N: len(p50s)})
+	b.report.Ratios["raw_over_fio_r16"] = contest.Ratio(raw.Rates, rates)
 	b.report.Settings["fio"] = fmt.Sprintf("psync, 16 threads, extents of %d bytes", length)
 	return nil
 }

@@ -11,6 +11,9 @@ import (
 	"sync/atomic"
 
 	"hayloft/bench"
+	"hayloft/bench/contest"
+	"hayloft/bench/library"
+	"hayloft/bench/raw"
 	"hayloft/internal/id"
 	"hayloft/internal/vfs"
 	"hayloft/volume"
@@ -58,7 +61,7 @@ func (s *sealed) run(ctx context.Context) error {
 	if err := os.MkdirAll(s.dir, 0o755); err != nil {
 		return err
 	}
-	v, err := volume.Create(s.dir, ident, volume.Options{})
+	v, err := volume.Create(s.dir, library.Ident, volume.Options{})
 	if err != nil {
 		return err
 	}
@@ -81,20 +84,20 @@ func (s *sealed) run(ctx context.Context) error {
 // fill appends one photo after another from sixteen clients, so that the file
 // has them about in the order of their keys, as a server's has.
 func (s *sealed) fill(ctx context.Context, v *volume.Volume) error {
-	return inParallel(ctx, readers16, s.photos, func(_, i int) error {
+	return contest.InParallel(ctx, readers16, s.photos, func(_, i int) error {
 		group := make([]volume.Needle, len(s.largest))
 		for alt, largest := range s.largest {
 			key := photoKey(i)
-			data := bytes.Clone(noise[:sealedSize(i, alt, largest)])
-			stamp(data, key)
-			group[alt] = volume.Needle{Key: key, Alt: uint8(alt), Cookie: cookieOf(key), Data: data}
+			data := bytes.Clone(library.Noise[:sealedSize(i, alt, largest)])
+			library.Stamp(data, key)
+			group[alt] = volume.Needle{Key: key, Alt: uint8(alt), Cookie: library.CookieOf(key), Data: data}
 		}
 		return v.Append(ctx, group)
 	})
 }
 
 func (s *sealed) compact(ctx context.Context) error {
-	v, err := volume.Open(s.dir, benchID, volume.Options{})
+	v, err := volume.Open(s.dir, library.ID, volume.Options{})
 	if err != nil {
 		return err
 	}
@@ -105,12 +108,12 @@ func (s *sealed) compact(ctx context.Context) error {
 	if err = errors.Join(err, v.Close()); err != nil {
 		return err
 	}
-	return volume.RemoveSuperseded(ctx, s.dir, benchID, volume.Options{}, nil)
+	return volume.RemoveSuperseded(ctx, s.dir, library.ID, volume.Options{}, nil)
 }
 
 // measure opens the volume anew and reads every needle once.
 func (s *sealed) measure(ctx context.Context, st *sealedState, generation uint32) error {
-	if err := evict(s.dir); err != nil {
+	if err := raw.Evict(s.dir); err != nil {
 		return err
 	}
 	var reads, failed atomic.Int64
@@ -120,19 +123,19 @@ func (s *sealed) measure(ctx context.Context, st *sealedState, generation uint32
 		}
 		return vfs.Outcome{}
 	}}
-	v, err := volume.Open(s.dir, benchID, volume.Options{FS: hook})
+	v, err := volume.Open(s.dir, library.ID, volume.Options{FS: hook})
 	if err != nil {
 		return err
 	}
 	reads.Store(0)
 	alts := len(s.largest)
 	st.n = s.photos * alts
-	err = inParallel(ctx, readers16, st.n, func(_, i int) error {
+	err = contest.InParallel(ctx, readers16, st.n, func(_, i int) error {
 		photo, alt := i/alts, i%alts
-		n := needle{key: photoKey(photo), size: sealedSize(photo, alt, s.largest[alt])}
-		b, err := v.Read(ctx, n.key, uint8(alt), cookieOf(n.key))
+		n := library.Needle{Key: photoKey(photo), Size: sealedSize(photo, alt, s.largest[alt])}
+		b, err := v.Read(ctx, n.Key, uint8(alt), library.CookieOf(n.Key))
 		if err == nil {
-			err = checkFast(&n, b)
+			err = library.CheckFast(&n, b)
 			b.Release()
 		}
 		if err != nil {
@@ -157,7 +160,7 @@ func (s *sealed) measure(ctx context.Context, st *sealedState, generation uint32
 
 // indexFile is the index beside the volume in dir (docs/format.md).
 func indexFile(dir string, generation uint32) string {
-	name := filepath.Join(dir, volume.FileName(benchID, generation))
+	name := filepath.Join(dir, volume.FileName(library.ID, generation))
 	return name[:len(name)-len(filepath.Ext(name))] + ".idx"
 }
 

@@ -10,6 +10,9 @@ import (
 	"path/filepath"
 	"sync"
 
+	"hayloft/bench/contest"
+	"hayloft/bench/library"
+	"hayloft/bench/raw"
 	"hayloft/internal/id"
 	"hayloft/internal/vfs"
 	"hayloft/volume"
@@ -39,45 +42,45 @@ type writing struct {
 	clients int
 	slice   int64 // bytes that a slice writes at most
 
-	key func(i int) id.ID // nil is keyOf
+	key func(i int) id.ID // nil is library.KeyOf
 }
 
 // engine appends to a fresh volume in each slice. The weight of a call is the
 // bytes of its records.
-func (w writing) engine(name string, fsys vfs.FS) *arm {
-	return &arm{name: name, clients: w.clients, start: func(context.Context) (job, error) {
+func (w writing) engine(name string, fsys vfs.FS) *contest.Arm {
+	return &contest.Arm{Name: name, Clients: w.clients, Start: func(context.Context) (contest.Job, error) {
 		dir := filepath.Join(w.dir, "engine")
 		if err := os.MkdirAll(dir, 0o755); err != nil {
-			return job{}, err
+			return contest.Job{}, err
 		}
-		v, err := volume.Create(dir, ident, volume.Options{FS: fsys})
+		v, err := volume.Create(dir, library.Ident, volume.Options{FS: fsys})
 		if err != nil {
-			return job{}, err
+			return contest.Job{}, err
 		}
 		bufs := make([][][]byte, w.clients)
 		for c := range bufs {
 			for range w.group {
-				bufs[c] = append(bufs[c], bytes.Clone(noise[:w.size]))
+				bufs[c] = append(bufs[c], bytes.Clone(library.Noise[:w.size]))
 			}
 		}
 		weight := float64(int64(w.group) * recordBytes(w.size))
-		return job{limit: max(1, int(float64(w.slice)/weight)), do: func(ctx context.Context, client, i int) (float64, error) {
+		return contest.Job{Limit: max(1, int(float64(w.slice)/weight)), Do: func(ctx context.Context, client, i int) (float64, error) {
 			return weight, w.put(ctx, v, bufs[client], i)
-		}, stop: func() error { return w.finish(dir, v) }}, nil
+		}, Stop: func() error { return w.finish(dir, v) }}, nil
 	}}
 }
 
 // put appends the i-th group.
 func (w writing) put(ctx context.Context, v *volume.Volume, bufs [][]byte, i int) error {
 	group := make([]volume.Needle, w.group)
-	keyOf := keyOf
+	keyOf := library.KeyOf
 	if w.key != nil {
 		keyOf = w.key
 	}
 	for g := range group {
 		key := keyOf(i*w.group + g)
-		stamp(bufs[g], key)
-		group[g] = volume.Needle{Key: key, Cookie: cookieOf(key), Data: bufs[g]}
+		library.Stamp(bufs[g], key)
+		group[g] = volume.Needle{Key: key, Cookie: library.CookieOf(key), Data: bufs[g]}
 	}
 	return v.Append(ctx, group)
 }
@@ -91,7 +94,7 @@ func (w writing) finish(dir string, v *volume.Volume) error {
 
 // batchSizes records how many bytes of the volume the engine wrote from one
 // sync to the next, in order, in a slice that is not measured.
-func (w writing) batchSizes(ctx context.Context, c contest) ([]int, error) {
+func (w writing) batchSizes(ctx context.Context, c contest.Contest) ([]int, error) {
 	var mu sync.Mutex // guards sizes and sum
 	var sizes []int
 	sum := int64(0)
@@ -99,7 +102,7 @@ func (w writing) batchSizes(ctx context.Context, c contest) ([]int, error) {
 		mu.Lock()
 		defer mu.Unlock()
 		switch {
-		case filepath.Base(op.Name) != volume.FileName(benchID, 1):
+		case filepath.Base(op.Name) != volume.FileName(library.ID, 1):
 		case op.Kind == vfs.OpWrite:
 			sum += op.Len
 		case op.Kind == vfs.OpSync:
@@ -111,8 +114,8 @@ func (w writing) batchSizes(ctx context.Context, c contest) ([]int, error) {
 		return vfs.Outcome{}
 	}}
 	a := w.engine("the engine's batch sizes", hook)
-	c.rounds, c.arms = 1, []*arm{a}
-	if err := errors.Join(c.run(ctx), a.all.Err()); err != nil {
+	c.Rounds, c.Arms = 1, []*contest.Arm{a}
+	if err := errors.Join(c.Run(ctx), a.All.Err()); err != nil {
 		return nil, err
 	}
 	if len(sizes) == 0 {
@@ -124,46 +127,44 @@ func (w writing) batchSizes(ctx context.Context, c contest) ([]int, error) {
 // device appends batches of the recorded sizes, one after another as the
 // engine's writer does, with one method. Room for the slice is made ahead. What
 // counts is whole records, as for the engine, and not what a batch is padded by.
-func (w writing) device(name string, m method, sizes []int) *arm {
-	return &arm{name: name, clients: 1, start: func(context.Context) (job, error) {
+func (w writing) device(name string, m method, sizes []int) *contest.Arm {
+	return &contest.Arm{Name: name, Clients: 1, Start: func(context.Context) (contest.Job, error) {
 		limit, total := 0, int64(0)
 		for total < w.slice {
-			total += cover(0, int64(sizes[limit%len(sizes)]), pageSize).end()
+			total += raw.Cover(0, int64(sizes[limit%len(sizes)]), raw.PageSize).End()
 			limit++
 		}
 		longest := 0
 		for _, s := range sizes {
 			longest = max(longest, s)
 		}
-		buf, free, err := batchBuf(m, longest+pageSize)
+		buf, free, err := batchBuf(m, longest+raw.PageSize)
 		if err != nil {
-			return job{}, err
+			return contest.Job{}, err
 		}
 		for at := 0; at < len(buf); {
-			at += copy(buf[at:], noise)
+			at += copy(buf[at:], library.Noise)
 		}
 		l, err := newLog(filepath.Join(w.dir, "raw.log"), m, total, 16<<20)
 		if err != nil {
 			free()
-			return job{}, err
+			return contest.Job{}, err
 		}
-		return job{limit: limit, do: func(_ context.Context, _, i int) (float64, error) {
+		return contest.Job{Limit: limit, Do: func(_ context.Context, _, i int) (float64, error) {
 			n := sizes[i%len(sizes)]
 			return float64(int64(n) / recordBytes(w.size) * recordBytes(w.size)), l.append(buf, n)
-		}, stop: func() error { free(); return l.close() }}, nil
+		}, Stop: func() error { free(); return l.close() }}, nil
 	}}
 }
 
 // batchBuf is the memory that a method writes from.
 func batchBuf(m method, n int) (buf []byte, free func(), err error) {
 	if m.huge {
-		return hugeBufs(1, n)[0], func() {}, nil
+		return raw.HugeBufs(1, n)[0], func() {}, nil
 	}
-	buf, err = alignedBuf(n)
-	return buf, func() { freeBuf(buf) }, err
+	buf, err = raw.AlignedBuf(n)
+	return buf, func() { raw.FreeBuf(buf) }, err
 }
-
-func (e extent) end() int64 { return e.off + int64(e.len) }
 
 // describe says how the batches were.
 func describe(sizes []int, record int64) string {

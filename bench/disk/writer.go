@@ -14,6 +14,7 @@ import (
 	"sync/atomic"
 	"syscall"
 
+	"hayloft/bench/library"
 	"hayloft/volume"
 )
 
@@ -51,7 +52,7 @@ func Writer(ctx context.Context, o WriterOptions) error {
 		wg.Go(func() {
 			bufs := make([][]byte, fillGroup)
 			for i := range bufs {
-				bufs[i] = bytes.Clone(noise[:o.Size])
+				bufs[i] = bytes.Clone(library.Noise[:o.Size])
 			}
 			w := writing{size: o.Size, group: fillGroup, key: photoKey}
 			for {
@@ -74,9 +75,9 @@ func Writer(ctx context.Context, o WriterOptions) error {
 }
 
 func openOrCreate(dir string) (*volume.Volume, error) {
-	v, err := volume.Open(dir, benchID, volume.Options{})
+	v, err := volume.Open(dir, library.ID, volume.Options{})
 	if errors.Is(err, volume.ErrNoVolume) {
-		return volume.Create(dir, ident, volume.Options{})
+		return volume.Create(dir, library.Ident, volume.Options{})
 	}
 	return v, err
 }

@@ -1,4 +1,4 @@
-package disk
+package contest
 
 import (
 	"context"
@@ -7,9 +7,9 @@ import (
 	"sync/atomic"
 )
 
-// inParallel calls do(client, i) for every i below n, from several goroutines,
+// InParallel calls do(client, i) for every i below n, from several goroutines,
 // until one returns an error or ctx ends.
-func inParallel(ctx context.Context, clients, n int, do func(client, i int) error) error {
+func InParallel(ctx context.Context, clients, n int, do func(client, i int) error) error {
 	var next atomic.Int64
 	errs := make([]error, clients)
 	var wg sync.WaitGroup
