@@ -399,12 +399,7 @@ func TestWriterEndsByItself(t *testing.T) {
 func TestReplay(t *testing.T) {
 	lib := testLibrary(t)
 	seen := raw.NewRecorder()
-	v, err := volume.Open(lib.Dir, library.ID, volume.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, err = v.Seal(t.Context(), volume.SealInfo{Slot: 64, To: id.MaxMillis})
-	if err = errors.Join(err, v.Close()); err != nil {
+	if err := library.Seal(t.Context(), lib.Dir); err != nil {
 		t.Fatal(err)
 	}
 	asked, err := compactOnce(t.Context(), lib.Dir, volume.Options{FS: seen}, nil)

@@ -150,7 +150,7 @@ func (m readMethod) arm(lib *library.Library, clients int) *contest.Arm {
 		if err != nil {
 			return contest.Job{}, err
 		}
-		bufs, free, err := raw.ClientBufs(clients, len(library.Noise)+2*raw.PageSize)
+		bufs, free, err := raw.ClientBufs(clients, library.MaxExtent)
 		if err != nil {
 			return contest.Job{}, errors.Join(err, f.Close())
 		}

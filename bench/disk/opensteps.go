@@ -13,7 +13,6 @@ import (
 	"hayloft/bench/contest"
 	"hayloft/bench/library"
 	"hayloft/bench/raw"
-	"hayloft/internal/id"
 	"hayloft/volume"
 )
 
@@ -97,12 +96,7 @@ func (b *run) besideCompaction(ctx context.Context, r *readers, name string, rat
 	if err != nil {
 		return err
 	}
-	v, err := volume.Open(dir, library.ID, volume.Options{})
-	if err == nil {
-		_, err = v.Seal(ctx, volume.SealInfo{Slot: 64, To: id.MaxMillis})
-		err = errors.Join(err, v.Close())
-	}
-	if err != nil {
+	if err := library.Seal(ctx, dir); err != nil {
 		return err
 	}
 	seen := raw.NewRecorder()
@@ -149,8 +143,8 @@ func compactOnce(ctx context.Context, dir string, o volume.Options, throttle fun
 		err = next.Close()
 	}
 	err = errors.Join(err, v.Close())
-	for _, name := range []string{filepath.Join(dir, volume.FileName(library.ID, 2)), indexFile(dir, 2)} {
-		if rerr := os.Remove(name); rerr != nil && !errors.Is(rerr, os.ErrNotExist) {
+	for _, name := range []string{volume.FileName(library.ID, 2), volume.IndexName(library.ID, 2)} {
+		if rerr := os.Remove(filepath.Join(dir, name)); rerr != nil && !errors.Is(rerr, os.ErrNotExist) {
 			err = errors.Join(err, rerr)
 		}
 	}

@@ -51,27 +51,12 @@ func (r *readers) read(ctx context.Context, n *library.Needle) error {
 
 // device reads the same extents from the device.
 func (r *readers) device(name string, clients int, align int64) *contest.Arm {
-	return &contest.Arm{Name: name, Clients: clients, Start: func(context.Context) (contest.Job, error) {
-		order, err := r.Fresh()
-		if err != nil {
-			return contest.Job{}, err
-		}
-		bufs, free, err := raw.ClientBufs(clients, len(library.Noise)+2*raw.PageSize)
-		return contest.Job{Limit: len(order), Do: func(_ context.Context, client, i int) (float64, error) {
-			return 1, r.readDirect(bufs[client], &r.lib.Needles[order[i]], align)
-		}, Stop: func() error { free(); return nil }}, err
-	}}
+	return r.Device(name, clients, r.raw, align, nil)
 }
 
 // deviceHuge is device with the memory of the engine's kind.
 func (r *readers) deviceHuge(name string, clients int, align int64) *contest.Arm {
-	bufs := raw.HugeBufs(clients, len(library.Noise)+2*raw.PageSize)
-	return &contest.Arm{Name: name, Clients: clients, Start: func(context.Context) (contest.Job, error) {
-		order, err := r.Fresh()
-		return contest.Job{Limit: len(order), Do: func(_ context.Context, client, i int) (float64, error) {
-			return 1, r.readDirect(bufs[client], &r.lib.Needles[order[i]], align)
-		}}, err
-	}}
+	return r.Device(name, clients, r.raw, align, raw.HugeBufs(clients, library.MaxExtent))
 }
 
 func (r *readers) readDirect(buf []byte, n *library.Needle, align int64) error {
@@ -157,7 +142,7 @@ func countCalls(ctx context.Context, lib *library.Library, count int, seed uint6
 
 // control counts the block device's reads over as many direct reads.
 func (r *readers) control(order []int) (n int64, err error) {
-	buf, err := raw.AlignedBuf(len(library.Noise) + 2*raw.PageSize)
+	buf, err := raw.AlignedBuf(library.MaxExtent)
 	if err != nil {
 		return 0, err
 	}

@@ -14,7 +14,6 @@ import (
 	"hayloft/bench/contest"
 	"hayloft/bench/library"
 	"hayloft/bench/raw"
-	"hayloft/internal/id"
 	"hayloft/internal/vfs"
 	"hayloft/volume"
 )
@@ -65,17 +64,16 @@ func (s *sealed) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	err = s.fill(ctx, v)
-	if err == nil {
-		_, err = v.Seal(ctx, volume.SealInfo{Slot: 64, To: id.MaxMillis})
+	if err := errors.Join(s.fill(ctx, v), v.Close()); err != nil {
+		return err
 	}
-	if err = errors.Join(err, v.Close()); err != nil {
+	if err := library.Seal(ctx, s.dir); err != nil {
 		return err
 	}
 	if err := s.measure(ctx, &s.states[0], 1); err != nil {
 		return err
 	}
-	if err := s.compact(ctx); err != nil {
+	if err := library.Compact(ctx, s.dir); err != nil {
 		return err
 	}
 	return s.measure(ctx, &s.states[1], 2)
@@ -94,21 +92,6 @@ func (s *sealed) fill(ctx context.Context, v *volume.Volume) error {
 		}
 		return v.Append(ctx, group)
 	})
-}
-
-func (s *sealed) compact(ctx context.Context) error {
-	v, err := volume.Open(s.dir, library.ID, volume.Options{})
-	if err != nil {
-		return err
-	}
-	next, err := v.Compact(ctx, volume.CompactOptions{Generation: 2})
-	if err == nil {
-		err = next.Close()
-	}
-	if err = errors.Join(err, v.Close()); err != nil {
-		return err
-	}
-	return volume.RemoveSuperseded(ctx, s.dir, library.ID, volume.Options{}, nil)
 }
 
 // measure opens the volume anew and reads every needle once.
@@ -144,7 +127,7 @@ func (s *sealed) measure(ctx context.Context, st *sealedState, generation uint32
 		return ctx.Err()
 	})
 	st.reads, st.errors = float64(reads.Load())/float64(st.n), int(failed.Load())
-	index := indexFile(s.dir, generation)
+	index := filepath.Join(s.dir, volume.IndexName(library.ID, generation))
 	pages, cerr := cached(index)
 	used, herr := held(v)
 	if err := errors.Join(err, cerr, herr); err != nil {
@@ -156,12 +139,6 @@ func (s *sealed) measure(ctx context.Context, st *sealedState, generation uint32
 		st.file = float64(info.Size()) / float64(st.n)
 	}
 	return err
-}
-
-// indexFile is the index beside the volume in dir (docs/format.md).
-func indexFile(dir string, generation uint32) string {
-	name := filepath.Join(dir, volume.FileName(library.ID, generation))
-	return name[:len(name)-len(filepath.Ext(name))] + ".idx"
 }
 
 // sealedIndexes measures groups and lone needles.

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 
 	"hayloft/bench/raw"
+	"hayloft/internal/id"
 	"hayloft/volume"
 )
 
@@ -47,8 +48,14 @@ func Build(ctx context.Context, dir string, total int64, size Sizes) (*Library, 
 	if err = errors.Join(err, v.Close()); err != nil {
 		return nil, err
 	}
-	lib := &Library{Dir: dir, File: filepath.Join(dir, volume.FileName(ID, 1))}
-	_, err = volume.Scan(nil, lib.File, func(r volume.Record) error {
+	return Scan(ctx, dir, 1)
+}
+
+// Scan finds out where the records of a generation in dir lie. The volume is
+// closed.
+func Scan(ctx context.Context, dir string, generation uint32) (*Library, error) {
+	lib := &Library{Dir: dir, File: filepath.Join(dir, volume.FileName(ID, generation))}
+	_, err := volume.Scan(nil, lib.File, func(r volume.Record) error {
 		if r.Err != nil {
 			return fmt.Errorf("record at %d: %w", r.Offset, r.Err)
 		}
@@ -65,6 +72,44 @@ func Build(ctx context.Context, dir string, total int64, size Sizes) (*Library, 
 		return nil, err
 	}
 	return lib, raw.Evict(dir)
+}
+
+// Seal seals the volume in dir.
+func Seal(ctx context.Context, dir string) error {
+	v, err := volume.Open(dir, ID, volume.Options{})
+	if err != nil {
+		return err
+	}
+	_, err = v.Seal(ctx, volume.SealInfo{Slot: 64, To: id.MaxMillis})
+	return errors.Join(err, v.Close())
+}
+
+// Compact replaces the sealed volume in dir by its second generation.
+func Compact(ctx context.Context, dir string) error {
+	v, err := volume.Open(dir, ID, volume.Options{})
+	if err != nil {
+		return err
+	}
+	next, err := v.Compact(ctx, volume.CompactOptions{Generation: 2})
+	if err == nil {
+		err = next.Close()
+	}
+	if err = errors.Join(err, v.Close()); err != nil {
+		return err
+	}
+	return volume.RemoveSuperseded(ctx, dir, ID, volume.Options{}, nil)
+}
+
+// Of returns the needles that take says, as a library of their own: in the same file.
+func (l *Library) Of(take func(n *Needle) bool) *Library {
+	some := &Library{Dir: l.Dir, File: l.File}
+	for i := range l.Needles {
+		if n := &l.Needles[i]; take(n) {
+			some.Needles = append(some.Needles, *n)
+			some.Bytes += n.Span
+		}
+	}
+	return some
 }
 
 // Fill appends groups until v holds total bytes.

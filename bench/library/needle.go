@@ -19,9 +19,12 @@ const stampEvery = 4096
 // castagnoli is the polynomial of ETags.
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
+// maxNeedle is the largest needle there is, in bytes.
+const maxNeedle = 256 << 10
+
 // Noise is what all needles are cut from: incompressible, equal in every run.
 var Noise = func() []byte {
-	b := make([]byte, 256<<10)
+	b := make([]byte, maxNeedle)
 	r := rand.NewChaCha8([32]byte{'h', 'a', 'y'})
 	r.Read(b) //nolint:errcheck // never fails
 	return b

@@ -38,6 +38,9 @@ func (o *Order) Fresh() ([]int, error) {
 	return out, nil
 }
 
+// MaxExtent is what the extent around any needle takes at most.
+const MaxExtent = maxNeedle + 2*raw.PageSize
+
 // ReadExtent reads the aligned extent around a needle.
 func ReadExtent(f *os.File, buf []byte, n *Needle, align int64) error {
 	e := raw.Cover(n.Off, n.Span, align)
@@ -55,6 +58,21 @@ func (o *Order) Engine(name string, clients int, v *volume.Volume) *contest.Arm 
 		return contest.Job{Limit: len(order), Do: func(ctx context.Context, _, i int) (float64, error) {
 			return 1, Read(ctx, v, &o.Lib.Needles[order[i]])
 		}}, err
+	}}
+}
+
+// Device is reading the same extents from the device, into memory of each client
+// that has room for any needle and two pages; nil is ordinary memory.
+func (o *Order) Device(name string, clients int, f *os.File, align int64, memory [][]byte) *contest.Arm {
+	return &contest.Arm{Name: name, Clients: clients, Start: func(context.Context) (contest.Job, error) {
+		order, err := o.Fresh()
+		bufs, free := memory, func() {}
+		if err == nil && memory == nil {
+			bufs, free, err = raw.ClientBufs(clients, MaxExtent)
+		}
+		return contest.Job{Limit: len(order), Do: func(_ context.Context, client, i int) (float64, error) {
+			return 1, ReadExtent(f, bufs[client], &o.Lib.Needles[order[i]], align)
+		}, Stop: func() error { free(); return nil }}, err
 	}}
 }
 
