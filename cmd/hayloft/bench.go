@@ -1,7 +1,9 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -10,6 +12,7 @@ import (
 	"hayloft/testdata/photos"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
 func newBench() *cobra.Command {
@@ -20,9 +23,33 @@ func newBench() *cobra.Command {
 	return cmd
 }
 
+// benchOutput is where a benchmark's report goes besides the terminal.
+type benchOutput struct{ json, dir string }
+
+func (o *benchOutput) flags(f *pflag.FlagSet) {
+	f.StringVar(&o.json, "json", "", "write the report to this file as JSON")
+	f.StringVar(&o.dir, "report", "", "write Markdown, CSV and SVG to this directory")
+}
+
+// write writes a report everywhere it is wanted. Failed pieces in it are an error.
+func (o *benchOutput) write(w io.Writer, r *bench.Report) error {
+	err := r.WriteMarkdown(w)
+	if o.json != "" {
+		err = errors.Join(err, r.WriteJSON(o.json))
+	}
+	if o.dir != "" {
+		err = errors.Join(err, r.WriteDir(o.dir))
+	}
+	if n := r.Errors(); err == nil && n > 0 {
+		err = fmt.Errorf("%d reads, writes or checks failed", n)
+	}
+	return err
+}
+
 func newBenchPhoto() *cobra.Command {
 	var o bench.PhotoOptions
-	var dir, images, jsonFile, reportDir string
+	var out benchOutput
+	var dir, images string
 	cmd := &cobra.Command{
 		Use:   "photo",
 		Short: "The whole road over HTTP: upload, ready, feed, variants",
@@ -49,18 +76,8 @@ directory that it removes afterwards.`,
 				return err
 			}
 			report.Machine = bench.ThisMachine(dir)
-			if werr := report.WriteMarkdown(cmd.OutOrStdout()); werr != nil {
-				return werr
-			}
-			if jsonFile != "" {
-				if werr := report.WriteJSON(jsonFile); werr != nil {
-					return werr
-				}
-			}
-			if reportDir != "" {
-				if werr := report.WriteDir(reportDir); werr != nil {
-					return werr
-				}
+			if werr := out.write(cmd.OutOrStdout(), report); err == nil {
+				err = werr
 			}
 			return err
 		},
@@ -72,8 +89,7 @@ directory that it removes afterwards.`,
 	f.Float64Var(&o.Rate, "rate", 4, "uploads per second in the open-loop phase; 0 leaves it out")
 	f.StringVar(&images, "images", "", "directory of JPEGs to upload (default the dozen of the demo)")
 	f.StringVar(&dir, "dir", "", "where the server of its own keeps its data (default the temporary directory)")
-	f.StringVar(&jsonFile, "json", "", "write the report to this file as JSON")
-	f.StringVar(&reportDir, "report", "", "write Markdown, CSV and SVG to this directory")
+	out.flags(f)
 	return cmd
 }
 

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -14,7 +13,7 @@ import (
 
 func newBenchDisk() *cobra.Command {
 	var o disk.Options
-	var jsonFile, reportDir string
+	var out benchOutput
 	var methods bool
 	cmd := &cobra.Command{
 		Use:   "disk",
@@ -54,15 +53,8 @@ caches before each restart.`,
 			if report == nil {
 				return err
 			}
-			err = errors.Join(err, report.WriteMarkdown(cmd.OutOrStdout()))
-			if jsonFile != "" {
-				err = errors.Join(err, report.WriteJSON(jsonFile))
-			}
-			if reportDir != "" {
-				err = errors.Join(err, report.WriteDir(reportDir))
-			}
-			if n := report.Errors(); err == nil && n > 0 {
-				err = fmt.Errorf("%d reads or writes failed", n)
+			if werr := out.write(cmd.OutOrStdout(), report); err == nil {
+				err = werr
 			}
 			return err
 		},
@@ -76,8 +68,7 @@ caches before each restart.`,
 	f.IntVar(&o.Rounds, "rounds", 0, "rounds of each comparison (default 5, quick 3)")
 	f.DurationVar(&o.Slice, "slice", 0, "time for each side in a round (default 1s, quick 250ms)")
 	f.BoolVar(&methods, "methods", false, "instead: ways to write durably and to read, without the engine")
-	f.StringVar(&jsonFile, "json", "", "write the report to this file as JSON")
-	f.StringVar(&reportDir, "report", "", "write Markdown, CSV and SVG to this directory")
+	out.flags(f)
 	return cmd
 }
 
