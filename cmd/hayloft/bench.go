@@ -20,6 +20,7 @@ func newBench() *cobra.Command {
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
 	cmd.AddCommand(newBenchPhoto())
 	cmd.AddCommand(newBenchDisk())
+	cmd.AddCommand(newBenchEC())
 	return cmd
 }
 
