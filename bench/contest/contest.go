@@ -89,7 +89,8 @@ func (a *Arm) spin(ctx context.Context, j Job, d time.Duration) (rate float64, l
 	for client := range a.Clients {
 		wg.Go(func() {
 			mine := 0.0
-			for ctx.Err() == nil && time.Since(begin) < d {
+			// One piece at least, or a busy machine's slice would tell nothing.
+			for first := true; ctx.Err() == nil && (first || time.Since(begin) < d); first = false {
 				mu.Lock()
 				i := next
 				next++

@@ -22,7 +22,7 @@ one out of a volume's file, and with its shard away beside k direct reads at onc
 what making shards again reads, takes, and does to reads meanwhile; and whether
 1,000 bits flipped at random are found and repaired. Sides take turns.
 
-It makes a directory of its own in each --dir, needs up to 6 GiB in all and
+It makes a directory of its own in each --dir, needs up to 4 GiB in all and
 removes everything afterwards. Several directories may lie on one disk: a server
 with as many makes shards again at a higher rate.`,
 		Args: wantArgs(0, 0, "no arguments"),
