@@ -47,6 +47,24 @@ func (o *benchOutput) write(w io.Writer, r *bench.Report) error {
 	return err
 }
 
+// checkBench refuses wrong usage of a benchmark of disks. A number that was given
+// means what it says: 0 is a default only when nothing was given.
+func checkBench(cmd *cobra.Command, dirs []string, validate func() error, numbers ...string) error {
+	if len(dirs) == 0 {
+		return usagef("name the directory to measure in: --dir DIR")
+	}
+	for _, name := range numbers {
+		f := cmd.Flags().Lookup(name)
+		if v := f.Value.String(); f.Changed && (v == "0" || v == "0s" || v[0] == '-') {
+			return usagef("--%s: more than 0", name)
+		}
+	}
+	if err := validate(); err != nil {
+		return usageError{err}
+	}
+	return nil
+}
+
 func newBenchPhoto() *cobra.Command {
 	var o bench.PhotoOptions
 	var out benchOutput

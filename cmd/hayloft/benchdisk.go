@@ -42,7 +42,7 @@ caches before each restart.`,
 				return err
 			}
 			o.Writer = []string{self, "bench-writer"}
-			if err := checkBenchDisk(cmd, &o); err != nil {
+			if err := checkBench(cmd, o.Dirs, o.Validate, "needles", "sealed", "rounds", "slice"); err != nil {
 				return err
 			}
 			run := disk.Run
@@ -70,26 +70,6 @@ caches before each restart.`,
 	f.BoolVar(&methods, "methods", false, "instead: ways to write durably and to read, without the engine")
 	out.flags(f)
 	return cmd
-}
-
-// checkBenchDisk refuses wrong usage. A number that was given means what it says:
-// 0 is a default only when nothing was given.
-func checkBenchDisk(cmd *cobra.Command, o *disk.Options) error {
-	if len(o.Dirs) == 0 {
-		return usagef("name the directory to measure in: --dir DIR")
-	}
-	for _, f := range []struct {
-		name string
-		n    int64
-	}{{"needles", int64(o.Needles)}, {"sealed", int64(o.Sealed)}, {"rounds", int64(o.Rounds)}, {"slice", int64(o.Slice)}} {
-		if f.n <= 0 && cmd.Flags().Changed(f.name) {
-			return usagef("--%s: more than 0", f.name)
-		}
-	}
-	if err := o.Validate(); err != nil {
-		return usageError{err}
-	}
-	return nil
 }
 
 // newBenchWriter is the process that bench disk kills.

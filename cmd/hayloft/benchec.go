@@ -35,6 +35,9 @@ with as many makes shards again at a higher rate.`,
 				}
 				o.Policies = append(o.Policies, p)
 			}
+			if err := checkBench(cmd, o.Dirs, o.Validate, "rounds", "slice", "seed"); err != nil {
+				return err
+			}
 			report, err := ec.Run(cmd.Context(), o)
 			if report == nil {
 				return err
@@ -53,8 +56,5 @@ with as many makes shards again at a higher rate.`,
 	f.DurationVar(&o.Slice, "slice", 0, "time for each side in a round (default 1s, quick 250ms)")
 	f.Uint64Var(&o.Seed, "seed", 0, "which bits are flipped (default any)")
 	out.flags(f)
-	if err := cmd.MarkFlagRequired("dir"); err != nil {
-		panic(err) // the flag is defined above
-	}
 	return cmd
 }
