@@ -72,9 +72,12 @@ func patient(h http.HandlerFunc) http.HandlerFunc {
 
 // openAdmin reads or draws the token of the admin listener.
 func (n *node) openAdmin(context.Context) error {
-	token, loose, err := adminToken(n.s.data[0])
-	if loose {
-		n.log.Warn("others on this machine could read the admin token: remove it for a new one", "file", n.first(adminTokenFile))
+	token, loose, weak, err := adminToken(n.s.data...)
+	if loose != "" {
+		n.log.Warn("others on this machine could read the admin token: remove it for a new one", "file", loose)
+	}
+	if weak != nil {
+		n.log.Warn("a data directory has no copy of the admin token", "err", weak)
 	}
 	n.adminToken = token
 	return err

@@ -21,9 +21,9 @@ func TestAdminToken(t *testing.T) {
 	if err := os.WriteFile(name+".tmp", []byte("of a crash"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	first, loose, err := adminToken(dir)
-	if err != nil || loose || len(first) != 2*adminTokenBytes {
-		t.Fatalf("%q %v %v", first, loose, err)
+	first, loose, _, err := adminToken(dir)
+	if err != nil || loose != "" || len(first) != 2*adminTokenBytes {
+		t.Fatalf("%q %q %v", first, loose, err)
 	}
 	mode := func() fs.FileMode {
 		st, err := os.Stat(name)
@@ -35,16 +35,16 @@ func TestAdminToken(t *testing.T) {
 	if mode() != 0o600 {
 		t.Errorf("mode %v", mode())
 	}
-	if again, loose, err := adminToken(dir); again != first || loose || err != nil {
-		t.Errorf("%q, then %q %v %v", first, again, loose, err)
+	if again, loose, _, err := adminToken(dir); again != first || loose != "" || err != nil {
+		t.Errorf("%q, then %q %q %v", first, again, loose, err)
 	}
 	if err := os.Chmod(name, 0o640); err != nil {
 		t.Fatal(err)
 	}
-	if again, loose, err := adminToken(dir); again != first || !loose || err != nil || mode() != 0o600 {
-		t.Errorf("readable for others: %q %v %v, mode %v", again, loose, err, mode())
+	if again, loose, _, err := adminToken(dir); again != first || loose == "" || err != nil || mode() != 0o600 {
+		t.Errorf("readable for others: %q %q %v, mode %v", again, loose, err, mode())
 	}
-	other, _, err := adminToken(t.TempDir())
+	other, _, _, err := adminToken(t.TempDir())
 	if err != nil || other == first {
 		t.Errorf("two directories have the token %q, %v", other, err)
 	}
@@ -52,11 +52,11 @@ func TestAdminToken(t *testing.T) {
 		if err := os.WriteFile(name, []byte(bad), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if token, _, err := adminToken(dir); err == nil || !strings.Contains(err.Error(), "remove the file") || strings.Contains(err.Error(), first) {
+		if token, _, _, err := adminToken(dir); err == nil || !strings.Contains(err.Error(), "remove the file") || strings.Contains(err.Error(), first) {
 			t.Errorf("%q gave %q, %v", bad, token, err)
 		}
 	}
-	if _, _, err := adminToken(filepath.Join(dir, "nowhere")); !errors.Is(err, fs.ErrNotExist) {
+	if _, _, _, err := adminToken(filepath.Join(dir, "nowhere")); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("%v", err)
 	}
 }

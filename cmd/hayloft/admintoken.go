@@ -13,7 +13,7 @@ import (
 	"hayloft/internal/vfs"
 )
 
-// adminTokenFile, in the first data directory, holds what guarded calls of the
+// adminTokenFile, in every data directory, holds what guarded calls of the
 // admin listener must show: 64 lower-case hex digits of 32 random bytes, and a
 // line feed. Only its owner may read it.
 const (
@@ -21,27 +21,42 @@ const (
 	adminTokenBytes = 32
 )
 
-// adminToken reads the token, or draws one and makes it durable. loose says that
-// others could read it until now.
-func adminToken(dir string) (token string, loose bool, err error) {
-	name := filepath.Join(dir, adminTokenFile)
-	st, err := os.Stat(name)
-	if errors.Is(err, fs.ErrNotExist) {
-		token, err = drawAdminToken(dir, name)
-		return token, false, err
-	}
-	if err != nil {
-		return "", false, err
-	}
-	if loose = st.Mode().Perm()&0o077 != 0; loose {
-		if err := os.Chmod(name, 0o600); err != nil {
-			return "", loose, err
+// adminTokenKept is the file in every data directory.
+var adminTokenKept = kept{
+	name:  adminTokenFile,
+	valid: func(file string, text []byte) error { _, err := parseAdminToken(file, text); return err },
+	write: writeAdminToken,
+}
+
+// adminToken reads the token, or draws one and makes it durable. loose names a file
+// that others could read until now; weak says where no copy could be made.
+func adminToken(dirs ...string) (token, loose string, weak, err error) {
+	for _, name := range in(dirs, adminTokenFile) {
+		st, err := os.Stat(name)
+		if err == nil && st.Mode().Perm()&0o077 != 0 {
+			loose = name
+			if err := os.Chmod(name, 0o600); err != nil {
+				return "", loose, nil, err
+			}
 		}
 	}
-	if token, err = readAdminToken(name); err != nil {
-		err = fmt.Errorf("%w: remove the file, and the next start draws another", err)
+	text, lack, err := adminTokenKept.read(dirs)
+	if err != nil {
+		return "", loose, nil, fmt.Errorf("%w: remove the file in every data directory, and the next start draws another", err)
 	}
-	return token, loose, err
+	if text == nil {
+		var b [adminTokenBytes]byte
+		if _, err := rand.Read(b[:]); err != nil {
+			return "", loose, nil, err
+		}
+		text = []byte(hex.EncodeToString(b[:]) + "\n")
+		if weak, err = adminTokenKept.spread(lack, text); err != nil {
+			return "", loose, nil, err
+		}
+	} else if some, err := adminTokenKept.spread(lack, text); some != nil || err != nil {
+		weak = errors.Join(some, err)
+	}
+	return strings.TrimSpace(string(text)), loose, weak, nil
 }
 
 // readAdminToken reads a token file.
@@ -50,6 +65,10 @@ func readAdminToken(name string) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	return parseAdminToken(name, text)
+}
+
+func parseAdminToken(name string, text []byte) (string, error) {
 	token := strings.TrimSpace(string(text))
 	if b, err := hex.DecodeString(token); err != nil || len(b) != adminTokenBytes {
 		return "", fmt.Errorf("%s does not hold an admin token", name)
@@ -57,31 +76,27 @@ func readAdminToken(name string) (string, error) {
 	return token, nil
 }
 
-// drawAdminToken makes the file as vfs.WriteFile does, but readable for nobody
+// writeAdminToken makes the file as vfs.WriteFile does, but readable for nobody
 // else at any moment.
-func drawAdminToken(dir, name string) (string, error) {
-	var b [adminTokenBytes]byte
-	if _, err := rand.Read(b[:]); err != nil {
-		return "", err
-	}
-	token := hex.EncodeToString(b[:])
+func writeAdminToken(dir string, text []byte) error {
+	name := filepath.Join(dir, adminTokenFile)
 	tmp := name + ".tmp"
 	if err := os.Remove(tmp); err != nil && !errors.Is(err, fs.ErrNotExist) { // of a crash
-		return "", err
+		return err
 	}
 	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
-		return "", err
+		return err
 	}
-	_, err = f.WriteString(token + "\n")
+	_, err = f.Write(text)
 	if err == nil {
 		err = f.Sync()
 	}
 	if err = errors.Join(err, f.Close()); err != nil {
-		return "", err
+		return err
 	}
 	if err := os.Rename(tmp, name); err != nil {
-		return "", err
+		return err
 	}
-	return token, vfs.OS{}.SyncDir(dir)
+	return vfs.OS{}.SyncDir(dir)
 }

@@ -44,7 +44,11 @@ func (n *node) raftEvent(e raftgroup.Event) {
 	case raftgroup.EventRestored:
 		log.Info("state restored from a snapshot", "index", e.Index)
 	case raftgroup.EventRebuilding:
-		log.Warn("rebuilding the state from snapshot and log", "err", e.Err)
+		log.Warn("rebuilding the state from snapshot and log", "dir", e.Dir, "err", e.Err)
+	case raftgroup.EventMirrorLost:
+		log.Error("a directory is given up: metadata is on fewer disks until there is another", "dir", e.Dir, "err", e.Err)
+	case raftgroup.EventMirrorMade:
+		log.Info("a directory holds all metadata of the group now", "dir", e.Dir)
 	}
 }
 
@@ -63,6 +67,8 @@ func (n *node) timelineNotice(e timeline.Notice) {
 		n.log.Warn("timelines start empty and are built again as readers come", "err", e.Err)
 	case timeline.StorageFailed:
 		n.log.Error("timelines: a background write failed and is tried again", "err", e.Err)
+	case timeline.Homeless:
+		n.log.Error("timelines: no directory is left, pages are pulled whole", "err", e.Err)
 	case timeline.ReadFailed:
 		n.log.Error("timelines: a page was pulled whole", "err", e.Err)
 	}

@@ -5,9 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
-	"path/filepath"
 	"strings"
 
 	"hayloft/internal/vfs"
@@ -15,47 +13,88 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// nodeFile holds this node's name.
+// nodeFile, in every data directory, holds this node's name.
 const nodeFile = "node"
 
-// nodeIdentity is who this process is, and its lock on the first data directory.
+// nodeIdentity is who this process is, and its locks on the data directories.
 type nodeIdentity struct {
 	name  string // random: it outlives host names and addresses
 	fresh bool   // drawn just now
-	lock  *os.File
+	locks []*os.File
+	weak  []error // directories that could not be locked or have no copy of the name
 }
 
-// claimNode locks the directory against a second process, before anything in it
-// is read or written, and reads the node's name, or draws one and makes it
-// durable. The lock ends with the process, however it ends.
-func claimNode(dir string) (n nodeIdentity, err error) {
-	disk := vfs.OS{}
-	if err := disk.MkdirAll(dir); err != nil {
-		return n, err
+// nodeName is the file with the node's name.
+var nodeName = kept{name: nodeFile, valid: func(file string, text []byte) error {
+	if len(strings.TrimSpace(string(text))) != 16 {
+		return fmt.Errorf("%s does not hold a node name: restore it from a backup", file)
 	}
-	if n.lock, err = os.Open(dir); err != nil {
-		return n, err
-	}
-	if err := unix.Flock(int(n.lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		if errors.Is(err, unix.EWOULDBLOCK) {
-			err = fmt.Errorf("%s is in use by another hayloft process", dir)
+	return nil
+}}
+
+// claimNode locks the directories against a second process, before anything in
+// them is read or written, and reads the node's name, or draws one and makes it
+// durable in each. The locks end with the process, however it ends. A directory
+// that cannot be used is passed over, if another can.
+func claimNode(dirs []string) (n nodeIdentity, err error) {
+	for _, dir := range dirs {
+		lock, err := lockDir(dir)
+		if err != nil {
+			if errors.Is(err, errInUse) {
+				return n, err
+			}
+			n.weak = append(n.weak, err)
+			continue
 		}
-		return n, err
+		n.locks = append(n.locks, lock)
 	}
-	file := filepath.Join(dir, nodeFile)
-	text, err := vfs.ReadFile(disk, file, 64)
-	if errors.Is(err, fs.ErrNotExist) {
-		n.fresh = true
-		text = []byte(rand.Text()[:16] + "\n")
-		err = vfs.WriteFile(disk, file, text)
+	if len(n.locks) == 0 {
+		return n, errors.Join(n.weak...)
 	}
+	text, lack, err := nodeName.read(dirs)
 	if err != nil {
 		return n, err
 	}
-	if n.name = strings.TrimSpace(string(text)); len(n.name) != 16 {
-		return n, fmt.Errorf("%s does not hold a node name: restore it from a backup", file)
+	if n.fresh = text == nil; n.fresh {
+		text = []byte(rand.Text()[:16] + "\n")
 	}
+	some, err := nodeName.spread(lack, text)
+	if err != nil && n.fresh {
+		return n, err
+	}
+	if err = errors.Join(some, err); err != nil {
+		n.weak = append(n.weak, err)
+	}
+	n.name = strings.TrimSpace(string(text))
 	return n, nil
+}
+
+var errInUse = errors.New("in use by another hayloft process")
+
+// lockDir makes a directory and locks it.
+func lockDir(dir string) (*os.File, error) {
+	if err := (vfs.OS{}).MkdirAll(dir); err != nil {
+		return nil, err
+	}
+	lock, err := os.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			err = fmt.Errorf("%s is %w", dir, errInUse)
+		}
+		return nil, errors.Join(err, lock.Close())
+	}
+	return lock, nil
+}
+
+func (n *nodeIdentity) close() error {
+	var errs []error
+	for _, l := range n.locks {
+		errs = append(errs, l.Close())
+	}
+	return errors.Join(errs...)
 }
 
 // newIncarnation is a random number that tells this run from every other one.

@@ -8,6 +8,7 @@ import (
 
 	"hayloft/api"
 	"hayloft/feed"
+	"hayloft/internal/raftgroup"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -131,7 +132,20 @@ func (n *node) collectors() []prometheus.Collector {
 	c.add(level, "raft_applied_index", "Log index that the feed has applied.", func() float64 { return float64(n.group.AppliedIndex()) })
 	c.add(count, "raft_entries_total", "Log entries that the feed has applied.", func() float64 { return float64(n.group.Stats().Entries) })
 	c.add(count, "raft_commands_total", "Commands that the feed has applied.", func() float64 { return float64(n.group.Stats().Commands) })
+	c.add(level, "metadata_mirrors", "Data directories that hold all metadata; of directory and feed the one that has fewer.", func() float64 {
+		return float64(min(mirrorsOf(n.directory.Mirrors()), mirrorsOf(n.group.Mirrors())))
+	})
+	c.add(level, "metadata_mirrors_wanted", "Data directories that should hold all metadata.", func() float64 { return float64(n.s.mirrors()) })
 	return []prometheus.Collector{c, newVolumeMetrics(n.blobs.Stats, n.clock.Now), n.metrics.requests, n.metrics.took, n.metrics.events}
+}
+
+func mirrorsOf(dirs []raftgroup.MirrorState) (n int) {
+	for _, d := range dirs {
+		if d.Mirror && d.Lost == nil {
+			n++
+		}
+	}
+	return n
 }
 
 // owed is the feed's backlog, counted at most once in two seconds: counting

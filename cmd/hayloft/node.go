@@ -6,9 +6,9 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
-	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -37,6 +37,8 @@ type node struct {
 	log   *slog.Logger
 	clock clock.Clock
 	who   nodeIdentity
+
+	locksMu sync.Mutex // guards who.locks once the groups are open
 
 	incarnation uint64
 	adminToken  string
@@ -82,24 +84,22 @@ func startNode(ctx context.Context, s *settings, log *slog.Logger) (n *node, err
 	return n, nil
 }
 
-// openData locks the data directory and draws this run's incarnation.
+// openData locks the data directories and draws this run's incarnation.
 func (n *node) openData(context.Context) (err error) {
-	if n.who, err = claimNode(n.s.data[0]); err != nil {
+	if n.who, err = claimNode(n.s.data); err != nil {
 		return err
 	}
+	for _, err := range n.who.weak {
+		n.log.Error("a data directory can't be used", "err", err)
+	}
 	if n.s.demo && n.who.fresh {
-		// Noted before anything else can fail: the demo belongs to this directory.
-		if err := beginDemo(n.s.data[0]); err != nil {
+		// Noted before anything else can fail: the demo belongs to these directories.
+		if err := beginDemo(n.s.data); err != nil {
 			return err
 		}
 	}
 	n.incarnation, err = newIncarnation()
 	return err
-}
-
-// first is a path in the first data directory, which holds the metadata.
-func (n *node) first(parts ...string) string {
-	return filepath.Join(append([]string{n.s.data[0]}, parts...)...)
 }
 
 // openGroups opens the two Raft groups side by side: each replays its log.
@@ -109,9 +109,10 @@ func (n *node) openGroups(ctx context.Context) error {
 	g.Go(func() error { return n.openDirectory(opening) })
 	g.Go(func() (err error) {
 		n.group, err = raftgroup.Open(opening, raftgroup.Options{
-			Dirs: []string{n.first("raft", "feed")}, Name: "feed", NodeID: n.who.name, Machine: n.machine, Events: n.raftEvent,
+			Dirs: in(n.s.data, feedGroup...), Mirrors: n.s.mirrors(), Name: "feed", NodeID: n.who.name, Machine: n.machine, Events: n.raftEvent,
+			Scratch: func() raftgroup.Machine { return feed.NewMachine() },
 		})
-		return err
+		return nameAll(err)
 	})
 	if err := g.Wait(); err != nil {
 		return err
@@ -127,10 +128,10 @@ func (n *node) openDirectory(ctx context.Context) (err error) {
 		}
 	}
 	n.directory, err = directory.Open(ctx, directory.Options{
-		Dirs: []string{n.first("raft", "directory")}, Member: n.who.name, Clock: n.clock, Events: n.raftEvent,
+		Dirs: in(n.s.data, directoryGroup...), Mirrors: n.s.mirrors(), Member: n.who.name, Clock: n.clock, Events: n.raftEvent,
 	})
 	if err != nil {
-		return err
+		return nameAll(err)
 	}
 	row, err := n.directory.RegisterNode(ctx, directory.NodeSpec{Name: n.who.name})
 	n.nodeID = row.ID
@@ -162,7 +163,7 @@ func (n *node) sign(ctx context.Context) error {
 func (n *node) openFeed(context.Context) (err error) {
 	n.feed, err = feed.Open(feed.Options{
 		Group: n.group, Machine: n.machine, Mint: n.ids.Mint, Clock: n.clock,
-		TimelineDirs: []string{n.first("timelines")},
+		TimelineDirs: in(n.s.data, timelines...),
 		Timeline: timeline.Options{
 			Cap: n.s.timelineCap, ActiveWindow: time.Duration(n.s.activeWindow), Notify: n.timelineNotice,
 		},
@@ -341,8 +342,7 @@ func (n *node) closeParts(ctx context.Context) error {
 	if n.directory != nil {
 		errs = append(errs, n.directory.Close())
 	}
-	if n.who.lock != nil {
-		errs = append(errs, n.who.lock.Close())
-	}
-	return errors.Join(errs...)
+	n.locksMu.Lock()
+	defer n.locksMu.Unlock()
+	return errors.Join(append(errs, n.who.close())...)
 }

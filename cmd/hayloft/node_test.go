@@ -14,9 +14,14 @@ import (
 // openNode opens the parts of a node that hold state, over a new directory.
 func openNode(t *testing.T) *node {
 	t.Helper()
+	return openNodeOn(t, t.TempDir())
+}
+
+func openNodeOn(t *testing.T, dirs ...string) *node {
+	t.Helper()
 	s := &settings{}
 	s.define(pflag.NewFlagSet("server", pflag.ContinueOnError))
-	s.data = []string{t.TempDir()}
+	s.data = dirs
 	n := &node{s: s, log: slog.New(slog.DiscardHandler), clock: clock.Real{}, metrics: newMetrics()}
 	n.work, n.stopWork = context.WithCancel(context.Background())
 	t.Cleanup(func() {

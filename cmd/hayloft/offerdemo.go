@@ -3,17 +3,12 @@ package main
 import (
 	"context"
 	"crypto/rand"
-	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"log/slog"
-	"path/filepath"
-
-	"hayloft/internal/vfs"
 )
 
-// demoFile says that a data directory has the demo: one line with how far it
+// demoFile, in every data directory, says that they have the demo: one line with how far it
 // has come and the secret from which its passwords are made. It is written
 // before the first account, so that a start that was cut short is gone on with.
 const demoFile = "demo-login"
@@ -23,35 +18,58 @@ const (
 	demoLoaded = "loaded"
 )
 
-// beginDemo notes that the demo belongs to a new data directory.
-func beginDemo(dir string) error { return noteDemo(dir, demoBegun, rand.Text()[:12]) }
-
-func noteDemo(dir, state, secret string) error {
-	return vfs.WriteFile(vfs.OS{}, filepath.Join(dir, demoFile), []byte(state+" "+secret+"\n"))
+// demoNote is the file in every data directory. Of two copies that differ only in
+// how far the demo has come, a start or a disk was cut short between them.
+var demoNote = kept{
+	name:  demoFile,
+	valid: func(file string, text []byte) error { _, _, err := parseDemo(file, text); return err },
+	merge: func(a, b []byte) ([]byte, bool) {
+		state, secret, _ := parseDemo(demoFile, a)
+		_, other, _ := parseDemo(demoFile, b)
+		if state == demoLoaded {
+			return a, secret == other
+		}
+		return b, secret == other
+	},
 }
 
-// offerDemo loads what the demo still lacks and prints its login; a directory
-// that is not the demo's is left alone.
-func offerDemo(ctx context.Context, dir, base string, stdout io.Writer, log *slog.Logger) {
-	name := filepath.Join(dir, demoFile)
-	text, err := vfs.ReadFile(vfs.OS{}, name, 256)
-	if errors.Is(err, fs.ErrNotExist) {
+func parseDemo(file string, text []byte) (state, secret string, err error) {
+	if _, err := fmt.Sscan(string(text), &state, &secret); err != nil {
+		return "", "", fmt.Errorf("%s can't be read: %w", file, err)
+	}
+	return state, secret, nil
+}
+
+// beginDemo notes that the demo belongs to new data directories.
+func beginDemo(dirs []string) error { return noteDemo(dirs, demoBegun, rand.Text()[:12]) }
+
+func noteDemo(dirs []string, state, secret string) error {
+	_, err := demoNote.spread(dirs, []byte(state+" "+secret+"\n"))
+	return err
+}
+
+// offerDemo loads what the demo still lacks and prints its login; directories that
+// are not the demo's are left alone.
+func offerDemo(ctx context.Context, dirs []string, base string, stdout io.Writer, log *slog.Logger) {
+	text, lack, err := demoNote.read(dirs)
+	if err == nil && text == nil {
 		log.Info("the data directory is not new: no demo is loaded", "url", base)
 		return
 	}
-	var state, secret string
-	if _, serr := fmt.Sscan(string(text), &state, &secret); err != nil || serr != nil {
-		log.Error("the demo's login can't be read", "file", name, "err", errors.Join(err, serr))
+	if err != nil {
+		log.Error("the demo's login can't be read", "err", err)
 		return
 	}
+	state, secret, _ := parseDemo(demoFile, text) // read has tried
 	if state != demoLoaded {
 		if err := loadDemo(ctx, base, secret, stdout); err != nil {
 			log.Error("the demo could not be loaded; the next start goes on", "err", err)
 			return
 		}
-		if err := noteDemo(dir, demoLoaded, secret); err != nil {
-			log.Error("the demo's state could not be noted", "err", err)
-		}
+		lack = dirs
+	}
+	if err := noteDemo(lack, demoLoaded, secret); err != nil {
+		log.Error("the demo's state could not be noted", "err", err)
 	}
 	fmt.Fprintf(stdout, "\n  open      %s\n  sign in   %s\n  password  %s\n\n", base, demoHandle, demoPassword(demoHandle, secret))
 }

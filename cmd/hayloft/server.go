@@ -88,7 +88,7 @@ func serve(ctx context.Context, s *settings, stdout, stderr io.Writer) (err erro
 	log.Info("ready", "url", base, "admin", "http://"+adminL.Addr().String(), "after", time.Since(began).Round(time.Millisecond))
 	fmt.Fprintf(stdout, "%s%s\n", readyPrefix, base)
 	if s.demo {
-		go offerDemo(ctx, s.data[0], base, stdout, log)
+		go offerDemo(ctx, s.data, base, stdout, log)
 	}
 
 	select {

@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -35,6 +36,7 @@ type settings struct {
 	logFormat      string
 	mediaCommand   string
 	mediaWorkers   int
+	ec             string
 
 	volumeSize  units.Size
 	diskReserve units.Size
@@ -102,7 +104,8 @@ func (s *settings) define(f *pflag.FlagSet) {
 	s.ecGrace = units.Duration(time.Hour)
 	s.repairDelay = units.Duration(10 * time.Minute)
 
-	f.StringSliceVar(&s.data, "data", []string{"./data"}, "data directories, one for each disk; metadata is on the first")
+	f.StringSliceVar(&s.data, "data", []string{"./data"}, "data directories, one for each disk; metadata is on several of them")
+	f.StringVar(&s.ec, "ec", "", "K+M, as in 4+2: metadata survives the loss of any M data directories (default: of any two)")
 	f.StringVar(&s.listen, "listen", "127.0.0.1:8080", "address of the API, media and web page")
 	f.StringVar(&s.adminListen, "admin-listen", "127.0.0.1:9090", "address of metrics, health, profiles and the commands of operators")
 	f.BoolVar(&s.adminOpen, "admin-open", false, "let everybody who reaches admin-listen change things, without the token in admin.token")
@@ -248,6 +251,36 @@ func tomlValue(fl *pflag.Flag) string {
 	}
 }
 
+// coding is the policy that --ec names, zero when there is none.
+func (s *settings) coding() (p coding.Policy, err error) {
+	if s.ec == "" {
+		return p, nil
+	}
+	k, m, ok := strings.Cut(s.ec, "+")
+	if ok {
+		p.Data, err = strconv.Atoi(k)
+		if err == nil {
+			p.Parity, err = strconv.Atoi(m)
+		}
+	}
+	if !ok || err != nil {
+		return coding.Policy{}, fmt.Errorf("%q is not K+M, as in 4+2", s.ec)
+	}
+	return p, p.Validate()
+}
+
+// lossesByDefault is how many data directories metadata survives without --ec.
+const lossesByDefault = 2
+
+// mirrors is in how many data directories the metadata is.
+func (s *settings) mirrors() int {
+	m := lossesByDefault
+	if p, err := s.coding(); err == nil && p.Parity > 0 {
+		m = p.Parity
+	}
+	return min(len(s.data), m+1)
+}
+
 // adminHosts are the names under which the admin listener answers.
 func (s *settings) adminHosts() []string {
 	host, _, err := net.SplitHostPort(s.adminListen)
@@ -266,6 +299,8 @@ func (s *settings) validate() error {
 		}
 	}
 	fault(len(s.data) > 0 && !slices.Contains(s.data, ""), "--data names no directory")
+	_, err := s.coding()
+	fault(err == nil, "--ec: %v", err)
 	fault(s.volumeSize >= units.Size(2*maxPhotoBytes), "--volume-size %s is less than twice the largest photo (%s)", s.volumeSize, units.Size(maxPhotoBytes))
 	fault(s.cacheMemory >= 1<<20, "--cache-memory %s is less than 1MiB", s.cacheMemory)
 	fault(s.celebrityThreshold > 0, "--celebrity-threshold must be positive")

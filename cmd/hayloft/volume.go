@@ -35,7 +35,7 @@ the files of a stopped one:
   hayloft volume ls --data DIR[,DIR...]    reads the files in these data directories
 
 With both, --admin decides, and --data only says where the admin token is:
-DIR/admin.token of the first directory. --admin-token-file names the file itself.
+DIR/admin.token. --admin-token-file names the file itself.
 With neither, the token is looked for in the data directory of --config, of
 HAYLOFT_DATA, or in ./data. dump, verify, export, seal and compact need it.
 
@@ -186,9 +186,10 @@ func (f *volumeFlags) connect() (*remoteServer, error) {
 	r := &remoteServer{tokenFile: f.tokenFile}
 	var err error
 	if r.tokenFile == "" {
-		var dir string
-		if dir, err = f.tokenDir(); err == nil {
-			r.tokenFile = filepath.Join(dir, adminTokenFile)
+		var dirs []string
+		if dirs, err = f.tokenDirs(); err == nil {
+			files := in(dirs, adminTokenFile)
+			r.tokenFile = files[max(0, slices.IndexFunc(files, exists))] // any copy will do
 		}
 	}
 	if wrong := (usageError{}); f.config != "" && errors.As(err, &wrong) {
@@ -212,20 +213,20 @@ func (f *volumeFlags) connect() (*remoteServer, error) {
 	return r, nil
 }
 
-// tokenDir is the data directory where the token is looked for: what --data
+// tokenDirs are the data directories where the token is looked for: what --data
 // says, or what the server itself would use.
-func (f *volumeFlags) tokenDir() (string, error) {
+func (f *volumeFlags) tokenDirs() ([]string, error) {
 	if len(f.data) > 0 {
-		return f.data[0], nil
+		return f.data, nil
 	}
 	if u, err := url.Parse(f.admin); err != nil || !loopbackHost(u.Hostname()) {
-		return "", errors.New("the token of this machine is sent to no other by itself")
+		return nil, errors.New("the token of this machine is sent to no other by itself")
 	}
 	s, err := f.settings()
 	if err != nil {
-		return "", err
+		return nil, err
 	}
-	return s.data[0], nil
+	return s.data, nil
 }
 
 func loopbackHost(host string) bool {

@@ -10,7 +10,7 @@ import (
 // The token of this machine goes to no other unless it is named.
 func TestTokenStaysHere(t *testing.T) {
 	dir := t.TempDir()
-	token, _, err := adminToken(dir)
+	token, _, _, err := adminToken(dir)
 	if err != nil {
 		t.Fatal(err)
 	}

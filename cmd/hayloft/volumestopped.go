@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"slices"
 	"strings"
 
 	"hayloft/internal/clock"
@@ -37,9 +38,9 @@ func (f *volumeFlags) openStopped(cmd *cobra.Command) (*opened, error) {
 	}
 	n := &node{s: s, log: warnings(cmd.ErrOrStderr()), clock: clock.Real{}, metrics: newMetrics(), onRequest: true}
 	n.work, n.stopWork = context.WithCancel(context.WithoutCancel(cmd.Context()))
-	for _, part := range []string{n.first(nodeFile), n.first("raft", "directory")} {
-		if _, err := os.Stat(part); errors.Is(err, fs.ErrNotExist) {
-			return nil, fmt.Errorf("%s has no directory of volumes (%s is missing): name the first data directory of the server first", s.data[0], part)
+	for _, part := range [][]string{{nodeFile}, directoryGroup} {
+		if found := in(s.data, part...); !slices.ContainsFunc(found, exists) {
+			return nil, fmt.Errorf("%s has no directory of volumes (%s is missing): name all data directories of the server", strings.Join(s.data, ", "), strings.Join(found, ", "))
 		}
 	}
 	for _, step := range []func(context.Context) error{n.openData, n.openDirectory, n.openBlobs, n.allDisks} {
@@ -49,6 +50,11 @@ func (f *volumeFlags) openStopped(cmd *cobra.Command) (*opened, error) {
 	}
 	k := n.keeper()
 	return &opened{Source: k, keeper: k, stop: n.stop}, nil
+}
+
+func exists(name string) bool {
+	_, err := os.Stat(name)
+	return !errors.Is(err, fs.ErrNotExist)
 }
 
 // allDisks refuses to go on when some of the node's volumes lie elsewhere: what is
