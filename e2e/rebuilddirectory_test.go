@@ -38,13 +38,16 @@ func TestRebuildDirectory(t *testing.T) {
 	if err := os.RemoveAll(filepath.Join(dir, "raft", "directory")); err != nil {
 		t.Fatal(err)
 	}
+	rebuild(1, "there is still a directory in", "--data", both, "--apply")
+	if err := os.Remove(filepath.Join(second, "raft", "directory", "raft.db")); err != nil { // and the record that says where it was stays
+		t.Fatal(err)
+	}
 
 	files := sums(t, dir)
 	plan := rebuild(0, "nothing was changed", "--data", both)
 	if strings.Count(plan, "\nvolume ") != len(before) || strings.Count(plan, "closing") == 0 || strings.Count(plan, "sealed") == 0 {
 		t.Errorf("the plan, of %d volumes: %s", len(before), plan)
 	}
-	rebuild(1, "name it first", "--data", second+","+dir, "--apply")
 	rebuild(2, "--data", "--apply")
 	if after := sums(t, dir); len(after) != len(files) || slices.Contains(entries(t, filepath.Join(dir, "raft")), "directory") {
 		t.Error("a plan or a refusal changed files")

@@ -18,7 +18,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// rebuildingName is a file in the first data directory that is there while a
+// rebuildingName is a file in every data directory that is there while a
 // directory is made from the disks: what a crash left of it is not whole.
 const rebuildingName = "directory-rebuilding"
 
@@ -129,50 +129,76 @@ func (r *rebuild) work(cmd *cobra.Command, s *settings, from *tools.Rescue) erro
 	}
 	// Only a directory that was closed without an error is whole.
 	disk := vfs.OS{}
-	if err := errors.Join(disk.Remove(n.first(rebuildingName)), disk.SyncDir(s.data[0])); err != nil {
-		return err
+	for _, dir := range s.data {
+		if err := errors.Join(disk.Remove(filepath.Join(dir, rebuildingName)), disk.SyncDir(dir)); err != nil {
+			return err
+		}
 	}
 	fmt.Fprintf(cmd.OutOrStdout(), "the directory has %d volumes on %d disks: start the server\n", len(survey.Volumes), len(survey.Disks))
 	return nil
 }
 
+// groupLog is the file of a group without which there is none.
+const groupLog = "raft.db"
+
 // nothingLeft refuses directories that a server can still be started from, and such
-// as are not all of one server.
+// as have a feed without its node's name.
 func nothingLeft(dirs []string) error {
-	for i, d := range dirs {
-		group := filepath.Join(d, "raft", "directory")
-		entries, err := os.ReadDir(group)
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	going := wholeDirectory(dirs) != nil // a rebuild that was cut short goes on
+	feed, name := "", false
+	for _, d := range dirs {
+		group := filepath.Join(append([]string{d}, directoryGroup...)...)
+		switch _, err := os.Stat(filepath.Join(group, groupLog)); {
+		case err == nil && !going:
+			return fmt.Errorf("there is still a directory in %s: start the server, or, if it cannot be, move that away and keep it", group)
+		case err != nil && !errors.Is(err, fs.ErrNotExist):
 			return err
 		}
-		if _, err := os.Stat(filepath.Join(dirs[0], rebuildingName)); err == nil {
-			entries = nil // of a rebuild that was cut short, which goes on
+		if _, err := os.Stat(filepath.Join(append(append([]string{d}, feedGroup...), groupLog)...)); err == nil {
+			feed = d
 		}
-		if len(entries) > 0 {
-			return fmt.Errorf("there is still a directory in %s: start the server, or, if it cannot be, move that away and keep it", group)
-		}
-		if _, err := os.Stat(filepath.Join(d, nodeFile)); err == nil && i > 0 {
-			return fmt.Errorf("%s has the metadata of a server: name it first", d)
+		if _, err := os.Stat(filepath.Join(d, nodeFile)); err == nil {
+			name = true
 		}
 	}
-	_, feed := os.Stat(filepath.Join(dirs[0], "raft", "feed"))
-	_, who := os.Stat(filepath.Join(dirs[0], nodeFile))
-	if feed == nil && errors.Is(who, fs.ErrNotExist) {
-		return fmt.Errorf("%s has a feed, and its file %q is lost: restore that first", dirs[0], nodeFile)
+	if feed != "" && !name {
+		return fmt.Errorf("%s has a feed, and no directory has the file %q: restore that first", feed, nodeFile)
+	}
+	return nil
+}
+
+// setAside renames what is left of a lost directory, such as the record of where it
+// was, so that a new one can begin.
+func setAside(dirs []string, now time.Time) error {
+	disk := vfs.OS{}
+	for _, d := range dirs {
+		group := filepath.Join(append([]string{d}, directoryGroup...)...)
+		if _, err := disk.Stat(group); errors.Is(err, fs.ErrNotExist) {
+			continue
+		} else if err != nil {
+			return err
+		}
+		aside := fmt.Sprintf("%s.lost-%s", group, now.UTC().Format("20060102-150405"))
+		if err := errors.Join(disk.Rename(group, aside), disk.SyncDir(filepath.Dir(group))); err != nil {
+			return err
+		}
 	}
 	return nil
 }
 
 // wholeDirectory refuses a directory that was not made to its end.
-func wholeDirectory(dir string) error {
-	_, err := os.Stat(filepath.Join(dir, rebuildingName))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+func wholeDirectory(dirs []string) error {
+	for _, dir := range dirs {
+		_, err := os.Stat(filepath.Join(dir, rebuildingName))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		return fmt.Errorf("the directory in %s was not made to its end: run hayloft cluster rebuild-directory --apply again", dir)
 	}
-	if err != nil {
-		return err
-	}
-	return fmt.Errorf("the directory in %s was not made to its end: run hayloft cluster rebuild-directory --apply again", dir)
+	return nil
 }
 
 // numbersTaken refuses to leave out a volume whose number would be given out again.

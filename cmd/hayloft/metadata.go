@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"sync"
 
 	"hayloft/internal/raftgroup"
 )
@@ -49,6 +50,51 @@ func (n *node) diskUsable(dir string) {
 	}
 	if n.feed != nil {
 		n.feed.TimelinesUsable(at(timelines))
+	}
+}
+
+// diskChanged tells those who keep metadata in a data directory that its disk is out,
+// and why, or with nil that it is in use again: one after the other, and beside the
+// caller.
+func (n *node) diskChanged(dir string, why error) {
+	n.diskNews.do(func() {
+		if why != nil {
+			n.diskLost(dir, why)
+		} else {
+			n.diskUsable(dir)
+		}
+	})
+}
+
+// serial does what it is given one after the other, on a goroutine that is there
+// while there is something to do.
+type serial struct {
+	mu      sync.Mutex // guards all below
+	queue   []func()
+	running bool
+}
+
+func (s *serial) do(f func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.queue = append(s.queue, f); !s.running {
+		s.running = true
+		go s.run()
+	}
+}
+
+func (s *serial) run() {
+	for {
+		s.mu.Lock()
+		if len(s.queue) == 0 {
+			s.running = false
+			s.mu.Unlock()
+			return
+		}
+		f := s.queue[0]
+		s.queue = s.queue[1:]
+		s.mu.Unlock()
+		f()
 	}
 }
 

@@ -12,6 +12,8 @@ import (
 
 	"hayloft/feed"
 	"hayloft/internal/raftgroup"
+
+	"github.com/spf13/pflag"
 )
 
 func threeDirs(t *testing.T) []string {
@@ -156,16 +158,18 @@ func TestMirrorsOfSettings(t *testing.T) {
 		ec         string
 		dirs, want int
 	}{{"", 1, 1}, {"", 2, 2}, {"", 5, 3}, {"2+2", 4, 3}, {"4+1", 6, 2}, {"10+4", 14, 5}, {"10+4", 3, 3}} {
-		s := &settings{ec: c.ec, data: make([]string, c.dirs)}
+		s := &settings{data: make([]string, c.dirs)}
+		if err := (policyValue{&s.ec}).Set(c.ec); err != nil {
+			t.Fatal(err)
+		}
 		if got := s.mirrors(); got != c.want {
 			t.Errorf("%q on %d: %d, want %d", c.ec, c.dirs, got, c.want)
 		}
 	}
-	for ec, says := range map[string]string{"4": "K+M", "x+2": "K+M", "4+": "K+M", "4+0": "1 to", "0+2": "1 to"} {
-		s, _, _, err := parse(t, nil, "--ec", ec)
-		if err == nil {
-			err = s.validate()
-		}
+	for ec, says := range map[string]string{"4": "no policy", "x+2": "no policy", "4+": "no policy", "4+0": "1 to", "0+2": "1 to"} {
+		f := pflag.NewFlagSet("server", pflag.ContinueOnError)
+		new(settings).define(f)
+		err := f.Parse([]string{"--ec", ec})
 		if err == nil || !strings.Contains(err.Error(), "--ec") || !strings.Contains(err.Error(), says) {
 			t.Errorf("%q: %v", ec, err)
 		}

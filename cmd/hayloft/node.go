@@ -54,8 +54,9 @@ type node struct {
 	cache       *cache.Cache
 	api         *api.API
 	metrics     *metrics
-	onRequest   bool // volumes are sealed and compacted only when that is asked for
-	rebuilding  bool // the directory is being made again from the disks
+	diskNews    serial // of data directories, for those who keep metadata there
+	onRequest   bool   // volumes are sealed and compacted only when that is asked for
+	rebuilding  bool   // the directory is being made again from the disks
 
 	work     context.Context // of what runs beside requests
 	stopWork context.CancelFunc
@@ -123,7 +124,7 @@ func (n *node) openGroups(ctx context.Context) error {
 // openDirectory opens the directory and makes this node known to it.
 func (n *node) openDirectory(ctx context.Context) (err error) {
 	if !n.rebuilding {
-		if err := wholeDirectory(n.s.data[0]); err != nil {
+		if err := wholeDirectory(n.s.data); err != nil {
 			return err
 		}
 	}

@@ -18,7 +18,7 @@ import (
 func TestPlacementCodes(t *testing.T) {
 	ctx := t.Context()
 	c := clock.NewFake(time.Date(2026, 6, 1, 0, 0, 0, 0, time.UTC))
-	d, err := directory.Open(ctx, directory.Options{Dir: t.TempDir(), Member: "m1", Clock: c})
+	d, err := directory.Open(ctx, directory.Options{Dirs: []string{t.TempDir()}, Member: "m1", Clock: c})
 	if err != nil {
 		t.Fatal(err)
 	}

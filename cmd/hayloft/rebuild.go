@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"time"
 
 	"hayloft/directory"
@@ -22,8 +23,15 @@ func (n *node) rebuildDirectory(ctx context.Context, s *tools.Survey) error {
 	if err := n.openData(ctx); err != nil {
 		return err
 	}
-	if err := vfs.WriteFile(vfs.OS{}, n.first(rebuildingName), []byte("see docs/operations.md\n")); err != nil {
-		return err
+	if wholeDirectory(n.s.data) == nil { // it begins here
+		if err := setAside(n.s.data, n.clock.Now()); err != nil {
+			return err
+		}
+	}
+	for _, dir := range n.s.data {
+		if err := vfs.WriteFile(vfs.OS{}, filepath.Join(dir, rebuildingName), []byte("see docs/operations.md\n")); err != nil {
+			return err
+		}
 	}
 	if err := n.openDirectory(ctx); err != nil {
 		return err

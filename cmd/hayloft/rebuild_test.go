@@ -127,10 +127,14 @@ func TestRebuildDirectoryByTheClock(t *testing.T) {
 
 func TestRebuildDirectoryRefuses(t *testing.T) {
 	data, _ := bareVolume(t, 3)
+	group := func(at []string) {
+		dir := filepath.Join(append([]string{data}, at...)...)
+		must(t, errors.Join(os.MkdirAll(dir, 0o750), os.WriteFile(filepath.Join(dir, groupLog), nil, 0o600)))
+	}
 	for want, make := range map[string]func(){
 		"has lost its identity": func() {},
-		"restore that first":    func() { must(t, os.MkdirAll(filepath.Join(data, "raft", "feed"), 0o750)) },
-		"there is still a":      func() { must(t, os.MkdirAll(filepath.Join(data, "raft", "directory", "x"), 0o750)) },
+		"restore that first":    func() { group(feedGroup) },
+		"there is still a":      func() { group(directoryGroup) },
 	} {
 		make()
 		if _, _, err := command("cluster", "rebuild-directory", "--data", data, "--apply"); err == nil || !strings.Contains(err.Error(), want) {

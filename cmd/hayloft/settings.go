@@ -9,7 +9,6 @@ import (
 	"net/url"
 	"os"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -36,7 +35,6 @@ type settings struct {
 	logFormat      string
 	mediaCommand   string
 	mediaWorkers   int
-	ec             string
 
 	volumeSize  units.Size
 	diskReserve units.Size
@@ -105,7 +103,6 @@ func (s *settings) define(f *pflag.FlagSet) {
 	s.repairDelay = units.Duration(10 * time.Minute)
 
 	f.StringSliceVar(&s.data, "data", []string{"./data"}, "data directories, one for each disk; metadata is on several of them")
-	f.StringVar(&s.ec, "ec", "", "K+M, as in 4+2: metadata survives the loss of any M data directories (default: of any two)")
 	f.StringVar(&s.listen, "listen", "127.0.0.1:8080", "address of the API, media and web page")
 	f.StringVar(&s.adminListen, "admin-listen", "127.0.0.1:9090", "address of metrics, health, profiles and the commands of operators")
 	f.BoolVar(&s.adminOpen, "admin-open", false, "let everybody who reaches admin-listen change things, without the token in admin.token")
@@ -124,7 +121,7 @@ func (s *settings) define(f *pflag.FlagSet) {
 	f.Var(&s.sealAfter, "seal-after", "age at which an open volume is sealed though it is not full")
 	f.Float64Var(&s.compactGarbage, "compact-garbage", 0.25, "share of a sealed volume that must be garbage for it to be compacted by itself")
 	f.Var(&s.maintenanceRate, "maintenance-rate", "bytes per second and disk that sealing, compaction, verification and exports take, a quarter of it beside traffic")
-	f.Var(policyValue{&s.ec}, "ec", "K+M: code sealed volumes into K data and M parity shards, of which any M may be lost (default not)")
+	f.Var(policyValue{&s.ec}, "ec", "K+M, as in 4+2: code sealed volumes into K data and M parity shards; they and metadata survive the loss of any M disks (default: no coding, metadata survives any two)")
 	f.Var(&s.ecAfter, "ec-after", "age since it was sealed at which a volume of originals is coded by itself")
 	f.Var(&s.ecGrace, "ec-grace", "how long the source of a coded volume is kept beside its shards")
 	f.Var(&s.repairDelay, "repair-delay", "how long a disk may be away before its shards are made again elsewhere")
@@ -251,32 +248,14 @@ func tomlValue(fl *pflag.Flag) string {
 	}
 }
 
-// coding is the policy that --ec names, zero when there is none.
-func (s *settings) coding() (p coding.Policy, err error) {
-	if s.ec == "" {
-		return p, nil
-	}
-	k, m, ok := strings.Cut(s.ec, "+")
-	if ok {
-		p.Data, err = strconv.Atoi(k)
-		if err == nil {
-			p.Parity, err = strconv.Atoi(m)
-		}
-	}
-	if !ok || err != nil {
-		return coding.Policy{}, fmt.Errorf("%q is not K+M, as in 4+2", s.ec)
-	}
-	return p, p.Validate()
-}
-
 // lossesByDefault is how many data directories metadata survives without --ec.
 const lossesByDefault = 2
 
 // mirrors is in how many data directories the metadata is.
 func (s *settings) mirrors() int {
 	m := lossesByDefault
-	if p, err := s.coding(); err == nil && p.Parity > 0 {
-		m = p.Parity
+	if s.ec.Parity > 0 {
+		m = s.ec.Parity
 	}
 	return min(len(s.data), m+1)
 }
@@ -299,8 +278,6 @@ func (s *settings) validate() error {
 		}
 	}
 	fault(len(s.data) > 0 && !slices.Contains(s.data, ""), "--data names no directory")
-	_, err := s.coding()
-	fault(err == nil, "--ec: %v", err)
 	fault(s.volumeSize >= units.Size(2*maxPhotoBytes), "--volume-size %s is less than twice the largest photo (%s)", s.volumeSize, units.Size(maxPhotoBytes))
 	fault(s.cacheMemory >= 1<<20, "--cache-memory %s is less than 1MiB", s.cacheMemory)
 	fault(s.celebrityThreshold > 0, "--celebrity-threshold must be positive")
