@@ -175,6 +175,14 @@ func (n *node) blobEvent(e server.Event) {
 		log.Warn("a disk of this node is missing: its volumes are out of service", "err", e.Err)
 	case server.EventDiskHangs:
 		log.Error("the disk does not answer: it is not read until it does")
+	case server.EventDiskSuspect:
+		log.Warn("the disk is suspect: photos go to others while there are any", "reason", e.Reason.String(), "err", e.Err)
+	case server.EventDiskOut:
+		log.Error("the disk is out of service: what lies on it answers 503, and new photos go to others", "reason", e.Reason.String(), "err", e.Err)
+	case server.EventDiskBack:
+		log.Warn("the disk is in service again", "reason", e.Reason.String())
+	case server.EventDiskRefused:
+		log.Error("what lies in the data directory is not taken into use", "err", e.Err)
 	}
 }
 

@@ -122,6 +122,7 @@ func TestScrapeShowsWhatWasDone(t *testing.T) {
 		{"hayloft_volume_step_seconds_count" + disk + `,step="read"}`, 1, 2},
 		{"hayloft_volume_batch_bytes_sum" + disk + "}", 10_500, 20_000}, {"hayloft_volume_batch_records_count" + disk + "}", 1, 1},
 		{"hayloft_disk_free_bytes" + disk + "}", 1, 1e18}, {"hayloft_volume_poisoned" + disk + "}", 0, 0},
+		{"hayloft_disk_suspect" + disk + "}", 0, 1}, {"hayloft_disk_out" + disk + "}", 0, 0}, {"hayloft_disk_outs_total" + disk + "}", 0, 0},
 	} {
 		if got, ok := shown[c.name]; !ok || got < c.from || got > c.to {
 			t.Errorf("%s is %v (%v), want %v to %v", c.name, got, ok, c.from, c.to)
@@ -171,7 +172,7 @@ func TestEveryVolumeEventHasALine(t *testing.T) {
 // TestEveryServerEventHasALine: whatever the server reports is logged.
 func TestEveryServerEventHasALine(t *testing.T) {
 	seen := make(map[string]bool)
-	for k := server.EventVolumeSick; k <= server.EventDiskHangs; k++ {
+	for k := server.EventVolumeSick; k <= server.EventDiskRefused; k++ {
 		n, out := logged()
 		n.blobEvent(server.Event{Kind: k, Dir: "/d", Volume: 7, File: "odd", Work: "sealing", Err: fmt.Errorf("why")})
 		line := regexp.MustCompile(`msg=("[^"]*"|\S+)`).FindString(out.String())
@@ -181,7 +182,7 @@ func TestEveryServerEventHasALine(t *testing.T) {
 		seen[line] = true
 	}
 	n, out := logged()
-	if n.blobEvent(server.Event{Kind: server.EventDiskHangs + 1}); out.Len() > 0 {
-		t.Errorf("the last event is not EventDiskHangs: %s", out)
+	if n.blobEvent(server.Event{Kind: server.EventDiskRefused + 1}); out.Len() > 0 {
+		t.Errorf("the last event is not EventDiskRefused: %s", out)
 	}
 }

@@ -54,11 +54,22 @@ func (t *seat) inspect() find {
 	if err != nil {
 		return find{why: err}
 	}
-	names = slices.DeleteFunc(names, func(n string) bool { return n == "lost+found" }) // every new ext4 has it
+	names = slices.DeleteFunc(names, t.unimportant)
 	if len(names) > 0 {
 		return find{why: fmt.Errorf("it has no %s, and is not empty: %s lies there", identityName, names[0])}
 	}
 	return find{empty: true, why: sameDevice(former, home, "the directory is empty")}
+}
+
+// unimportant reports whether a name in a directory without identity is no reason
+// to keep away: every new ext4 has one, and a claim that failed on the way leaves
+// two, its folder empty.
+func (t *seat) unimportant(name string) bool {
+	if name == volumesName {
+		files, err := t.s.o.FS.ReadDir(filepath.Join(t.dir, name))
+		return err == nil && len(files) == 0
+	}
+	return name == "lost+found" || name == identityName+".tmp"
 }
 
 // absent looks whether a directory that is gone may be made again. A mount point

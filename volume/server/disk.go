@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -194,9 +195,9 @@ func (d *disk) stats() DiskStats {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return DiskStats{
-		State: health.state, Reason: health.reason, Why: health.err, Since: health.since,
+		State: health.state, Reason: health.reason, Why: health.err, Since: health.since, Outs: d.seat.outs.Load(),
 		Dir: d.dir, UUID: hexOf(d.ident.uuid), Disk: d.number, Free: d.space.Free, Total: d.space.Capacity,
-		Full: d.full, Failing: d.failing, Reading: d.reads.Held(), Late: d.late.Load(), Sick: make(map[volume.ID]error),
+		Full: d.full, Failing: cmp.Or(health.out(), d.failing), Reading: d.reads.Held(), Late: d.late.Load(), Sick: make(map[volume.ID]error),
 		Steps: d.steps.Snapshot(),
 	}
 }

@@ -54,6 +54,15 @@
 //     their numbers, and nothing is removed.
 //   - Containment. A sick volume or disk is out of service and reported, and
 //     the process goes on.
+//   - Health (health.go, watch.go; decision 136). A goroutine for each data
+//     directory looks every second at what the disk's file system (observe.go)
+//     saw: errors of the device, and calls that wait. A disk that fails or hangs is out
+//     until it is sound again: reads are refused with its name, writes get
+//     ErrMoved, also those under way. One of which identity file or directory are not
+//     what was claimed has vanished and is out for good: it leaves Server.all, its
+//     volumes are closed by goroutines for which nobody waits, and its file system lets no
+//     call through any more. Its directory is taken into use again by the rules of
+//     docs/data-directory.md, as another disk.
 //
 // Threads: every method may be called from many goroutines. Event handlers are
 // called without locks held and must not block.
@@ -66,5 +75,5 @@
 // given up. The coder's turn is held by its own job, which may wait for a disk's job,
 // and never the other way round. A volume's gate of deletes is held while the directory
 // is asked and its shards are opened. handle.mu, codedVolume.mu and jobs are held for
-// moments and nothing is locked under them.
+// moments and nothing is locked under them; so are seat.mu, fleet.mu and observer.mu.
 package server

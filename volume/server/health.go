@@ -134,11 +134,12 @@ type outcome struct {
 	ok, failed int
 }
 
-// look takes in what was seen, and reports whether state or reason changed.
+// look takes in what was seen, and reports whether state or reason changed, or
+// whether the disk may be written to.
 func (h *health) look(s sight) bool {
+	was, why, refused := h.state, h.reason, h.readOnly() != nil
 	h.now += s.elapsed
 	h.note(s)
-	was, why := h.state, h.reason
 	hangs := h.hangs(s)
 	switch {
 	case h.reason == ReasonVanished && h.state == DiskOut:
@@ -157,7 +158,7 @@ func (h *health) look(s sight) bool {
 	default:
 		h.suspect(s)
 	}
-	return was != h.state || why != h.reason
+	return was != h.state || why != h.reason || refused != (h.readOnly() != nil)
 }
 
 // lived is what the time between two looks counts for, of which one is due every
@@ -338,8 +339,9 @@ func (h *health) wait() {
 // whatever was wrong was the former one's. That it comes and goes is remembered of a
 // disk that is the same one again.
 func (h *health) comeBack(same bool) {
+	now := h.now
 	if !same {
 		h.outs = 0
 	}
-	*h = health{now: h.now, since: h.now, stops: h.stops, stopped: min(h.stopped, h.now), outs: h.outs, last: h.now, probes: h.probes, silent: [2]time.Duration{h.now, h.now}}
+	*h = health{now: now, since: now, outs: h.outs, last: now, probes: h.probes, silent: [2]time.Duration{now, now}}
 }

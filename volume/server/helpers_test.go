@@ -148,6 +148,7 @@ type house struct {
 	dir   *directory.Directory
 	wire  *wire
 	mem   *vfs.Mem
+	ward  *ward // its FS, or nil
 	opts  server.Options
 	tell  func() error // of the next wires
 	s     *server.Server
@@ -161,7 +162,10 @@ type house struct {
 func newHouse(t testing.TB, o server.Options) *house {
 	t.Helper()
 	h := &house{t: t, clock: clock.NewFake(time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC)), mem: vfs.NewMem(1)}
-	d, err := directory.Open(t.Context(), directory.Options{Dirs: []string{t.TempDir()}, Member: "m1", Clock: h.clock})
+	if o.Clock == nil {
+		o.Clock = h.clock
+	}
+	d, err := directory.Open(t.Context(), directory.Options{Dirs: []string{t.TempDir()}, Member: "m1", Clock: o.Clock})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -180,7 +184,7 @@ func newHouse(t testing.TB, o server.Options) *house {
 	if o.WatchEvery == 0 {
 		o.WatchEvery = -1 // a clock that a test moves fast makes every disk look slow
 	}
-	o.Clock, o.AllocChunk = h.clock, 4096
+	o.AllocChunk = 4096
 	o.DirectoryTimeout = time.Minute // a busy machine must not fail a test
 	if o.LogTimeout == 0 {
 		o.LogTimeout = 1000 * time.Hour // the clock jumps
@@ -191,6 +195,7 @@ func newHouse(t testing.TB, o server.Options) *house {
 		h.mu.Unlock()
 	}
 	h.opts = o
+	h.ward, _ = o.FS.(*ward)
 	h.start()
 	t.Cleanup(func() {
 		h.stop()
@@ -269,7 +274,7 @@ func (h *house) wait(what string, ok func() bool) {
 		if ok() {
 			return true
 		}
-		h.clock.Advance(time.Second)
+		h.tick()
 		return false
 	})
 }

@@ -28,6 +28,7 @@ type seat struct {
 
 	suspect atomic.Int32 // 1 while it is not DiskOK
 	tick    atomic.Int64 // the time of its health, in ns
+	outs    atomic.Uint64
 
 	mu     sync.Mutex // guards all below
 	disk   *disk      // that is or was last in use here; nil: none was
@@ -40,6 +41,14 @@ type healthReport struct {
 	reason Reason
 	err    error
 	since  time.Time
+}
+
+// out is why the disk is out, or nil.
+func (h healthReport) out() error {
+	if h.state == DiskOut {
+		return h.err
+	}
+	return nil
 }
 
 func newSeat(s *Server, dir string) *seat {
@@ -155,7 +164,7 @@ func (s *Server) vacant(disks []*disk) (out []DiskStats) {
 			continue
 		}
 		d, h := t.present(), t.report()
-		st := DiskStats{Dir: t.dir, Failing: h.err, State: h.state, Reason: h.reason, Why: h.err, Since: h.since, Steps: t.steps.Snapshot()}
+		st := DiskStats{Dir: t.dir, Failing: h.err, State: h.state, Reason: h.reason, Why: h.err, Since: h.since, Outs: t.outs.Load(), Steps: t.steps.Snapshot()}
 		if d != nil {
 			st.UUID, st.Disk = hexOf(d.ident.uuid), d.number
 		}

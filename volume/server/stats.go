@@ -21,6 +21,7 @@ type DiskStats struct {
 	Reason  Reason    // of the state
 	Why     error     // the same in words; nil when the state is DiskOK
 	Since   time.Time // when State or Reason last changed
+	Outs    uint64    // how often the directory's disk went out since Open
 	Volumes int       // in service
 	Reading int64     // bytes that reads hold, of its share of MaxReadBytes
 	Late    int64     // reads that the disk has not answered in time, nor yet

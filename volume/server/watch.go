@@ -139,6 +139,7 @@ func (w *watcher) out(d *disk) {
 	err := outError(d.dir, w.health.reason, w.health.err)
 	was := d.out.Swap(&err)
 	if was == nil {
+		w.outs.Add(1)
 		close(*d.silent.Load())
 	}
 	for _, ws := range d.writers {

@@ -180,6 +180,8 @@ func (w *writer) open(ctx context.Context) (*tile, error) {
 		return r.t, r.err
 	case <-hung:
 		return nil, w.disk.whyOut()
+	case <-ctx.Done():
+		return nil, ctx.Err()
 	}
 }
 
