@@ -23,7 +23,7 @@ import (
 func realHouse(t *testing.T, o server.Options) *house {
 	t.Helper()
 	h := &house{t: t, opts: o}
-	d, err := directory.Open(t.Context(), directory.Options{Dir: t.TempDir(), Member: "m1", Clock: clock.Real{}})
+	d, err := directory.Open(t.Context(), directory.Options{Dirs: []string{t.TempDir()}, Member: "m1", Clock: clock.Real{}})
 	if err != nil {
 		t.Fatal(err)
 	}

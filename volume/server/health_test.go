@@ -288,7 +288,7 @@ func TestHealthVanished(t *testing.T) {
 		rests = append(rests, p.h.until-p.h.now)
 		p.seconds(1000)
 		p.is(DiskOut, ReasonVanished)
-		p.h.comeBack()
+		p.h.comeBack(true)
 		p.is(DiskOK, ReasonNone)
 		p.seconds(5)
 	}

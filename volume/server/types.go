@@ -285,6 +285,9 @@ type Options struct {
 	// second. A negative one: nobody looks, and no disk is ever taken out. The
 	// times after which one is taken to hang are many looks.
 	WatchEvery time.Duration
+	// Neighbours are the names that others of this program have in a data directory: a
+	// directory that holds nothing else is empty.
+	Neighbours []string
 	// DiskChanged is told when a data directory goes out of service, and why, and
 	// with nil when it is in service again. Those that are in service when Open
 	// returns are not told of. It is called on the server's goroutines, for one
