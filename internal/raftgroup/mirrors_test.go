@@ -424,7 +424,6 @@ func (s *badStore) before() error {
 	s.mu.Unlock()
 	if hang != nil {
 		<-hang
-		return errDisk
 	}
 	if fail {
 		return errDisk
@@ -460,6 +459,65 @@ func bad(o *Options) map[string]*badStore {
 		return all[dir]
 	}
 	return all
+}
+
+// TestAcknowledgedByAll: a command is acknowledged when every mirror has it, in
+// whatever order they come; and without one that failed only when the others'
+// records say so.
+func TestAcknowledgedByAll(t *testing.T) {
+	o := mirrored(t, 3, newLedger())
+	o.Clock = clock.NewFake(time.Unix(1e9, 0)) // nobody runs out of patience
+	stores := bad(&o)
+	g := mustOpen(t, o)
+	untilMirrors(t, g, 3)
+	calls := func(dir string) int {
+		stores[dir].mu.Lock()
+		defer stores[dir].mu.Unlock()
+		return stores[dir].calls
+	}
+	for i, dir := range o.Dirs {
+		before := map[string]int{}
+		for _, d := range o.Dirs {
+			before[d] = calls(d)
+		}
+		gate := make(chan struct{})
+		stores[dir].mu.Lock()
+		stores[dir].hang = gate
+		stores[dir].mu.Unlock()
+		answered := make(chan error, 1)
+		go func() { _, err := g.Propose(context.Background(), addCmd("a", 1)); answered <- err }()
+		for _, d := range o.Dirs {
+			for calls(d) == before[d] {
+				yield()
+			}
+		}
+		for range 10_000 { // the others end meanwhile
+			yield()
+			select {
+			case err := <-answered:
+				t.Fatalf("acknowledged, %v, and %s does not have it", err, dir)
+			default:
+			}
+		}
+		stores[dir].mu.Lock()
+		stores[dir].hang = nil
+		stores[dir].mu.Unlock()
+		close(gate)
+		if err := <-answered; err != nil {
+			t.Fatalf("command %d: %v", i, err)
+		}
+	}
+	stores[o.Dirs[0]].mu.Lock()
+	stores[o.Dirs[0]].fail = true
+	stores[o.Dirs[0]].mu.Unlock()
+	mustAdd(t, g, "a", 1, 4)
+	for _, dir := range o.Dirs[1:] {
+		r, err := readRecord(g.opts.disk, dir)
+		if err != nil || len(r.Mirrors) != 2 || slices.Contains(r.dirs(), o.Dirs[0]) {
+			t.Errorf("acknowledged without %s, and the record in %s says %+v, %v", o.Dirs[0], dir, r, err)
+		}
+	}
+	mustClose(t, g)
 }
 
 // TestMirrorFails: a mirror whose write fails is replaced by the directory that is
