@@ -151,7 +151,7 @@ func (d *Door) admitted(r *http.Request) *Problem {
 	if !ok {
 		what = "the admin token is missing"
 	}
-	return NewProblem(Unauthorized, http.StatusUnauthorized, "The call needs the admin token", "%s: it is in the file admin.token of the first data directory", what)
+	return NewProblem(Unauthorized, http.StatusUnauthorized, "The call needs the admin token", "%s: it is in the file admin.token of each data directory", what)
 }
 
 func (d *Door) call(w http.ResponseWriter, r *http.Request, guarded bool, fn func(*Call) error) {
