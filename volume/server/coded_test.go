@@ -1,7 +1,6 @@
 package server_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -303,36 +302,4 @@ func TestReclaim(t *testing.T) {
 	h.stop()
 	h.start()
 	h.checkAll(kept)
-}
-
-// An operator takes a coded volume out of its shards.
-func TestDecode(t *testing.T) {
-	h := newHouse(t, sixDisks())
-	all := h.fill(originals, 6, 30_000)
-	h.encodeAll()
-	v := h.coded()[0].Volume
-	dir := t.TempDir()
-	if err := h.s.Decode(t.Context(), v, dir, nil); err != nil {
-		t.Fatal(err)
-	}
-	vol, err := volume.Open(dir, v, volume.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer vol.Close() //nolint:errcheck // nothing was written
-	found := 0
-	for _, b := range all {
-		got, err := vol.Read(t.Context(), b.blob, 0, b.cookie)
-		if errors.Is(err, volume.ErrNotFound) {
-			continue
-		}
-		if err != nil || !bytes.Equal(got.Data, content(b.blob, 0, b.size)) {
-			t.Errorf("%v: %v", b.blob, err)
-		}
-		got.Release()
-		found++
-	}
-	if found == 0 {
-		t.Error("nothing in it")
-	}
 }

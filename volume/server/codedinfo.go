@@ -2,14 +2,10 @@ package server
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"path/filepath"
 	"time"
 
-	"hayloft/internal/vfs"
 	"hayloft/volume"
-	"hayloft/volume/coded"
 	"hayloft/volume/coding"
 	"hayloft/volume/coding/lifecycle"
 )
@@ -125,11 +121,17 @@ func (s *Server) uuidOf(disk uint32) string {
 // shards are committed and serve. The source goes after the grace. One that is
 // coded stays as it is. The work goes on when ctx ends. report may be nil.
 func (s *Server) Encode(ctx context.Context, v volume.ID, report func(Progress)) error {
-	if row, ok := s.o.Directory.Row(v); ok && row.Coding.Committed != nil {
+	row, ok := s.o.Directory.Row(v)
+	if ok && row.Coding.Committed != nil {
 		return nil
 	}
 	if err := s.o.Coding.Validate(); err != nil {
 		return fmt.Errorf("%w: the server has no policy for coding: start it with --ec K+M", volume.ErrInvalid)
+	}
+	if row.Coding.Run == nil { // before anything is sealed for it; how long the shards will be is not known yet
+		if _, err := spread(s.coder.candidates(nil), s.o.Coding.Shards(), s.o.Coding, 0); err != nil {
+			return err
+		}
 	}
 	if err := s.Seal(ctx, v, report); err != nil {
 		return err
@@ -157,48 +159,18 @@ func (s *Server) Rebuild(ctx context.Context, v volume.ID, report func(Progress)
 			return lost(v)
 		}
 	}
-	h.coded.mu.Lock()
-	for i := range h.coded.shards {
-		h.coded.shards[i].since = time.Time{} // away for longer than any delay
-	}
-	h.coded.mu.Unlock()
+	h.coded.expire(s.o.Clock.Now().Add(-s.o.RepairDelay))
 	_, err := s.do(ctx, s.coder, v, jobRebuild, report)
 	return err
 }
 
-// Decode writes the source of a coded volume to dir, byte for byte as it was coded,
-// with its delete log of today, out of any k shards. They are an ordinary volume
-// there. Nothing else changes.
-func (s *Server) Decode(ctx context.Context, v volume.ID, dir string, report func(Progress)) error {
-	if err := s.enter(); err != nil {
-		return err
-	}
-	defer s.calls.Done()
-	h := s.pin(0, v)
-	switch {
-	case h == nil:
-		return fmt.Errorf("%w: volume %d is not coded", volume.ErrInvalid, v)
-	case h.vol == nil:
-		return unavailable("volume %d: %w", v, h.sick)
-	}
-	defer h.unpin()
-	var deletes []volume.Delete
-	if _, err := h.vol.Deletes(ctx, 0, func(d volume.Delete) error {
-		deletes = append(deletes, d)
-		return nil
-	}); err != nil {
-		return err
-	}
-	o := coding.Options{Throttle: s.coder.pace.wait, Progress: func(p coding.Progress) {
-		if report != nil {
-			report(Progress{Volume: v, Step: string(p.Step), Done: p.Done, Total: p.Total})
+// expire has every shard that cannot be read be away since then at the latest.
+func (cv *codedVolume) expire(since time.Time) {
+	cv.mu.Lock()
+	defer cv.mu.Unlock()
+	for i := range cv.shards {
+		if p := &cv.shards[i]; p.file == nil && p.since.After(since) {
+			p.since = since
 		}
-	}}
-	fsys := vfs.OS{} // it is the operator's directory
-	if err := fsys.MkdirAll(dir); err != nil {
-		return err
 	}
-	c := h.coded.c
-	return errors.Join(coding.Decode(ctx, c, h.coded.readers(), fsys, filepath.Join(dir, volume.FileName(v, c.Generation)), o),
-		coded.WriteLog(fsys, dir, v, deletes))
 }

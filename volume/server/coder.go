@@ -31,6 +31,7 @@ type coder struct {
 	troubles troubles
 	computed *semaphore.Weighted // ranges computed at once
 
+	opened  atomic.Bool   // openAll has returned
 	changes atomic.Uint64 // of the set of disks in service
 	away    vfs.FS        // of disks that are not
 
@@ -87,6 +88,7 @@ func (c *coder) openAll(ctx context.Context) {
 		})
 	}
 	wg.Wait()
+	c.opened.Store(true)
 }
 
 // diskGone has the shards of a disk read from others, beginning now.

@@ -285,9 +285,11 @@ func (c *coder) install(ctx context.Context, row Row) *handle {
 	old := c.s.volumes[at]
 	c.s.volumes[at] = h
 	c.s.mu.Unlock()
-	if h.sick != nil {
+	switch {
+	case h.sick != nil:
 		c.s.o.Events(Event{Kind: EventVolumeSick, Volume: v, Err: h.sick})
-	} else {
+	case old == nil && !c.opened.Load(): // it was coded before this process was
+	case old == nil || old.coded.c.Epoch != h.coded.c.Epoch:
 		c.s.n.coded.Add(1)
 		c.s.o.Events(Event{Kind: EventCoded, Volume: v})
 	}

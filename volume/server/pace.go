@@ -70,8 +70,12 @@ func (p *pace) due(n int64) time.Duration {
 }
 
 // Throttle waits until n more bytes may be read from a disk by who reads whole
-// volumes: verifications and exports share the rate of the disk's upkeep.
+// volumes: verifications and exports share the rate of the disk's upkeep. disk 0 is
+// the disks of coded volumes together.
 func (s *Server) Throttle(ctx context.Context, disk uint32, n int64) error {
+	if disk == 0 {
+		return s.coder.pace.wait(ctx, n)
+	}
 	if d := s.diskByNumber(disk); d != nil {
 		return d.pace.wait(ctx, n)
 	}

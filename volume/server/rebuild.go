@@ -68,9 +68,7 @@ func (cv *codedVolume) homesMoved(row Row) bool {
 // rebuild is the job: make lost shards again, on the disk that had them when that
 // is there, else on another; tell the directory where they are; and have the
 // delete log on every disk that has a shard.
-func (c *coder) rebuild(ctx context.Context, j *job) error { return c.rebuildNow(ctx, j, false) }
-
-func (c *coder) rebuildNow(ctx context.Context, j *job, all bool) error {
+func (c *coder) rebuild(ctx context.Context, j *job) error {
 	row, err := c.fresh(ctx, j.v)
 	if err != nil || row.Coding.Committed == nil {
 		return err
@@ -92,7 +90,7 @@ func (c *coder) rebuildNow(ctx context.Context, j *job, all bool) error {
 	if err := cv.reopen(homesOf(row.Coding.Committed.Homes)); err != nil {
 		return err
 	}
-	lostOnes, err := c.plan(cv, all)
+	lostOnes, err := c.plan(cv)
 	if err != nil {
 		return err
 	}
@@ -162,9 +160,8 @@ type lostShard struct {
 	damage []coding.Finding // nil: the whole shard
 }
 
-// plan decides where each lost shard is made again. all takes those too whose disk
-// may come back.
-func (c *coder) plan(cv *codedVolume, all bool) (out []lostShard, err error) {
+// plan decides where each lost shard is made again.
+func (c *coder) plan(cv *codedVolume) (out []lostShard, err error) {
 	now, held := c.s.o.Clock.Now(), make(map[uint32]int)
 	var homeless []int
 	for i, p := range cv.places() {
@@ -176,7 +173,7 @@ func (c *coder) plan(cv *codedVolume, all bool) (out []lostShard, err error) {
 		case there:
 			held[p.home]++
 			out = append(out, lostShard{shard: i, on: d, damage: p.damage})
-		case all || c.lostForGood(p, now):
+		case c.lostForGood(p, now):
 			homeless = append(homeless, i)
 		default:
 			held[p.home]++
@@ -239,7 +236,7 @@ func (c *coder) make(ctx context.Context, j *job, cv *codedVolume, lost []lostSh
 			}
 		}
 		changed[l.shard] = c.s.openShard(cv.c, l.shard, l.on.number)
-		c.s.o.Events(Event{Kind: EventRebuilt, Dir: l.on.dir, Volume: j.v, Err: nil})
+		c.s.o.Events(Event{Kind: EventRebuilt, Dir: l.on.dir, Volume: j.v, Err: fmt.Errorf("shard %d", l.shard)})
 	}
 	return cv.adopt(changed)
 }

@@ -101,6 +101,7 @@ func (c *coder) revoke(ctx context.Context, j *job) error {
 	}); err != nil {
 		return err
 	}
+	c.s.n.revoked.Add(1)
 	c.s.o.Events(Event{Kind: EventRevoked, Volume: j.v, Err: sick.sick})
 	if row.Coding.Committed != nil {
 		return c.install(ctx, row).sick

@@ -48,7 +48,7 @@ type Server struct {
 	n struct {
 		writes, moved, rolled, reads, notFound, corrupt, deletes atomic.Uint64
 		seals, compactions, failures, upkeep                     atomic.Uint64
-		coded, released, reclaimed, computed                     atomic.Uint64
+		coded, released, revoked, reclaimed, computed            atomic.Uint64
 		damaged, repaired, rebuilt                               atomic.Uint64
 	}
 }

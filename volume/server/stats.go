@@ -56,13 +56,16 @@ type Stats struct {
 	// OldestClosing is when the tile of the volume was closed that waits longest
 	// for its seal; zero when none does.
 	OldestClosing time.Time
+	Coded         CodedStats
 }
 
 // ClassStats counts the replicas of a class on this node by state. Open, Closing
-// and Sealed are those in service.
+// and Sealed are those in service. Coded are volumes that shards serve, beside a
+// sealed source in the grace.
 type ClassStats struct {
 	Class                       volume.Class
 	Open, Closing, Sealed, Sick int
+	Coded                       int
 	FileBytes                   int64
 	GarbageBytes                int64 // that hold nothing readable
 }
@@ -83,13 +86,43 @@ func (s *Server) Stats() Stats {
 		byDisk[d] = i
 	}
 	st.Disks = append(st.Disks, s.vacant(disks)...)
+	st.BytesAppended += s.coder.steps.Snapshot().BatchBytes.Sum // delete logs of coded volumes
+	inService := s.inService(&st, byDisk)
+	for _, d := range disks {
+		for _, r := range s.o.Directory.Rows(d.number) {
+			if v, ok := inService[where{d.number, r.Volume.Volume}]; !r.empty() && (ok || !r.coded()) {
+				st.count(r, v, ok)
+			}
+		}
+	}
+	for _, a := range s.absent() {
+		st.Missing = append(st.Missing, MissingDisk{a.Disk, hexOf(a.UUID), len(a.rows)})
+		for _, r := range a.rows {
+			st.count(r, volume.Stats{}, false)
+		}
+	}
+	st.countCoded(s)
+	return st
+}
+
+// inService fills in what the volumes in service say, by disk and id; those that
+// shards serve come first, and hide their source. It returns those on disks.
+func (s *Server) inService(st *Stats, byDisk map[*disk]int) map[where]volume.Stats {
 	type row struct {
-		disk int
-		v    volume.Stats
+		at where
+		v  volume.Stats
 	}
 	var rows []row
+	shards := make(map[volume.ID]bool)
 	s.mu.RLock()
 	for w, h := range s.volumes {
+		if h.coded != nil {
+			if h.vol != nil {
+				shards[w.vol] = true
+				rows = append(rows, row{w, h.vol.Stats()})
+			}
+			continue
+		}
 		i, ok := byDisk[h.disk]
 		if !ok {
 			continue // it came meanwhile
@@ -104,31 +137,22 @@ func (s *Server) Stats() Stats {
 		if v.Poisoned != nil {
 			d.ReadOnly++
 		}
-		rows = append(rows, row{i, v})
+		rows = append(rows, row{w, v})
 	}
 	s.mu.RUnlock()
 	slices.SortFunc(rows, func(a, b row) int {
-		return cmp.Or(cmp.Compare(a.disk, b.disk), cmp.Compare(a.v.Volume, b.v.Volume))
+		return cmp.Or(cmp.Compare(a.at.disk, b.at.disk), cmp.Compare(a.at.vol, b.at.vol))
 	})
-	inService := make(map[where]volume.Stats)
+	out := make(map[where]volume.Stats)
 	for _, r := range rows {
-		st.Volumes = append(st.Volumes, r.v)
-		inService[where{st.Disks[r.disk].Disk, r.v.Volume}] = r.v
-	}
-	for _, d := range disks {
-		for _, r := range s.o.Directory.Rows(d.number) {
-			if v, ok := inService[where{d.number, r.Volume.Volume}]; !r.empty() {
-				st.count(r, v, ok)
-			}
+		if r.at.disk != 0 {
+			out[r.at] = r.v
+		}
+		if r.at.disk == 0 || !shards[r.at.vol] {
+			st.Volumes = append(st.Volumes, r.v)
 		}
 	}
-	for _, a := range s.absent() {
-		st.Missing = append(st.Missing, MissingDisk{a.Disk, hexOf(a.UUID), len(a.rows)})
-		for _, r := range a.rows {
-			st.count(r, volume.Stats{}, false)
-		}
-	}
-	return st
+	return out
 }
 
 // count adds a replica that the directory knows.
