@@ -60,7 +60,7 @@ func (f *volumeFlags) dump(cmd *cobra.Command, arg string, q tools.Query, p dump
 			err = fmt.Errorf("%s is a directory", arg)
 		}
 		if err == nil {
-			err = tools.DumpPath(cmd.Context(), nil, arg, 0, q, sink)
+			err = tools.DumpPath(cmd.Context(), nil, arg, q, sink)
 		}
 		return inOneLine(err)
 	}

@@ -153,7 +153,7 @@ var machineFiles = map[string]string{
 	"internal/testenv":   "the tally of a test run",
 	"cmd":                "settings, tokens, locks and what the command line reads and writes",
 	"bench":              "reports, and the disk it measures",
-	"volume/tools":       "directories of a stopped server, which it only looks at",
+	"volume/tools":       "directories of a stopped server, which it only looks at, and what it decodes",
 	"volume/torture":     "disks that are cut off",
 	"media/child.go":     "/proc of the decoding children",
 }

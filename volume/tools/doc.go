@@ -1,5 +1,6 @@
-// Package tools is what an operator can do with volumes: list, show, dump,
-// verify, export, seal, compact. The command line prints what it returns.
+// Package tools is what an operator can do with volumes: list, show, dump, verify,
+// export, seal, compact, code into shards, rebuild and decode these, and ask why
+// something cannot be read. The command line prints what it returns.
 //
 // There are three ways to the volumes, and one meaning of every verb:
 //
@@ -15,8 +16,13 @@
 // disks say a directory should.
 //
 // A volume is verified, exported and dumped while the server goes on with it.
-// Sealing and compaction are jobs of the process that has the volumes: who
-// asked may leave, the job goes on, and who asks again joins it. Both survive a
+// A coded volume is served by its shards: they are what is exported and dumped, and
+// the source that may lie beside them is not, since it does not know the newest
+// deletes. Who decodes one gets its bytes, and writes them himself: a server writes
+// nowhere but into its own directories, whoever asks.
+//
+// Sealing, compaction, coding and rebuilds are jobs of the process that has the volumes: who
+// asked may leave, the job goes on, and who asks again joins it. All survive a
 // crash at every step and are taken up by asking again.
 //
 // Threads: every method may be called by many goroutines; the functions given

@@ -125,21 +125,34 @@ func (q *Query) recordOf(r volume.Record) DumpRecord {
 var errEnough = errors.New("enough")
 
 // DumpPath dumps one file as it lies there: nothing is recovered and no lock is
-// taken. end bounds it, 0 does not. A nil fsys is the machine's.
-func DumpPath(ctx context.Context, fsys vfs.FS, name string, end int64, q Query, s DumpSink) error {
-	return dumpPath(ctx, fsys, name, end, nil, q, s)
+// taken. A nil fsys is the machine's.
+func DumpPath(ctx context.Context, fsys vfs.FS, name string, q Query, s DumpSink) error {
+	return dumpPath(ctx, fsys, name, nil, q, s)
 }
 
-func dumpPath(ctx context.Context, fsys vfs.FS, name string, end int64, p pace, q Query, s DumpSink) error {
+func dumpPath(ctx context.Context, fsys vfs.FS, name string, p pace, q Query, s DumpSink) error {
 	ident, err := volume.Scan(fsys, name, func(volume.Record) error { return errEnough })
 	if err != nil && !errors.Is(err, errEnough) {
 		return err
 	}
+	return dump(ctx, ident, name, p, q, s, func(fn func(volume.Record) error) error {
+		_, err := volume.Scan(fsys, name, fn)
+		return err
+	})
+}
+
+// dumpVolume dumps a volume in service, as far as it is synced.
+func dumpVolume(ctx context.Context, v *volume.Volume, name string, p pace, q Query, s DumpSink) error {
+	return dump(ctx, v.Identity(), name, p, q, s, func(fn func(volume.Record) error) error { return v.Scan(ctx, fn) })
+}
+
+// dump gives what scan finds to s.
+func dump(ctx context.Context, ident volume.Identity, name string, p pace, q Query, s DumpSink, scan func(func(volume.Record) error) error) error {
 	if err := s.File(DumpFile{ident.Volume, ident.Generation, ident.Class.String(), name}); err != nil {
 		return err
 	}
-	_, err = volume.Scan(fsys, name, func(r volume.Record) error {
-		if q.To != 0 && r.Offset >= q.To || end != 0 && r.Offset >= end {
+	err := scan(func(r volume.Record) error {
+		if q.To != 0 && r.Offset >= q.To {
 			return errEnough
 		}
 		if p != nil { // what was read just now is paid for before more is

@@ -148,7 +148,8 @@ func (b *bare) marked() bool {
 	return err == nil
 }
 
-// volumes returns one volume, or all with 0, by number.
+// volumes returns the files of one volume, or of all with 0, by number. A volume of
+// which there are shards alone has none.
 func (f *Files) volumes(wanted volume.ID) ([]*bare, error) {
 	var out []*bare
 	for _, d := range f.dirs {
@@ -169,6 +170,9 @@ func (f *Files) volumes(wanted volume.ID) ([]*bare, error) {
 		}
 	}
 	if wanted != 0 && len(out) == 0 {
+		if shards, err := f.shardPaths(wanted); err != nil || len(shards) > 0 {
+			return nil, err
+		}
 		return nil, fmt.Errorf("%w %d in %s", volume.ErrNoVolume, wanted, strings.Join(f.dirs, ", "))
 	}
 	slices.SortStableFunc(out, func(a, b *bare) int { return cmp.Compare(a.id, b.id) })
@@ -222,7 +226,8 @@ func (b *bare) look() Detail {
 	return d
 }
 
-// List implements Source.
+// List implements Source. What each directory has of a volume is a row, and so are its
+// shards, of which nobody knows here whether they count.
 func (f *Files) List(ctx context.Context) ([]Row, error) {
 	all, err := f.volumes(0)
 	if err != nil {
@@ -235,11 +240,13 @@ func (f *Files) List(ctx context.Context) ([]Row, error) {
 		}
 		rows = append(rows, b.look().Row)
 	}
-	return rows, nil
+	err = f.sets(ctx, 0, func(s *shardSet) error { rows = append(rows, s.look().Row); return nil })
+	slices.SortStableFunc(rows, func(a, b Row) int { return cmp.Compare(a.ID, b.ID) })
+	return rows, err
 }
 
 // Show implements Source.
-func (f *Files) Show(_ context.Context, v volume.ID) ([]Detail, error) {
+func (f *Files) Show(ctx context.Context, v volume.ID) ([]Detail, error) {
 	all, err := f.volumes(v)
 	if err != nil {
 		return nil, err
@@ -248,10 +255,11 @@ func (f *Files) Show(_ context.Context, v volume.ID) ([]Detail, error) {
 	for _, b := range all {
 		details = append(details, b.look())
 	}
-	return details, nil
+	return details, f.sets(ctx, v, func(s *shardSet) error { details = append(details, s.look()); return nil })
 }
 
-// Dump implements Source: every generation there is.
+// Dump implements Source: every generation there is, and without one the newest epoch
+// that can be put together.
 func (f *Files) Dump(ctx context.Context, v volume.ID, q Query, s DumpSink) error {
 	all, err := f.volumes(v)
 	if err != nil {
@@ -259,16 +267,19 @@ func (f *Files) Dump(ctx context.Context, v volume.ID, q Query, s DumpSink) erro
 	}
 	for _, b := range all {
 		for _, e := range b.entries {
-			if err := DumpPath(ctx, nil, b.path(e.Generation), 0, q, s); err != nil {
+			if err := DumpPath(ctx, nil, b.path(e.Generation), q, s); err != nil {
 				return err
 			}
 		}
 	}
-	return nil
+	if len(all) > 0 {
+		return nil
+	}
+	return f.sets(ctx, v, func(set *shardSet) error { return set.dump(ctx, q, s) })
 }
 
 // Verify implements Source. It opens the volume as the server would: what that
-// repairs is repaired in memory.
+// repairs is repaired in memory. Shards are checked one by one.
 func (f *Files) Verify(ctx context.Context, v volume.ID, report func(Progress)) ([]Verified, error) {
 	all, err := f.volumes(v)
 	if err != nil {
@@ -281,6 +292,14 @@ func (f *Files) Verify(ctx context.Context, v volume.ID, report func(Progress)) 
 			return nil, err
 		}
 		rows = append(rows, row)
+	}
+	err = f.sets(ctx, v, func(s *shardSet) error {
+		row, err := s.verify(ctx, report)
+		rows = append(rows, row)
+		return err
+	})
+	if err != nil {
+		return nil, err
 	}
 	return rows, nil
 }
@@ -305,19 +324,38 @@ func (b *bare) verify(ctx context.Context, report func(Progress)) (Verified, err
 	return row, errors.Join(err, v.close())
 }
 
-// Export implements Source.
+// Export implements Source. What lies in shards alone is left to a rescue.
 func (f *Files) Export(ctx context.Context, v volume.ID, s ExportSink) error {
 	all, err := f.volumes(v)
 	if err != nil {
 		return err
 	}
+	gone, err := f.deletedBeside(v, s.Damaged)
+	if err != nil {
+		return err
+	}
+	live := s
+	live.Needle = func(e Exported, data []byte) error {
+		if gone[e.Blob] {
+			return nil
+		}
+		return s.Needle(e, data)
+	}
 	for _, b := range all {
-		if err := b.export(ctx, s); err != nil {
+		if err := b.export(ctx, live); err != nil {
 			return err
 		}
 	}
-	return nil
+	if len(all) > 0 {
+		return nil
+	}
+	return f.sets(ctx, v, func(set *shardSet) error {
+		return s.Damaged(unexported(v, set.data(), errShardsAlone))
+	})
 }
+
+// errShardsAlone: a server or a rescue puts shards together.
+var errShardsAlone = errors.New("it lies in shards: hayloft rescue takes photos out of them, and a running server exports them")
 
 func (b *bare) export(ctx context.Context, s ExportSink) error {
 	v, err := b.open(true)

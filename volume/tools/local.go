@@ -6,8 +6,11 @@ import (
 	"path/filepath"
 	"slices"
 
+	"hayloft/internal/clock"
+	"hayloft/internal/id"
 	"hayloft/internal/vfs"
 	"hayloft/volume"
+	"hayloft/volume/coding"
 	"hayloft/volume/server"
 )
 
@@ -18,6 +21,11 @@ type Blobs interface {
 	Verify(ctx context.Context, v volume.ID, disk uint32, found func(volume.Finding), report func(server.Progress)) (volume.Report, error)
 	Seal(ctx context.Context, v volume.ID, report func(server.Progress)) error
 	Compact(ctx context.Context, v volume.ID, report func(server.Progress)) (volume.SealRecord, error)
+	Coded() []server.CodedInfo
+	Encode(ctx context.Context, v volume.ID, report func(server.Progress)) error
+	Rebuild(ctx context.Context, v volume.ID, report func(server.Progress)) error
+	Probe(ctx context.Context, blob id.ID) (server.Probed, error)
+	Stats() server.Stats
 	Throttle(ctx context.Context, disk uint32, n int64) error
 }
 
@@ -27,7 +35,18 @@ var _ Blobs = (*server.Server)(nil)
 type LocalOptions struct {
 	Blobs    Blobs
 	FS       vfs.FS                // nil: the machine's
+	Clock    clock.Clock           // nil: the machine's
 	Replicas func(v volume.ID) int // how many the directory names; nil: not known
+	Policy   coding.Policy         // how volumes are coded; the zero policy: not
+	// Directory is what Why and Cluster ask; nil: they know nothing of it.
+	Directory Directory
+	// Photo finds the blobs of a photo, and Access says who a blob is served to; nil:
+	// photos are not known here.
+	Photo  func(ctx context.Context, photo id.ID) (Photo, bool, error)
+	Access func(ctx context.Context, blob id.ID) (string, error)
+	// Metadata says how many disks may be lost and the metadata is still there, and
+	// where it is; nil: it is on one.
+	Metadata func() (survives int, where string)
 }
 
 // Local are the volumes of a blob server in this process.
@@ -40,10 +59,14 @@ func NewLocal(o LocalOptions) *Local {
 	if o.FS == nil {
 		o.FS = vfs.OS{}
 	}
+	if o.Clock == nil {
+		o.Clock = clock.Real{}
+	}
 	return &Local{o}
 }
 
-// replicas returns the local replicas of a volume, or of all with 0.
+// replicas returns the local replicas of a volume, or of all with 0. Shards come
+// before the source that they were made of, as its disk 0.
 func (l *Local) replicas(v volume.ID) ([]server.VolumeInfo, error) {
 	all, err := l.o.Blobs.Volumes()
 	if err != nil || v == 0 {
@@ -56,20 +79,55 @@ func (l *Local) replicas(v volume.ID) ([]server.VolumeInfo, error) {
 	return all, nil
 }
 
-// List implements Source.
+// serving returns those of a volume's replicas that are served: when shards are, the
+// source is not, and does not know the newest deletes.
+func (l *Local) serving(v volume.ID) ([]server.VolumeInfo, error) {
+	all, err := l.replicas(v)
+	if err == nil && all[0].Disk == 0 {
+		all = all[:1]
+	}
+	return all, err
+}
+
+// List implements Source. A coded volume is one row, in the grace of its source too.
 func (l *Local) List(ctx context.Context) ([]Row, error) {
 	all, err := l.replicas(0)
 	if err != nil {
 		return nil, err
 	}
-	rows, files := []Row{}, listing{fs: l.o.FS}
+	rows, looking := []Row{}, l.looking()
+	shards := -1 // row of the last volume that has some
 	for _, i := range all {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		rows = append(rows, l.look(i, &files).Row)
+		if i.Disk != 0 && shards >= 0 && rows[shards].ID == i.Volume {
+			rows[shards].SizeBytes += looking.size(i)
+			continue
+		}
+		if i.Disk == 0 {
+			shards = len(rows)
+		}
+		rows = append(rows, l.look(i, looking).Row)
 	}
 	return rows, nil
+}
+
+// looking is what one call has found out.
+type looking struct {
+	files listing
+	coded map[volume.ID]*Coded
+}
+
+func (l *Local) looking() *looking { return &looking{listing{fs: l.o.FS}, l.codedByVolume()} }
+
+// size is that of a replica's files.
+func (k *looking) size(i server.VolumeInfo) (n int64) {
+	entries, _ := k.files.of(i) // what cannot be listed is said elsewhere
+	for _, e := range entries {
+		n += e.Bytes
+	}
+	return n
 }
 
 // Show implements Source.
@@ -78,17 +136,17 @@ func (l *Local) Show(_ context.Context, v volume.ID) ([]Detail, error) {
 	if err != nil {
 		return nil, err
 	}
-	details, files := []Detail{}, listing{fs: l.o.FS}
+	details, looking := []Detail{}, l.looking()
 	for _, i := range all {
-		details = append(details, l.look(i, &files))
+		details = append(details, l.look(i, looking))
 	}
 	return details, nil
 }
 
 // look describes a volume in service, or one that cannot be.
-func (l *Local) look(i server.VolumeInfo, files *listing) Detail {
+func (l *Local) look(i server.VolumeInfo, k *looking) Detail {
 	none, noEpoch := 0, int64(0)
-	d := Detail{Row: Row{ID: i.Volume, Data: place(i), Work: i.Work, Epoch: &noEpoch, Shards: &none}, Events: []string{}}
+	d := Detail{Row: Row{ID: i.Volume, Data: k.place(i), Work: i.Work, Epoch: &noEpoch, Shards: &none}, Events: []string{}}
 	if l.o.Replicas != nil {
 		n := l.o.Replicas(i.Volume)
 		d.Replicas = &n
@@ -96,9 +154,14 @@ func (l *Local) look(i server.VolumeInfo, files *listing) Detail {
 	if i.Retry != nil {
 		d.Retry = OneLine(i.Retry)
 	}
-	entries, err := files.of(i)
+	entries, err := k.files.of(i)
 	for _, e := range entries {
 		d.SizeBytes += e.Bytes
+	}
+	c := k.coded[i.Volume]
+	if i.Disk == 0 && c != nil {
+		d.Coding = c
+		c.fill(&d.Row)
 	}
 	if i.Sick == nil && err == nil {
 		err = l.o.Blobs.Use(i.Volume, i.Disk, func(v *volume.Volume) error { d.describe(v); return nil })
@@ -112,6 +175,15 @@ func (l *Local) look(i server.VolumeInfo, files *listing) Detail {
 	}
 	if d.State != StatePoisoned {
 		d.State = i.State // the file may be behind or ahead of what was decided
+	}
+	if i.Disk == 0 {
+		return d // of no file
+	}
+	if c != nil && c.Health == HealthCoding && d.State == StateSealed {
+		d.State, d.Coding = StateCoding, c
+		if c.Work != nil {
+			d.Work = c.Work.Step
+		}
 	}
 	d.File = l.path(i, *d.Generation)
 	return d
@@ -151,8 +223,12 @@ func (l *Local) slowly(i server.VolumeInfo) pace {
 	return func(ctx context.Context, n int64) error { return l.o.Blobs.Throttle(ctx, i.Disk, n) }
 }
 
-// place is where a replica is: the data directory, or a disk that is in none.
-func place(i server.VolumeInfo) string {
+// place is where a replica is: the data directory, or a disk that is in none; of
+// shards all of them.
+func (k *looking) place(i server.VolumeInfo) string {
+	if c := k.coded[i.Volume]; i.Disk == 0 && c != nil {
+		return c.places()
+	}
 	if i.Dir == "" {
 		return "disk " + i.UUID
 	}
@@ -163,17 +239,28 @@ func (l *Local) path(i server.VolumeInfo, generation uint32) string {
 	return filepath.Join(i.Dir, volumesDirName, volume.FileName(i.Volume, generation))
 }
 
-// Dump implements Source: the generation that serves, up to what is synced; of a
-// volume that cannot be opened, every file.
+// Dump implements Source: the generation that serves, up to what is synced, also out
+// of shards; of a volume that cannot be opened, every file.
 func (l *Local) Dump(ctx context.Context, v volume.ID, q Query, s DumpSink) error {
 	all, err := l.replicas(v)
 	if err != nil {
 		return err
 	}
+	if all[0].Disk == 0 && (all[0].Sick == nil || len(all) == 1) {
+		all = all[:1] // the source is the same, byte for byte
+	}
+	k := l.looking()
 	for _, i := range all {
+		if i.Disk == 0 && i.Sick != nil && len(all) > 1 {
+			continue // its source can be read
+		}
 		if i.Sick == nil {
 			err = l.o.Blobs.Use(v, i.Disk, func(vol *volume.Volume) error {
-				return dumpPath(ctx, l.o.FS, l.path(i, vol.Identity().Generation), vol.Stats().FileBytes, l.slowly(i), q, s)
+				name := k.place(i)
+				if i.Disk != 0 {
+					name = l.path(i, vol.Identity().Generation)
+				}
+				return dumpVolume(ctx, vol, name, l.slowly(i), q, s)
 			})
 		} else {
 			err = l.dumpSick(ctx, i, q, s)
@@ -195,7 +282,7 @@ func (l *Local) dumpSick(ctx context.Context, i server.VolumeInfo, q Query, s Du
 		return err
 	}
 	for _, e := range entries {
-		if err := dumpPath(ctx, l.o.FS, l.path(i, e.Generation), 0, l.slowly(i), q, s); err != nil {
+		if err := dumpPath(ctx, l.o.FS, l.path(i, e.Generation), l.slowly(i), q, s); err != nil {
 			return err
 		}
 	}
@@ -208,9 +295,9 @@ func (l *Local) Verify(ctx context.Context, v volume.ID, report func(Progress)) 
 	if err != nil {
 		return nil, err
 	}
-	rows := []Verified{}
+	rows, k := []Verified{}, l.looking()
 	for _, i := range all {
-		row := Verified{ID: v, Data: place(i), Findings: []Finding{}, Notes: []string{}}
+		row := Verified{ID: v, Data: k.place(i), Shards: i.Shards, Findings: []Finding{}, Notes: []string{}}
 		if i.Sick != nil {
 			row.add(Finding{Kind: "open", Error: OneLine(i.Sick)})
 			rows = append(rows, row)
@@ -231,50 +318,20 @@ func (l *Local) Verify(ctx context.Context, v volume.ID, report func(Progress)) 
 
 // Export implements Source.
 func (l *Local) Export(ctx context.Context, v volume.ID, s ExportSink) error {
-	all, err := l.replicas(v)
+	all, err := l.serving(v)
 	if err != nil {
 		return err
 	}
+	k := l.looking()
 	for _, i := range all {
 		if i.Sick != nil {
-			err = s.Damaged(unexported(i.Volume, place(i), i.Sick))
+			err = s.Damaged(unexported(i.Volume, k.place(i), i.Sick))
 		} else {
-			err = l.o.Blobs.Use(v, i.Disk, func(vol *volume.Volume) error { return export(ctx, vol, i.Dir, l.slowly(i), s) })
+			err = l.o.Blobs.Use(v, i.Disk, func(vol *volume.Volume) error { return export(ctx, vol, k.place(i), l.slowly(i), s) })
 		}
 		if err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-// Seal implements Keeper.
-func (l *Local) Seal(ctx context.Context, v volume.ID, report func(Progress)) error {
-	if _, err := l.replicas(v); err != nil {
-		return err
-	}
-	return l.o.Blobs.Seal(ctx, v, l.progress(report))
-}
-
-// Compact implements Keeper.
-func (l *Local) Compact(ctx context.Context, v volume.ID, report func(Progress)) (Compacted, error) {
-	before, err := l.replicas(v)
-	if err != nil {
-		return Compacted{}, err
-	}
-	r, err := l.o.Blobs.Compact(ctx, v, l.progress(report))
-	if err != nil {
-		return Compacted{}, err
-	}
-	c := Compacted{Needles: r.Needles, Before: before[0].Stats.FileBytes, After: r.End}
-	after, err := l.replicas(v)
-	if err != nil {
-		return Compacted{}, err
-	}
-	c.Generation = after[0].Generation
-	return c, nil
-}
-
-func (l *Local) progress(report func(Progress)) func(server.Progress) {
-	return func(p server.Progress) { report(Progress{p.Volume, p.Step, p.Done, p.Total}) }
 }

@@ -8,6 +8,7 @@ import (
 
 	"hayloft/internal/admin"
 	"hayloft/volume"
+	"hayloft/volume/server"
 )
 
 // Remote are the volumes of a server, through its admin listener.
@@ -46,7 +47,9 @@ func named(err error) error {
 	if !ok {
 		return err
 	}
-	for name, is := range map[string]error{"no-such-volume": volume.ErrNoVolume, "not-sealed": volume.ErrNotSealed} {
+	for name, is := range map[string]error{
+		"no-such-volume": volume.ErrNoVolume, "not-sealed": volume.ErrNotSealed, "not-coded": ErrNotCoded, "too-few-disks": server.ErrPlacement,
+	} {
 		if p.Named(name) {
 			return remoteError{p, is}
 		}

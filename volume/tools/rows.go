@@ -16,19 +16,22 @@ const (
 	StateClosing  = "closing"  // takes no more, and is not sealed yet
 	StateSealed   = "sealed"   // never changes again
 	StatePoisoned = "poisoned" // a write or sync failed: read-only
+
+	stateUnreadable = "unreadable"
 )
 
 // Row is one replica of a volume in a listing. What is not known is nil.
 type Row struct {
 	ID         volume.ID `json:"id"`
 	Class      *string   `json:"class"`
-	State      string    `json:"state"` // open, closing, sealed, poisoned, or why it cannot be opened: corrupt, unsupported, unreadable
+	State      string    `json:"state"` // open, closing, sealed, coding, coded, poisoned, or why it cannot be opened: corrupt, unsupported, unreadable
 	Replicas   *int      `json:"replicas"`
 	Needles    *int64    `json:"needles"`
 	LiveBytes  *int64    `json:"live_bytes"`
-	FileBytes  *int64    `json:"file_bytes"` // up to the end of the last record
-	Epoch      *int64    `json:"epoch"`
-	Shards     *int      `json:"shards"`
+	FileBytes  *int64    `json:"file_bytes"`          // up to the end of the last record
+	Epoch      *int64    `json:"epoch"`               // whose shards serve; 0: none's
+	Shards     *int      `json:"shards"`              // that can be read
+	ShardsOf   *int      `json:"shards_of,omitempty"` // how many there should be
 	Generation *uint32   `json:"generation"`
 	SizeBytes  int64     `json:"size_bytes"` // of its files, preallocated space included
 	Deleted    *int64    `json:"deleted_keys"`
@@ -36,7 +39,7 @@ type Row struct {
 	VoidBytes  *int64    `json:"void_bytes"`      // what the next opening would drop as never acknowledged
 	Work       string    `json:"work,omitempty"`  // what is done with it now: sealing, compacting, verifying
 	Retry      string    `json:"retry,omitempty"` // why the last sealing or compaction failed, which will be tried again
-	Data       string    `json:"data"`            // data directory
+	Data       string    `json:"data"`            // data directory; of shards those that have one, with commas between
 	Error      string    `json:"error,omitempty"`
 }
 
@@ -50,7 +53,23 @@ func (r *Row) Garbage() int64 {
 }
 
 // Sealed reports whether its contents are fixed.
-func (r *Row) Sealed() bool { return r.State == StateSealed }
+func (r *Row) Sealed() bool {
+	return r.State == StateSealed || r.State == StateCoding || r.State == StateCoded
+}
+
+// InGrace reports whether a coded volume has its source yet.
+func (r *Row) InGrace() bool { return r.State == StateCoded && r.Replicas != nil && *r.Replicas > 0 }
+
+// Empty reports whether nothing can be read from it.
+func (r *Row) Empty() bool { return r.Needles != nil && *r.Needles == 0 }
+
+// Place is where it is, for people.
+func (r *Row) Place() string {
+	if r.ShardsOf == nil {
+		return r.Data
+	}
+	return fmt.Sprintf("%d of %d shards", *r.Shards, *r.ShardsOf)
+}
 
 // Readable reports whether the volume could be opened.
 func (r *Row) Readable() bool { return r.Error == "" }
@@ -60,6 +79,7 @@ type Detail struct {
 	Row
 	File   string   `json:"file,omitempty"`
 	Seal   *Seal    `json:"seal"`   // of a sealed volume
+	Coding *Coded   `json:"coding"` // of one that is coded or is being coded
 	Events []string `json:"events"` // what opening reported
 }
 
@@ -110,7 +130,7 @@ func (r *Row) failed(err error) {
 	case errors.Is(err, volume.ErrCorrupt):
 		r.State = "corrupt"
 	default:
-		r.State = "unreadable"
+		r.State = stateUnreadable
 	}
 }
 

@@ -25,8 +25,8 @@ const (
 
 const base = "/admin/volumes"
 
-// maxLong is how many dumps, verifications and exports are served at once:
-// each reads whole files.
+// maxLong is how many dumps, verifications, exports and decodings are served at
+// once: each reads whole files.
 const maxLong = 4
 
 // Serve adds the calls to a door. A nil clock is the machine's.
@@ -42,6 +42,7 @@ func Serve(d *admin.Door, k Keeper, c clock.Clock) {
 	d.Guard(http.MethodGet, base+"/{volume}/export", s.reading(s.export))
 	d.Guard(http.MethodPost, base+"/{volume}/seal", s.seal)
 	d.Guard(http.MethodPost, base+"/{volume}/compact", s.compact)
+	s.serveCoded(d)
 }
 
 // Answers of the calls that are no streams.
@@ -68,7 +69,7 @@ func (s *service) reading(fn func(*admin.Call) error) func(*admin.Call) error {
 			defer func() { <-s.long }()
 			return fn(c)
 		default:
-			return admin.NewProblem("busy", http.StatusServiceUnavailable, "Too much at once", "%d dumps, verifications and exports are under way: ask again when one has ended", maxLong)
+			return admin.NewProblem("busy", http.StatusServiceUnavailable, "Too much at once", "%d dumps, verifications, exports and decodings are under way: ask again when one has ended", maxLong)
 		}
 	}
 }
@@ -237,18 +238,18 @@ func (s *service) export(c *admin.Call) error {
 }
 
 func (s *service) seal(c *admin.Call) error {
-	return s.change(c, func(v volume.ID, report func(Progress)) (any, error) {
+	return s.change(c, func(v volume.ID, _ *admin.Stream, report func(Progress)) (any, error) {
 		return struct{}{}, s.k.Seal(c.Context(), v, report)
 	})
 }
 
 func (s *service) compact(c *admin.Call) error {
-	return s.change(c, func(v volume.ID, report func(Progress)) (any, error) {
+	return s.change(c, func(v volume.ID, _ *admin.Stream, report func(Progress)) (any, error) {
 		return s.k.Compact(c.Context(), v, report)
 	})
 }
 
-func (s *service) change(c *admin.Call, fn func(volume.ID, func(Progress)) (any, error)) error {
+func (s *service) change(c *admin.Call, fn func(volume.ID, *admin.Stream, func(Progress)) (any, error)) error {
 	v, err := plain(c)
 	if err != nil {
 		return err
@@ -257,7 +258,7 @@ func (s *service) change(c *admin.Call, fn func(volume.ID, func(Progress)) (any,
 		return err
 	}
 	to := c.Stream()
-	result, err := fn(v, s.telling(to))
+	result, err := fn(v, to, s.telling(to))
 	if err != nil {
 		return err
 	}
@@ -286,6 +287,9 @@ func ProblemOf(err error) *admin.Problem {
 	}{
 		{volume.ErrNoVolume, "no-such-volume", http.StatusNotFound, "There is no such volume"},
 		{volume.ErrNotSealed, "not-sealed", http.StatusConflict, "The volume is not sealed"},
+		{ErrNotCoded, "not-coded", http.StatusConflict, "The volume is not coded"},
+		{server.ErrPlacement, "too-few-disks", http.StatusConflict, "There are too few disks"},
+		{volume.ErrInvalid, "invalid", http.StatusBadRequest, "The request makes no sense"},
 		{volume.ErrCorrupt, "corrupt", http.StatusInternalServerError, "Stored bytes are damaged"},
 		{server.ErrNoSpace, "no-space", http.StatusInsufficientStorage, "The disk has no room"},
 		{volume.ErrNoSpace, "no-space", http.StatusInsufficientStorage, "The disk has no room"},

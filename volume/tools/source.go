@@ -35,6 +35,21 @@ type Keeper interface {
 	// deleted, and returns when it serves and the former one is gone. When ctx
 	// ends the work goes on.
 	Compact(ctx context.Context, v volume.ID, report func(Progress)) (Compacted, error)
+	// Coded describes every volume that is coded, or is being coded.
+	Coded(ctx context.Context) (CodedList, error)
+	// Encode makes shards of a volume, which it seals first, and returns when they
+	// serve. One that is coded is left alone. When ctx ends the work goes on.
+	Encode(ctx context.Context, v volume.ID, report func(Progress)) error
+	// Rebuild makes the lost shards of a coded volume again, and returns when it is
+	// done. When ctx ends the work goes on.
+	Rebuild(ctx context.Context, v volume.ID, report func(Progress)) error
+	// Decode gives the file that a coded volume was made of to s, and its delete log of
+	// now. Nothing is changed. See DecodeTo.
+	Decode(ctx context.Context, v volume.ID, s DecodeSink) (Decoded, error)
+	// Why tells everything that is known of a volume, a blob or a photo.
+	Why(ctx context.Context, what string) (Why, error)
+	// Cluster tells how everything is.
+	Cluster(ctx context.Context) (Cluster, error)
 }
 
 // Compacted is what a compaction made.

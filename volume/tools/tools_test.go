@@ -1,6 +1,7 @@
 package tools_test
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/json"
@@ -16,9 +17,11 @@ import (
 	"time"
 
 	"hayloft/internal/admin"
+	"hayloft/internal/clock"
 	"hayloft/internal/id"
 	"hayloft/internal/vfs"
 	"hayloft/volume"
+	"hayloft/volume/coding"
 	"hayloft/volume/server"
 	"hayloft/volume/tools"
 )
@@ -39,6 +42,17 @@ type blobs struct {
 	seal    func(ctx context.Context, v volume.ID, report func(server.Progress)) error
 	compact func(ctx context.Context, v volume.ID, report func(server.Progress)) (volume.SealRecord, error)
 
+	shards map[volume.ID]*volume.Volume // beside vols, as disk 0; nil for one that cannot be served
+	coded  []server.CodedInfo
+	probe  func(id.ID) (server.Probed, error)
+	stats  server.Stats
+
+	rows   map[volume.ID]server.Row // the directory's
+	tiles  map[id.ID]volume.ID      // of blobs
+	disks  []tools.Disk
+	photos map[id.ID]tools.Photo
+	encode error
+
 	hold chan struct{} // if not nil, exports wait until it is closed
 	held chan struct{} // told of each that waits
 
@@ -57,23 +71,42 @@ func (b *blobs) Volumes() (out []server.VolumeInfo, err error) {
 		}
 		out = append(out, i)
 	}
+	for v, vol := range b.shards {
+		i := server.VolumeInfo{Volume: v, Class: volume.ClassVariants, Generation: 1, State: "coded", Epoch: 3, Shards: 6, Of: 6}
+		if vol != nil {
+			i.Stats = vol.Stats()
+		} else {
+			i.State, i.Sick = "sick", b.coded[0].Sick
+		}
+		out = append(out, i)
+	}
 	for v, err := range b.sick {
 		out = append(out, server.VolumeInfo{Volume: v, Disk: 1, Dir: b.dir, State: "sick", Sick: err})
 	}
 	for v, err := range b.lost {
 		out = append(out, server.VolumeInfo{Volume: v, Disk: 2, UUID: "0a0b", State: "sick", Sick: err})
 	}
-	slices.SortFunc(out, func(a, b server.VolumeInfo) int { return int(a.Volume) - int(b.Volume) })
+	slices.SortFunc(out, func(a, b server.VolumeInfo) int {
+		return cmp.Or(cmp.Compare(a.Volume, b.Volume), cmp.Compare(a.Disk, b.Disk))
+	})
 	return out, nil
 }
 
-func (b *blobs) Use(v volume.ID, _ uint32, fn func(*volume.Volume) error) error { return fn(b.vols[v]) }
+func (b *blobs) Use(v volume.ID, disk uint32, fn func(*volume.Volume) error) error {
+	if disk == 0 {
+		return fn(b.shards[v])
+	}
+	return fn(b.vols[v])
+}
 
-func (b *blobs) Verify(ctx context.Context, v volume.ID, _ uint32, found func(volume.Finding), report func(server.Progress)) (volume.Report, error) {
+func (b *blobs) Verify(ctx context.Context, v volume.ID, disk uint32, found func(volume.Finding), report func(server.Progress)) (volume.Report, error) {
 	if b.verify != nil {
 		return volume.Report{}, b.verify
 	}
 	report(server.Progress{Volume: v, Step: "verifying", Done: 1, Total: 2})
+	if disk == 0 {
+		return b.shards[v].Check(ctx, found)
+	}
 	return b.vols[v].Check(ctx, found)
 }
 
@@ -153,7 +186,8 @@ func serve(t testing.TB, data string) (*blobs, *tools.Local, *tools.Remote) {
 		b.vols[v] = vol
 		t.Cleanup(func() { vol.Close() })
 	}
-	local := tools.NewLocal(tools.LocalOptions{Blobs: b, Replicas: func(volume.ID) int { return 1 }})
+	local := tools.NewLocal(tools.LocalOptions{Blobs: b, Replicas: func(volume.ID) int { return 1 }, Clock: clock.NewFake(noon.Add(10 * time.Second)),
+		Policy: coding.Policy{Data: 4, Parity: 2}, Directory: b, Photo: b.Photo, Access: b.Access, Metadata: func() (int, string) { return 2, "three copies" }})
 	door := admin.NewDoor(admin.Options{Token: "secret", Problem: tools.ProblemOf})
 	tools.Serve(door, local, nil)
 	s := httptest.NewServer(door)
@@ -393,4 +427,20 @@ func TestFilesRefuse(t *testing.T) {
 	if used := files.Used(); len(used) > 0 {
 		t.Errorf("used: %v", used)
 	}
+}
+
+func (b *blobs) Coded() []server.CodedInfo { return b.coded }
+func (b *blobs) Stats() server.Stats       { return b.stats }
+func (b *blobs) Probe(_ context.Context, blob id.ID) (server.Probed, error) {
+	return b.probe(blob)
+}
+
+func (b *blobs) Encode(_ context.Context, v volume.ID, report func(server.Progress)) error {
+	report(server.Progress{Volume: v, Step: "encode", Done: 1, Total: 2})
+	return b.encode
+}
+
+func (b *blobs) Rebuild(_ context.Context, v volume.ID, report func(server.Progress)) error {
+	report(server.Progress{Volume: v, Step: "rebuild", Done: 1, Total: 2})
+	return b.encode
 }

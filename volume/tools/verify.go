@@ -11,11 +11,20 @@ import (
 type Verified struct {
 	ID       volume.ID `json:"id"`
 	Data     string    `json:"data"`
-	Needles  int64     `json:"needles"` // whole, deleted ones too
-	Bytes    int64     `json:"bytes"`   // verified
+	Needles  int64     `json:"needles"`          // whole, deleted ones too
+	Shards   int       `json:"shards,omitempty"` // that were checked by themselves
+	Bytes    int64     `json:"bytes"`            // verified
 	Findings []Finding `json:"findings"`
 	Omitted  int64     `json:"findings_omitted,omitempty"` // beyond maxFindings
 	Notes    []string  `json:"notes"`                      // no damage, but worth knowing
+}
+
+// Place is where it is, for people.
+func (r *Verified) Place() string {
+	if r.Shards == 0 {
+		return r.Data
+	}
+	return fmt.Sprintf("%d shards", r.Shards)
 }
 
 // maxFindings bounds what is kept of one replica: who has more replaces it.
