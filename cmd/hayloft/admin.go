@@ -10,9 +10,7 @@ import (
 	"net/http/pprof"
 	"time"
 
-	"hayloft/directory"
 	"hayloft/internal/admin"
-	"hayloft/volume"
 	"hayloft/volume/tools"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -81,12 +79,6 @@ func (n *node) openAdmin(context.Context) error {
 	}
 	n.adminToken = token
 	return err
-}
-
-// replicas is how many replicas the directory names of a volume.
-func (n *node) replicas(v volume.ID) int {
-	row, _ := n.directory.Map().Volume(directory.VolumeID(v))
-	return len(row.Replicas)
 }
 
 // adminAction logs what somebody did, or was not let do.

@@ -25,11 +25,11 @@ const rebuildingName = "directory-rebuilding"
 func newCluster() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "cluster",
-		Short: "Mend what the servers of a cluster share",
+		Short: "Look at nodes and disks, and mend what the servers share",
 		Args:  wantArgs(0, 0, "one of its commands"),
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newRebuildDirectory())
+	cmd.AddCommand(newClusterStatus(), newClusterNodes(), newRebuildDirectory())
 	return cmd
 }
 

@@ -147,6 +147,14 @@ func (n *node) blobEvent(e server.Event) {
 	if e.Volume != 0 {
 		log = log.With("volume", e.Volume)
 	}
+	if line, ok := codedLines[e.Kind]; ok {
+		var args []any
+		if e.Err != nil {
+			args = append(args, line.what, e.Err)
+		}
+		log.Log(context.Background(), line.level, line.text, args...)
+		return
+	}
 	switch e.Kind {
 	case server.EventVolume:
 		n.metrics.events.WithLabelValues(e.Dir, e.Engine.Kind.String()).Inc()
@@ -184,6 +192,22 @@ func (n *node) blobEvent(e server.Event) {
 	case server.EventDiskRefused:
 		log.Error("what lies in the data directory is not taken into use", "err", e.Err)
 	}
+}
+
+// codedLines say how loud each event of a coded volume is, what it means, and what its
+// error tells.
+var codedLines = map[server.EventKind]struct {
+	level      slog.Level
+	text, what string
+}{
+	server.EventCoded:        {slog.LevelInfo, "the volume is coded, and served out of its shards", "err"},
+	server.EventReleased:     {slog.LevelInfo, "the shards were read and are whole: the file that was coded goes", "err"},
+	server.EventRevoked:      {slog.LevelError, "too many shards are lost: the file that was coded goes on, and is coded again", "err"},
+	server.EventReclaimed:    {slog.LevelInfo, "the coded volume is written anew without what is deleted, and is coded again", "err"},
+	server.EventShardDamaged: {slog.LevelError, "a shard is damaged: others make up for it, and it is repaired", "err"},
+	server.EventRepaired:     {slog.LevelInfo, "damaged places of a shard were written again", "what"},
+	server.EventRebuilt:      {slog.LevelInfo, "a lost shard was made again", "what"},
+	server.EventDeleteLog:    {slog.LevelWarn, "a copy of the volume's delete log does not count any more, and is made again", "err"},
 }
 
 // tellOpened sums up what opening the volumes took.

@@ -19,11 +19,18 @@ func openNode(t *testing.T) *node {
 
 func openNodeOn(t *testing.T, dirs ...string) *node {
 	t.Helper()
+	return openNodeWith(t, func(*node) {}, dirs...)
+}
+
+// openNodeWith has the node set up before anything of it is opened.
+func openNodeWith(t *testing.T, set func(*node), dirs ...string) *node {
+	t.Helper()
 	s := &settings{}
 	s.define(pflag.NewFlagSet("server", pflag.ContinueOnError))
 	s.data = dirs
 	n := &node{s: s, log: slog.New(slog.DiscardHandler), clock: clock.Real{}, metrics: newMetrics()}
 	n.work, n.stopWork = context.WithCancel(context.Background())
+	set(n)
 	t.Cleanup(func() {
 		if err := n.stop(); err != nil {
 			t.Logf("stop: %v", err) // a test may have closed a part before

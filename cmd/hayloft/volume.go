@@ -26,7 +26,7 @@ func newVolume() *cobra.Command {
 	var f volumeFlags
 	cmd := &cobra.Command{
 		Use:   "volume",
-		Short: "Look into volumes, and seal and compact them",
+		Short: "Look into volumes, ask why a photo cannot be read, seal and compact",
 		Long: `These commands ask a running server at its admin listener, or work offline on
 the files of a stopped one:
 
@@ -41,22 +41,27 @@ HAYLOFT_DATA, or in ./data. dump, verify, export, seal and compact need it.
 
 Offline, ls, show, dump, verify and export never change a file. ls, show and
 dump take no lock: beside a running server they show a snapshot. The others want
-the directories for themselves. seal and compact change nothing without --apply.`,
+the directories for themselves. seal and compact change nothing without --apply.
+why asks a running server alone.`,
 		Args: wantArgs(0, 0, "one of its commands"),
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	flags := cmd.PersistentFlags()
-	flags.StringSliceVar(&f.data, "data", nil, "data directories, one for each disk: work on their files, or, with --admin, find the token there")
-	flags.StringVar(&f.admin, "admin", "http://127.0.0.1:9090", "admin listener of a running server")
-	flags.StringVar(&f.tokenFile, "admin-token-file", "", "file with the admin token of the running server")
-	flags.StringVar(&f.config, "config", "", "TOML file of the server, which names its data directory")
+	f.define(cmd.PersistentFlags())
 	for _, c := range []*cobra.Command{newVolumeShow(&f), newVolumeDump(&f), newVolumeVerify(&f), newVolumeExport(&f),
-		newVolumeSeal(&f), newVolumeCompact(&f)} {
+		newVolumeSeal(&f), newVolumeCompact(&f), newVolumeWhy(&f)} {
 		c.ValidArgsFunction = f.complete
 		cmd.AddCommand(c)
 	}
 	cmd.AddCommand(newVolumeLs(&f))
 	return cmd
+}
+
+// define adds the flags to a command and those below it.
+func (f *volumeFlags) define(flags *pflag.FlagSet) {
+	flags.StringSliceVar(&f.data, "data", nil, "data directories, one for each disk: work on their files, or, with --admin, find the token there")
+	flags.StringVar(&f.admin, "admin", "http://127.0.0.1:9090", "admin listener of a running server")
+	flags.StringVar(&f.tokenFile, "admin-token-file", "", "file with the admin token of the running server")
+	flags.StringVar(&f.config, "config", "", "TOML file of the server, which names its data directory")
 }
 
 // complete offers the numbers of volumes to a shell.
@@ -134,6 +139,23 @@ func (f *volumeFlags) open(cmd *cobra.Command, alone bool) (*opened, error) {
 		return nil, errors.Join(f.explain(err, nil), files.Close())
 	}
 	return &opened{Source: files, stop: files.Close}, nil
+}
+
+// openKeeper finds volumes that can be changed: of a running server, or of one that is
+// stopped and opened here.
+func (f *volumeFlags) openKeeper(cmd *cobra.Command) (*opened, error) {
+	if f.online(cmd) {
+		return f.open(cmd, false)
+	}
+	return f.openStopped(cmd)
+}
+
+// running finds a running server, for what nobody else can tell.
+func (f *volumeFlags) running(cmd *cobra.Command) (*opened, error) {
+	if !f.online(cmd) {
+		return nil, usagef("%s asks a running server: name it with --admin URL; --data alone is for files", cmd.Name())
+	}
+	return f.open(cmd, false)
 }
 
 // close gives back what is held, and explains err.

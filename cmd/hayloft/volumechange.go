@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -12,9 +13,14 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// change is one of the two commands that change volumes.
+// change is one of the commands that change volumes.
 type change struct {
 	verb, doing, done string // seal, sealing, sealed
+	// look finds out what the rows do not tell, before anything is planned; nil:
+	// nothing. keeper is nil for the files of a stopped server.
+	look func(ctx context.Context, keeper tools.Keeper) error
+	// more is what a plan says of a volume besides, or nil.
+	more func(changed) string
 	// skip says why an asked-for volume needs nothing, or "". An error is that
 	// it cannot be done.
 	skip func(r tools.Row, all bool) (string, error)
@@ -47,11 +53,21 @@ var compacting = change{
 			return "it is not sealed", nil
 		case !r.Sealed():
 			return "", fmt.Errorf("it is %s: seal it first", r.State)
+		case r.State == tools.StateCoding || r.InGrace():
+			why := "it is being coded"
+			if r.InGrace() {
+				why = "its source is kept yet beside its shards: it can be compacted when that is released"
+			}
+			if all {
+				return why, nil
+			}
+			return "", errors.New(why)
 		case r.Garbage() == 0:
 			return "it holds nothing but live needles", nil
 		}
 		return "", nil
 	},
+	more: func(p changed) string { return roughly(p.Garbage) + " to give back" },
 	do: func(ctx context.Context, k tools.Keeper, v volume.ID, report func(tools.Progress)) (string, error) {
 		c, err := k.Compact(ctx, v, report)
 		return fmt.Sprintf("compacted from %s to %s, %d needles, generation %d", roughly(c.Before), roughly(c.After), c.Needles, c.Generation), err
@@ -140,7 +156,13 @@ func (c *change) run(cmd *cobra.Command, f *volumeFlags, args []string, apply, a
 	if err != nil {
 		return err
 	}
-	plan, err := c.plan(cmd.Context(), o, args)
+	if c.look != nil {
+		err = c.look(cmd.Context(), o.keeper)
+	}
+	var plan []changed
+	if err == nil {
+		plan, err = c.plan(cmd.Context(), o, args)
+	}
 	switch {
 	case err != nil:
 	case apply:
@@ -218,8 +240,8 @@ func (c *change) printPlanned(out io.Writer, p changed) error {
 		what = "is left alone: " + p.Error
 	case p.Note != "":
 		what = "is left alone: " + p.Note
-	case c.verb == "compact":
-		what += ", " + roughly(p.Garbage) + " to give back"
+	case c.more != nil:
+		what += ", " + c.more(p)
 	}
 	_, err := fmt.Fprintf(out, "volume %d %s\n", p.ID, what)
 	return err
@@ -267,7 +289,7 @@ func (c *change) applyOne(cmd *cobra.Command, k tools.Keeper, p *changed, report
 			p.Applied, p.Note = true, note
 		case cmd.Context().Err() != nil:
 			return fmt.Errorf("interrupted while %s volume %d: a running server goes on with it, and the same command takes it up again", c.doing, p.ID)
-		case !tools.OfVolume(err):
+		case !tools.OfVolume(err) && !errors.As(err, new(unfinished)):
 			return fmt.Errorf("%s volume %d: %w", c.doing, p.ID, err)
 		default:
 			p.Error = tools.OneLine(err)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"text/tabwriter"
@@ -75,7 +76,7 @@ func newVolumeShow(f *volumeFlags) *cobra.Command {
 			}
 			for _, d := range details {
 				if err == nil && !d.Readable() {
-					err = fmt.Errorf("volume %d in %s: %s", d.ID, d.Data, d.Error)
+					err = fmt.Errorf("volume %d in %s: %s", d.ID, d.Place(), d.Error)
 				}
 			}
 			return o.close(f, err)
@@ -105,17 +106,17 @@ func printRows(out, notes io.Writer, rows []tools.Row) error {
 		}
 		fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t  %s\n", r.ID, orUnknown(r.Generation, plain), orUnknown(r.Class, plain), state,
 			orUnknown(r.Replicas, plain), orUnknown(r.Needles, plain), orUnknown(r.LiveBytes, roughly), orUnknown(r.FileBytes, roughly),
-			orUnknown(r.Deleted, plain), orUnknown(r.Rot, plain), r.Data)
+			orUnknown(r.Deleted, plain), orUnknown(r.Rot, plain), r.Place())
 	}
 	if err := w.Flush(); err != nil {
 		return err
 	}
 	for _, r := range rows {
 		if !r.Readable() {
-			fmt.Fprintf(notes, "volume %d in %s: %s\n", r.ID, r.Data, r.Error)
+			fmt.Fprintf(notes, "volume %d in %s: %s\n", r.ID, r.Place(), r.Error)
 		}
 		if r.Retry != "" {
-			fmt.Fprintf(notes, "hayloft: note: volume %d in %s: to be tried again: %s\n", r.ID, r.Data, r.Retry)
+			fmt.Fprintf(notes, "hayloft: note: volume %d in %s: to be tried again: %s\n", r.ID, r.Place(), r.Retry)
 		}
 	}
 	return nil
@@ -132,7 +133,7 @@ func showVolumes(w io.Writer, all []tools.Detail) error {
 		}
 		for _, l := range [][2]string{
 			{"volume", plain(d.ID)}, {"generation", orUnknown(d.Generation, plain)}, {"class", orUnknown(d.Class, plain)}, {"state", d.State},
-			{"data", d.Data}, {"file", d.File}, {"needles", orUnknown(d.Needles, plain)}, {"live", orUnknown(d.LiveBytes, roughly)},
+			{"data", d.Data}, {"file", cmp.Or(d.File, "-")}, {"needles", orUnknown(d.Needles, plain)}, {"live", orUnknown(d.LiveBytes, roughly)},
 			{"file bytes", orUnknown(d.FileBytes, plain)}, {"size", plain(d.SizeBytes)}, {"garbage", garbage},
 			{"deleted keys", orUnknown(d.Deleted, plain)}, {"damaged", orUnknown(d.Rot, plain)}, {"void bytes", orUnknown(d.VoidBytes, plain)},
 			{"replicas", orUnknown(d.Replicas, plain)}, {"epoch", orUnknown(d.Epoch, plain)}, {"shards", orUnknown(d.Shards, plain)},
@@ -150,11 +151,23 @@ func showVolumes(w io.Writer, all []tools.Detail) error {
 		if err := showSeal(w, d.Seal); err != nil {
 			return err
 		}
+		showShards(w, d.Coding)
 		for _, e := range d.Events {
 			fmt.Fprintf(w, "%-13s %s\n", "event", e)
 		}
 	}
 	return nil
+}
+
+// showShards prints how a volume is coded, and every shard.
+func showShards(w io.Writer, c *tools.Coded) {
+	if c == nil {
+		return
+	}
+	fmt.Fprintf(w, "%-13s %s, %s, survives the loss of any %s%s\n", "coding", c.Policy, c.Health, disks(c.Survives), working(c.Work))
+	for _, s := range c.Shards {
+		fmt.Fprintf(w, "%-13s %v\n", "shard", &s)
+	}
 }
 
 func showSeal(w io.Writer, s *tools.Seal) error {

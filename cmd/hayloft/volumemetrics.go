@@ -22,6 +22,8 @@ type volumeMetrics struct {
 	disks   []figure[*server.DiskStats]  // label disk
 	classes []figure[*server.ClassStats] // label class
 	states  *prometheus.Desc             // labels class, state
+	coding  *prometheus.Desc             // label state
+	shards  *prometheus.Desc             // label state
 
 	steps                            *prometheus.Desc // labels disk, step
 	batchBytes, batchRecords, walked *prometheus.Desc // label disk
@@ -45,14 +47,16 @@ func newVolumeMetrics(stats func() server.Stats, now func() time.Time) *volumeMe
 	}
 	return &volumeMetrics{
 		stats: stats, now: now,
-		sums: append(blobFigures(), append(volumeFigures(), upkeepFigures(now)...)...), disks: diskFigures(disk),
+		sums: append(blobFigures(), append(volumeFigures(), append(upkeepFigures(now), codedFigures()...)...)...), disks: diskFigures(disk),
 		classes: []figure[*server.ClassStats]{
 			newFigure(prometheus.GaugeValue, "volume_file_bytes", "Bytes of volume files, by class.", class,
 				func(c *server.ClassStats) float64 { return float64(c.FileBytes) }),
 			newFigure(prometheus.GaugeValue, "volume_garbage_bytes", "Bytes of volume files that hold nothing readable, by class.", class,
 				func(c *server.ClassStats) float64 { return float64(c.GarbageBytes) }),
 		},
-		states:       desc("volumes", "Replicas of volumes on this node, by class and state.", "class", "state"),
+		states:       desc("volumes", "Replicas of volumes on this node, and volumes that shards serve, by class and state.", "class", "state"),
+		coding:       desc("coded_volumes", "Volumes that are coded or are being coded, by state.", "state"),
+		shards:       desc("shards", "Shards of coded volumes, by state.", "state"),
 		steps:        desc("volume_step_seconds", "Time that a step of the engine takes, by disk.", "disk", "step"),
 		batchBytes:   desc("volume_batch_bytes", "Bytes of one batch: written together, synced once.", "disk"),
 		batchRecords: desc("volume_batch_records", "Records of one batch.", "disk"),
@@ -173,7 +177,7 @@ func (m *volumeMetrics) Describe(ch chan<- *prometheus.Desc) {
 	for _, f := range m.classes {
 		ch <- f.desc
 	}
-	for _, d := range []*prometheus.Desc{m.states, m.steps, m.batchBytes, m.batchRecords, m.walked} {
+	for _, d := range []*prometheus.Desc{m.states, m.coding, m.shards, m.steps, m.batchBytes, m.batchRecords, m.walked} {
 		ch <- d
 	}
 }
@@ -193,10 +197,11 @@ func (m *volumeMetrics) Collect(ch chan<- prometheus.Metric) {
 		for _, s := range []struct {
 			state string
 			n     int
-		}{{"open", c.Open}, {"closing", c.Closing}, {"sealed", c.Sealed}, {"sick", c.Sick}} {
+		}{{"open", c.Open}, {"closing", c.Closing}, {"sealed", c.Sealed}, {"coded", c.Coded}, {"sick", c.Sick}} {
 			ch <- prometheus.MustNewConstMetric(m.states, prometheus.GaugeValue, float64(s.n), class, s.state)
 		}
 	}
+	m.collectCoded(ch, &st.Coded)
 	for i := range st.Disks {
 		d := &st.Disks[i]
 		for _, f := range m.disks {

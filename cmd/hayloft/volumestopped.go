@@ -71,8 +71,3 @@ func (n *node) allDisks(context.Context) error {
 func warnings(w io.Writer) *slog.Logger {
 	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: slog.LevelWarn}))
 }
-
-// keeper are the volumes of this process.
-func (n *node) keeper() *tools.Local {
-	return tools.NewLocal(tools.LocalOptions{Blobs: n.blobs, Replicas: n.replicas})
-}

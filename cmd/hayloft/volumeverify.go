@@ -73,19 +73,23 @@ func verifyVolumes(cmd *cobra.Command, o *opened, args []string, asJSON bool) er
 
 func printVerified(row tools.Verified, out, notes io.Writer) error {
 	for _, n := range row.Notes {
-		fmt.Fprintf(notes, "hayloft: note: volume %d in %s: %s\n", row.ID, row.Data, n)
+		fmt.Fprintf(notes, "hayloft: note: volume %d in %s: %s\n", row.ID, row.Place(), n)
 	}
 	for _, f := range row.Findings {
-		if _, err := fmt.Fprintf(out, "volume %d in %s: %v\n", row.ID, row.Data, f); err != nil {
+		if _, err := fmt.Fprintf(out, "volume %d in %s: %v\n", row.ID, row.Place(), f); err != nil {
 			return err
 		}
 	}
 	if row.Omitted > 0 {
-		fmt.Fprintf(notes, "hayloft: note: volume %d in %s: %d findings more\n", row.ID, row.Data, row.Omitted)
+		fmt.Fprintf(notes, "hayloft: note: volume %d in %s: %d findings more\n", row.ID, row.Place(), row.Omitted)
 	}
 	if len(row.Findings) > 0 {
 		return nil
 	}
-	_, err := fmt.Fprintf(out, "volume %d in %s: sound, %d needles, %s verified\n", row.ID, row.Data, row.Needles, roughly(row.Bytes))
+	needles := fmt.Sprintf("%d needles, ", row.Needles)
+	if row.Needles == 0 && row.Shards > 0 {
+		needles = "" // each was checked by its own sums
+	}
+	_, err := fmt.Fprintf(out, "volume %d in %s: sound, %s%s verified\n", row.ID, row.Place(), needles, roughly(row.Bytes))
 	return err
 }

@@ -1,0 +1,129 @@
+package main
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+
+	"hayloft/directory"
+	"hayloft/feed"
+	"hayloft/internal/id"
+	"hayloft/internal/raftgroup"
+	"hayloft/volume"
+	"hayloft/volume/tools"
+)
+
+// keeper are the volumes of this process.
+func (n *node) keeper() *tools.Local {
+	o := tools.LocalOptions{
+		Blobs: n.blobs, Clock: n.clock, Replicas: n.replicas, Policy: n.s.ec, Directory: overview{placement{n.directory, n.nodeID, n.incarnation}, n.who.name},
+		Metadata: n.metadata,
+	}
+	if n.feed != nil { // not on the way of a command that works offline
+		o.Photo, o.Access = n.photo, n.accessTo
+	}
+	return tools.NewLocal(o)
+}
+
+// replicas is how many replicas the directory names of a volume.
+func (n *node) replicas(v volume.ID) int {
+	row, _ := n.directory.Map().Volume(directory.VolumeID(v))
+	return len(row.Replicas)
+}
+
+// metadata says how many disks may be lost without the metadata, and where it is.
+func (n *node) metadata() (survives int, where string) {
+	groups := [][]raftgroup.MirrorState{n.directory.Mirrors()}
+	if n.group != nil {
+		groups = append(groups, n.group.Mirrors())
+	}
+	var least []string
+	for i, g := range groups {
+		dirs := []string{}
+		for _, m := range g {
+			if m.Mirror && !m.Copying && m.Lost == nil {
+				dirs = append(dirs, filepath.Dir(filepath.Dir(m.Dir))) // the data directory
+			}
+		}
+		if i == 0 || len(dirs) < len(least) {
+			least = dirs
+		}
+	}
+	if len(least) == 1 {
+		return 0, "it lies in " + least[0] + " alone"
+	}
+	return max(len(least)-1, 0), fmt.Sprintf("%d copies: %s", len(least), strings.Join(least, ", "))
+}
+
+// overview is the directory as the tools ask it.
+type overview struct {
+	placement
+	name string // of this node
+}
+
+var _ tools.Directory = overview{}
+
+func (o overview) Leader() string {
+	if o.d.Ready() != nil {
+		return ""
+	}
+	return o.name
+}
+
+func (o overview) Nodes() []tools.Node {
+	out := []tools.Node{}
+	leader := o.Leader()
+	for _, n := range o.d.Map().Nodes() {
+		out = append(out, tools.Node{ID: uint32(n.ID), Name: n.Name, Leads: n.Name == leader, Here: n.ID == o.node, Registered: n.Registered.Time()})
+	}
+	return out
+}
+
+func (o overview) Disks() []tools.Disk {
+	out := []tools.Disk{}
+	for _, d := range o.d.Map().Disks() {
+		out = append(out, tools.Disk{Disk: uint32(d.ID), UUID: hex.EncodeToString(d.UUID[:]), Node: uint32(d.Node), Capacity: int64(d.Capacity)})
+	}
+	return out
+}
+
+// photo finds the blobs of a photo.
+func (n *node) photo(ctx context.Context, photo id.ID) (tools.Photo, bool, error) {
+	row, err := n.feed.PhotoRow(ctx, photo)
+	if errors.Is(err, feed.ErrNotFound) {
+		return tools.Photo{}, false, nil
+	}
+	if err != nil {
+		return tools.Photo{}, false, err
+	}
+	p := tools.Photo{ID: row.ID, Status: photoStatus(row.Status), Master: row.Master.Blob}
+	if row.Rendition.Blob != 0 {
+		p.Group = &row.Rendition.Blob
+	}
+	if !row.DeletedAt.IsZero() {
+		p.Deleted = &row.DeletedAt
+	}
+	return p, true, nil
+}
+
+func photoStatus(s feed.Status) string {
+	names := map[feed.Status]string{
+		feed.Reserved: "reserved", feed.Stored: "stored", feed.Pending: "pending", feed.Ready: "ready", feed.Failed: "failed", feed.Deleted: "deleted",
+	}
+	if name, ok := names[s]; ok {
+		return name
+	}
+	return fmt.Sprintf("status-%d", s)
+}
+
+// accessTo says who a blob is served to.
+func (n *node) accessTo(ctx context.Context, blob id.ID) (string, error) {
+	v, err := n.feed.Access(ctx, blob)
+	if err != nil {
+		return "", err
+	}
+	return map[feed.Access]string{feed.AccessGone: "gone", feed.AccessPublic: "public", feed.AccessSigned: "signed"}[v.Access], nil
+}
