@@ -276,7 +276,7 @@ func TestReclaim(t *testing.T) {
 	h.until("the second epochs", func() bool {
 		h.clock.Advance(time.Minute)
 		for _, i := range h.coded() {
-			if i.Epoch != 2 || i.State != lifecycle.Released {
+			if i.Epoch < 2 || i.State != lifecycle.Released {
 				return false
 			}
 		}
@@ -302,4 +302,44 @@ func TestReclaim(t *testing.T) {
 	h.stop()
 	h.start()
 	h.checkAll(kept)
+}
+
+// Shards that were crowded on the disks that were left spread again when there are
+// more.
+func TestShardsSpreadAgain(t *testing.T) {
+	h := newHouse(t, sixDisks())
+	all := h.fill(originals, 12, 30_000)
+	h.encodeAll()
+	h.released()
+	h.stop()
+	six := h.opts.Dirs
+	h.wipe(six[0])
+	h.wipe(six[1])
+	survive := func(disks int) {
+		t.Helper()
+		h.until(fmt.Sprintf("%d disks to be spare", disks), func() bool {
+			h.clock.Advance(time.Second)
+			for _, i := range h.coded() {
+				for _, s := range i.Shards {
+					if s.Away != nil {
+						return false
+					}
+				}
+				if i.Survives != disks || i.Work != "" {
+					return false
+				}
+			}
+			return true
+		})
+	}
+	h.opts.Dirs = six[2:]
+	h.start()
+	h.clock.Advance(11 * time.Minute)
+	survive(1) // two of the four have two shards each
+	h.checkAll(all)
+	h.stop()
+	h.opts.Dirs = six
+	h.start()
+	survive(2)
+	h.checkAll(all)
 }

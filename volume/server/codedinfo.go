@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -86,7 +87,9 @@ func (s *Server) codedInfo(row Row) CodedInfo {
 		defer h.unpin()
 		i.LiveBytes = h.vol.Stats().LiveBytes
 		for _, l := range h.coded.v.Logs() {
-			logs[l.Disk] = l.Err
+			if logs[l.Disk] = l.Err; !l.InSet && l.Err == nil {
+				logs[l.Disk] = errNoCopy
+			}
 		}
 	}
 	for n, p := range h.coded.places() {
@@ -98,7 +101,7 @@ func (s *Server) codedInfo(row Row) CodedInfo {
 				si.Away = d.usable()
 			}
 		}
-		if si.Away != nil || si.Damage > 0 {
+		if si.Away != nil || si.Damage > 0 || si.Log != nil {
 			homes[n] = 0
 		}
 		i.Shards = append(i.Shards, si)
@@ -106,6 +109,9 @@ func (s *Server) codedInfo(row Row) CodedInfo {
 	i.Survives = survives(homes, plan.Parity)
 	return i
 }
+
+// errNoCopy says that a disk has no copy of the delete log that counts, yet.
+var errNoCopy = errors.New("no copy of the delete log there counts yet")
 
 // uuidOf is the uuid of a disk of this node, in service or not.
 func (s *Server) uuidOf(disk uint32) string {

@@ -16,7 +16,7 @@ import (
 // toRebuild is how many shards of a volume are to be made again now: those that
 // are damaged, missing on a disk that is in service, or on a disk that is away for
 // good or for longer than the repair delay. A delete log that lacks a copy counts
-// too.
+// too, and a shard that has a better place.
 func (c *coder) toRebuild(row Row, h *handle, now time.Time) (n int) {
 	for _, p := range h.coded.places() {
 		if c.lostForGood(p, now) {
@@ -27,6 +27,9 @@ func (c *coder) toRebuild(row Row, h *handle, now time.Time) (n int) {
 		n++
 	}
 	if n == 0 && c.lacksLog(h.coded) {
+		n++
+	}
+	if _, crowded := c.crowded(h.coded); n == 0 && crowded {
 		n++
 	}
 	return n
@@ -102,11 +105,13 @@ func (c *coder) rebuild(ctx context.Context, j *job) error {
 	return c.setLogs(ctx, cv)
 }
 
-// setLogs has the delete log on every disk that has a shard. Those that are away
+// setLogs has the delete log on every disk that has a shard, and on more that are to
+// have one: before the directory hears of it, for from then on a start counts on the
+// copies there. Those that are away
 // have theirs copied when they are back, or not at all.
-func (c *coder) setLogs(ctx context.Context, cv *codedVolume) error {
+func (c *coder) setLogs(ctx context.Context, cv *codedVolume, more ...uint32) error {
 	homes := cv.homes()
-	err := cv.v.SetLogs(ctx, c.s.logCopies(cv.c, homes), survives(homes, cv.c.Parity))
+	err := cv.v.SetLogs(ctx, c.s.logCopies(cv.c, append(homes, more...)), survives(homes, cv.c.Parity))
 	if err == nil {
 		return nil
 	}
@@ -179,6 +184,9 @@ func (c *coder) plan(cv *codedVolume) (out []lostShard, err error) {
 			held[p.home]++
 		}
 	}
+	if l, crowded := c.crowded(cv); crowded {
+		return []lostShard{l}, nil
+	}
 	disks, err := spread(c.candidates(held), len(homeless), cv.c.Policy, cv.c.FileBytes())
 	if err != nil {
 		// Fewer than all are better than none: the most endangered volume is one
@@ -225,6 +233,20 @@ func (c *coder) make(ctx context.Context, j *job, cv *codedVolume, lost []lostSh
 		}
 		c.s.n.rebuilt.Add(uint64(len(whole)))
 	}
+	return c.settle(ctx, cv, lost, whole)
+}
+
+// settle has shards that were made whole again counted where they are now.
+func (c *coder) settle(ctx context.Context, cv *codedVolume, lost []lostShard, whole []coding.Lost) error {
+	var targets []uint32
+	for _, l := range lost {
+		if l.moves {
+			targets = append(targets, l.on.number)
+		}
+	}
+	if err := c.setLogs(ctx, cv, targets...); err != nil {
+		return err
+	}
 	changed := make(map[int]shardPlace)
 	for _, l := range lost {
 		if !slices.ContainsFunc(whole, func(w coding.Lost) bool { return w.Shard == l.shard }) {
@@ -236,7 +258,7 @@ func (c *coder) make(ctx context.Context, j *job, cv *codedVolume, lost []lostSh
 			}
 		}
 		changed[l.shard] = c.s.openShard(cv.c, l.shard, l.on.number)
-		c.s.o.Events(Event{Kind: EventRebuilt, Dir: l.on.dir, Volume: j.v, Err: fmt.Errorf("shard %d", l.shard)})
+		c.s.o.Events(Event{Kind: EventRebuilt, Dir: l.on.dir, Volume: cv.c.Volume, Err: fmt.Errorf("shard %d", l.shard)})
 	}
 	return cv.adopt(changed)
 }
