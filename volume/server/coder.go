@@ -8,6 +8,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sync/semaphore"
 
@@ -238,11 +239,40 @@ func (c *coder) upkeep(ctx context.Context) {
 		}
 		select {
 		case <-c.kicked:
-		case <-c.s.o.Clock.After(c.s.o.UpkeepEvery):
+		case <-c.s.o.Clock.After(c.untilDue()):
 		case <-ctx.Done():
 			return
 		}
 	}
+}
+
+// untilDue is how long nothing is due unless something happens: until a grace or a
+// repair delay is over, UpkeepEvery at most.
+func (c *coder) untilDue() time.Duration {
+	now := c.s.o.Clock.Now()
+	wait := c.s.o.UpkeepEvery
+	sooner := func(at time.Time) {
+		if d := at.Sub(now); d > 0 {
+			wait = min(wait, d)
+		}
+	}
+	for _, row := range c.rows() {
+		cd := row.Coding
+		if cd.Committed == nil {
+			continue
+		}
+		if cd.State() == lifecycle.Coded {
+			sooner(cd.Committed.At.Add(c.s.o.SourceGrace))
+		}
+		if h := c.s.codedHandle(row.Volume.Volume); h != nil {
+			for _, p := range h.coded.places() {
+				if p.file == nil {
+					sooner(p.since.Add(c.s.o.RepairDelay))
+				}
+			}
+		}
+	}
+	return wait
 }
 
 // next does the most urgent job that is due, and reports whether there was one.
