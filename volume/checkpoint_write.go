@@ -46,8 +46,9 @@ type checkpointer struct {
 // last one as it was.
 type snapshot struct {
 	checkpoint
-	idx  *index // sealing takes it off the volume
-	head uint64 // of the last block
+	idx  *index     // sealing takes it off the volume
+	head uint64     // of the last block
+	done chan error // of room 1: is told what came of it; nil: nobody asks
 }
 
 // snapshot is taken by the writer, between two batches.
@@ -104,7 +105,9 @@ func (c *checkpointer) start(v *Volume) {
 func (v *Volume) runCheckpoints() {
 	defer close(v.checkpoints.stopped)
 	for s := range v.checkpoints.offers {
-		v.checkpoint(s)
+		if err := v.checkpoint(s); s.done != nil {
+			s.done <- err
+		}
 	}
 }
 
@@ -124,17 +127,18 @@ func (v *Volume) lastCheckpoint() {
 }
 
 // checkpoint writes s and reports what came of it.
-func (v *Volume) checkpoint(s snapshot) {
+func (v *Volume) checkpoint(s snapshot) error {
 	begin := v.now()
 	size, err := v.writeCheckpoint(s)
 	v.took(&v.steps.checkpoint, begin)
 	if err != nil {
 		v.event(Event{Kind: EventCheckpointFailed, Offset: s.covers, Err: classify(err)})
-		return
+		return err
 	}
 	v.checkpoints.covered.Store(s.covers)
 	v.checkpoints.written.Add(1)
 	v.checkpoints.bytes.Add(size)
+	return nil
 }
 
 // writeCheckpoint puts s in place: all of it under another name, synced, then

@@ -137,3 +137,47 @@ func RemoveDeleteLogMarker(fsys vfs.FS, dir string, v ID) error {
 	}
 	return err
 }
+
+// CheckDeleteLog reads the first n bytes of the delete log of volume v in dir from
+// the device and verifies all of them: both superblocks and every record. It is for
+// a part of which all was synced. A log that is not there is fs.ErrNotExist, what is
+// damaged ErrCorrupt; anything else is a failure of the check.
+func CheckDeleteLog(fsys vfs.FS, dir string, v ID, n int64) (err error) {
+	name := filepath.Join(dir, DeleteLogName(v))
+	f, err := fsys.Open(name)
+	if err != nil {
+		return fmt.Errorf("delete log of volume %d: %w", v, err)
+	}
+	defer func() {
+		if err = errors.Join(err, f.Close()); err != nil {
+			err = fmt.Errorf("delete log of volume %d: %w", v, err)
+		}
+	}()
+	if err := f.Evict(0, 0); err != nil {
+		return fmt.Errorf("drop cached pages: %w", err)
+	}
+	size, err := f.Size()
+	if err != nil {
+		return err
+	}
+	if size < n {
+		return fmt.Errorf("%w: file ends at %d, expected %d", ErrCorrupt, size, n)
+	}
+	sb, damaged, err := readSuperblock(f)
+	switch {
+	case err != nil:
+		return err
+	case damaged:
+		return fmt.Errorf("%w: a superblock copy", ErrCorrupt)
+	case sb.Volume != v || sb.Generation != 1 || sb.Class != classDeletes:
+		return fmt.Errorf("%w: it is of volume %d, generation %d, class %v", ErrConflict, sb.Volume, sb.Generation, sb.Class)
+	}
+	s := newSeal(sb)
+	w := &walker{file: f, seal: &s, end: n}
+	return w.scan(scanOptions{data: true}, func(r Record) error {
+		if r.Kind == 0 || r.Err != nil {
+			return fmt.Errorf("%w: record at %d: %w", ErrCorrupt, r.Offset, r.Err)
+		}
+		return nil
+	})
+}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 
 	"hayloft/internal/id"
@@ -19,6 +20,8 @@ type sealing struct {
 	fenced atomic.Bool // puts of clients are refused
 	part   atomic.Pointer[sealedPart]
 	log    *deleteLog // given to Open by a compaction, or nil
+
+	mending sync.Mutex // held by who writes the file of a sealed volume again
 
 	// onDelete, in a delete log, is told of keys that are newly deleted. Set
 	// and called on the writer goroutine.
@@ -283,9 +286,13 @@ func (p *sealedPart) rebuildIndex(v *Volume) error {
 // saveIndex writes the index. It can be made again: a failure costs time at
 // the next Open.
 func (p *sealedPart) saveIndex(v *Volume) {
-	if err := vfs.WriteFile(v.o.FS, v.indexPath(), p.idx.b); err != nil {
+	if err := p.writeIndex(v); err != nil {
 		v.event(Event{Kind: EventSealedIndexFailed, Err: classify(err)})
 	}
+}
+
+func (p *sealedPart) writeIndex(v *Volume) error {
+	return vfs.WriteFile(v.o.FS, v.indexPath(), p.idx.b)
 }
 
 // locate is Volume.locate of a sealed volume.
