@@ -106,7 +106,11 @@ func (m *mirror) keepLocked(logs []LogCopy, tolerance int) (left []vfs.File, err
 
 // add copies the log to a place: what never changes any more first, and the rest
 // while nobody changes it. Then it is in the set.
-func (m *mirror) add(ctx context.Context, p *place) error {
+func (m *mirror) add(ctx context.Context, p *place) error { return m.addFrom(ctx, p, m.readAt) }
+
+// addFrom copies what from reads. A copy of the place that is in the set stays there
+// until the new one takes its name: then either the new one is in the set, or none.
+func (m *mirror) addFrom(ctx context.Context, p *place, from func([]byte, int64) (int, error)) error {
 	end, ok := claim(p.LogCopy)
 	if !ok {
 		return m.refuse(p, errBusy)
@@ -116,7 +120,7 @@ func (m *mirror) add(ctx context.Context, p *place) error {
 	m.changing.Unlock()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	c := &copying{m: m, at: p.LogCopy}
+	c := &copying{m: m, at: p.LogCopy, from: from}
 	begun := make(chan error, 1)
 	go func() { begun <- c.begin(ctx, settled) }()
 	select {
@@ -136,6 +140,7 @@ func (m *mirror) add(ctx context.Context, p *place) error {
 	}
 	m.changing.Lock()
 	defer m.changing.Unlock()
+	m.retire(p)
 	ended := make(chan error, 1)
 	go func() { ended <- c.finish(ctx, settled) }()
 	select {
@@ -160,10 +165,24 @@ func (m *mirror) add(ctx context.Context, p *place) error {
 	return nil
 }
 
+// retire takes a copy out of the set that is about to lose its name.
+func (m *mirror) retire(p *place) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if file := p.file; file != nil {
+		p.file, p.err = nil, errReplaced
+		go func() { _ = file.Close() }() // may hang; what is in it was synced
+	}
+}
+
+var errReplaced = errors.New("a new copy takes its place")
+
 func (m *mirror) refuse(p *place, err error) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	p.err = err
+	if p.file == nil {
+		p.err = err
+	}
 	return err
 }
 
@@ -171,6 +190,7 @@ func (m *mirror) refuse(p *place, err error) error {
 type copying struct {
 	m    *mirror
 	at   LogCopy
+	from func(b []byte, off int64) (int, error) // what is copied
 	file vfs.File
 }
 
@@ -209,7 +229,7 @@ func (c *copying) copy(ctx context.Context, from, to int64) error {
 			return err
 		}
 		b = b[:min(copyStep, to-at)]
-		if n, err := c.m.readAt(b, at); n < len(b) {
+		if n, err := c.from(b, at); n < len(b) {
 			return fmt.Errorf("read the log at %d: %w", at, err)
 		}
 		if _, err := c.file.WriteVAt([][]byte{b}, at); err != nil {
