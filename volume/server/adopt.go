@@ -63,13 +63,14 @@ func (t *seat) inspect() find {
 
 // unimportant reports whether a name in a directory without identity is no reason
 // to keep away: every new ext4 has one, a claim that failed on the way leaves two, its
-// folder empty, and others of this program may be back sooner.
+// folder empty, a scrub may write of the former disk while it vanishes, and others of this
+// program may be back sooner.
 func (t *seat) unimportant(name string) bool {
 	if name == volumesName {
 		files, err := t.s.o.FS.ReadDir(filepath.Join(t.dir, name))
 		return err == nil && len(files) == 0
 	}
-	return name == "lost+found" || name == identityName+".tmp" || slices.Contains(t.s.o.Neighbours, name)
+	return name == "lost+found" || name == identityName+".tmp" || name == scrubName || name == scrubName+unfinished || slices.Contains(t.s.o.Neighbours, name)
 }
 
 // absent looks whether a directory that is gone may be made again. A mount point

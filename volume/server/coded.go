@@ -154,25 +154,31 @@ func (cv *codedVolume) readerOptions() coding.ReaderOptions {
 	}
 }
 
-// found notes damage. That a disk is away or slow is none.
+// found notes damage, and tells of what is new.
 func (cv *codedVolume) found(f coding.Finding) {
-	if errors.Is(f.Err, ErrUnavailable) || errors.Is(f.Err, volume.ErrClosed) || errors.Is(f.Err, context.Canceled) || errors.Is(f.Err, context.DeadlineExceeded) {
-		return
-	}
-	cv.mu.Lock()
-	p := &cv.shards[f.Shard]
-	known := slices.ContainsFunc(p.damage, func(o coding.Finding) bool { return o.Offset == f.Offset && o.Length == f.Length })
-	if !known && len(p.damage) < maxDamage {
-		p.damage = append(p.damage, f)
-	}
-	home := p.home
-	cv.mu.Unlock()
-	if known {
+	home, isNew := cv.note(f)
+	if !isNew {
 		return
 	}
 	cv.s.n.damaged.Add(1)
 	cv.s.o.Events(Event{Kind: EventShardDamaged, Dir: cv.s.dirOf(home), Volume: cv.c.Volume, Err: fmt.Errorf("shard %d, %d bytes at %d: %w", f.Shard, f.Length, f.Offset, f.Err)})
 	cv.s.coder.kick()
+}
+
+// note notes damage of a shard, for the next rebuild, and returns the shard's home and
+// whether it is new. That a disk is away or slow is no damage.
+func (cv *codedVolume) note(f coding.Finding) (home uint32, isNew bool) {
+	if errors.Is(f.Err, ErrUnavailable) || errors.Is(f.Err, volume.ErrClosed) || errors.Is(f.Err, context.Canceled) || errors.Is(f.Err, context.DeadlineExceeded) {
+		return 0, false
+	}
+	cv.mu.Lock()
+	defer cv.mu.Unlock()
+	p := &cv.shards[f.Shard]
+	known := slices.ContainsFunc(p.damage, func(o coding.Finding) bool { return o.Offset == f.Offset && o.Length == f.Length })
+	if !known && len(p.damage) < maxDamage {
+		p.damage = append(p.damage, f)
+	}
+	return p.home, !known
 }
 
 // places returns a copy of what is known of the shards.

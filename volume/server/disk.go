@@ -53,6 +53,7 @@ type disk struct {
 	blind  bool // the upkeep could not list the files; the upkeep's alone
 
 	troubles troubles
+	scrub    *scrubber
 
 	mu      sync.Mutex // guards all below
 	space   Space
@@ -198,7 +199,7 @@ func (d *disk) stats() DiskStats {
 		State: health.state, Reason: health.reason, Why: health.err, Since: health.since, Outs: d.seat.outs.Load(),
 		Dir: d.dir, UUID: hexOf(d.ident.uuid), Disk: d.number, Free: d.space.Free, Total: d.space.Capacity,
 		Full: d.full, Failing: cmp.Or(health.out(), d.failing), Reading: d.reads.Held(), Late: d.late.Load(), Sick: make(map[volume.ID]error),
-		Steps: d.steps.Snapshot(),
+		Steps: d.steps.Snapshot(), Scrub: d.scrub.status(),
 	}
 }
 

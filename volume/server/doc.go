@@ -63,6 +63,10 @@
 //     volumes are closed by goroutines for which nobody waits, and its file system lets no
 //     call through any more. Its directory is taken into use again by the rules of
 //     docs/data-directory.md, as another disk.
+//   - Scrub (scrub*.go; decision 137). A goroutine per disk reads everything there
+//     from the device, one item after another, spread over Options.ScrubEvery. What is
+//     damaged is told, and made good from what else there is. Files that certainly are
+//     nobody's of Hayloft are moved aside; nothing is removed.
 //
 // Threads: every method may be called from many goroutines. Event handlers are
 // called without locks held and must not block.

@@ -184,6 +184,9 @@ func newHouse(t testing.TB, o server.Options) *house {
 	if o.WatchEvery == 0 {
 		o.WatchEvery = -1 // a clock that a test moves fast makes every disk look slow
 	}
+	if o.ScrubEvery == 0 {
+		o.ScrubEvery = -1 // nothing is read that a test does not ask for
+	}
 	o.AllocChunk = 4096
 	o.DirectoryTimeout = time.Minute // a busy machine must not fail a test
 	if o.LogTimeout == 0 {

@@ -112,6 +112,7 @@ func (t *seat) claim() (*disk, error) {
 	}
 	d.fs = observed{o.FS, d.seen}
 	d.life, d.end = context.WithCancel(t.s.life)
+	d.scrub = newScrubber(d)
 	answers := make(chan struct{})
 	d.silent.Store(&answers)
 	return d, nil
@@ -145,6 +146,7 @@ func (d *disk) begin() {
 	if !d.s.o.NoUpkeep {
 		d.s.keeping.Go(func() { d.upkeep(d.life) })
 	}
+	d.s.keeping.Go(func() { d.scrub.loop(d.life) })
 }
 
 // seatOf returns the directory whose disk in use has an identity, or nil.

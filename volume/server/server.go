@@ -40,6 +40,7 @@ type Server struct {
 	life     context.Context // ends when Close begins
 	stop     context.CancelFunc
 	jobs     jobs
+	scrubs   scrubs
 	keeping  sync.WaitGroup // upkeep goroutines
 	watching sync.WaitGroup // those that watch a disk
 	retiring sync.WaitGroup // goroutines that close former generations

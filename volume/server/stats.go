@@ -31,6 +31,7 @@ type DiskStats struct {
 	// Steps are the latencies and batch sizes of all volumes that are or were in
 	// service on the disk.
 	Steps volume.StepStats
+	Scrub ScrubDisk
 }
 
 // Stats is a snapshot. Counters start at Open.

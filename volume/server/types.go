@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -274,6 +275,10 @@ type Options struct {
 	// LogTimeout is how long a write of one copy of a coded volume's delete log may
 	// take before it is done without that copy. 0: 1 s.
 	LogTimeout time.Duration
+	// ScrubEvery is the time in which everything on each disk is read from the device
+	// once, verified, and repaired if it can be; the reading is spread over it. 0:
+	// DefaultScrub. A negative one: only when somebody asks (ScrubNow).
+	ScrubEvery time.Duration
 	// UpkeepEvery is the time between two looks for such work when nothing
 	// gives cause for one. 0: a minute.
 	UpkeepEvery time.Duration
@@ -347,6 +352,9 @@ const (
 	defaultRepair  = 10 * time.Minute
 )
 
+// DefaultScrub is the time of Options.ScrubEvery.
+const DefaultScrub = 14 * 24 * time.Hour
+
 // DefaultMaintenance is the rate of Options.Maintenance, in bytes per second.
 const DefaultMaintenance = 64 << 20
 
@@ -400,6 +408,7 @@ func (o Options) withDefaults() Options {
 	if o.CompactBytes == 0 {
 		o.CompactBytes = 64 << 20
 	}
+	o.ScrubEvery = cmp.Or(o.ScrubEvery, DefaultScrub)
 	if o.UpkeepEvery == 0 {
 		o.UpkeepEvery = time.Minute
 	}
@@ -429,31 +438,34 @@ type EventKind uint8
 
 // What the server reports.
 const (
-	EventVolume       EventKind = iota + 1 // the engine's: see Engine
-	EventVolumeSick                        // a volume cannot be opened and is out of service
-	EventUnknownFile                       // a file that is not ours; it is left alone
-	EventDiskFailing                       // no volume can be opened on the disk for now
-	EventDiskFull                          // the disk has no room above KeepFree
-	EventRolled                            // a writer left its volume and opens another
-	EventLease                             // the directory gave no slot; tried again
-	EventSealed                            // a volume was sealed and the directory knows it
-	EventCompacted                         // a new generation was committed and is served
-	EventUpkeepFailed                      // a seal or compaction failed; tried again later
-	EventGeneration                        // of several generations on the disk not the committed one is served
-	EventDiskMissing                       // a disk of this node that has volumes is in none of the data directories, or dead
-	EventDiskHangs                         // so many reads hang that the disk is not asked until it answers them
-	EventDiskSuspect                       // the disk is not as it should be, and still in service
-	EventDiskOut                           // the disk is out of service
-	EventDiskBack                          // the disk is in service again, or a new one in its directory
-	EventDiskRefused                       // what lies in the directory of a disk that is out is not taken into use
-	EventCoded                             // an epoch of a volume was committed and is served
-	EventReleased                          // the source of a coded volume was let go
-	EventRevoked                           // the shards of an epoch are lost, and its source goes on
-	EventReclaimed                         // a coded volume was written anew without what was dead
-	EventShardDamaged                      // a place in a shard is not what it should be
-	EventRepaired                          // damaged places of a shard were written again
-	EventRebuilt                           // a lost shard was made again
-	EventDeleteLog                         // a copy of a delete log does not count any more, or they were united
+	EventVolume            EventKind = iota + 1 // the engine's: see Engine
+	EventVolumeSick                             // a volume cannot be opened and is out of service
+	EventUnknownFile                            // a file that is not ours; it is left alone
+	EventDiskFailing                            // no volume can be opened on the disk for now
+	EventDiskFull                               // the disk has no room above KeepFree
+	EventRolled                                 // a writer left its volume and opens another
+	EventLease                                  // the directory gave no slot; tried again
+	EventSealed                                 // a volume was sealed and the directory knows it
+	EventCompacted                              // a new generation was committed and is served
+	EventUpkeepFailed                           // a seal or compaction failed; tried again later
+	EventGeneration                             // of several generations on the disk not the committed one is served
+	EventDiskMissing                            // a disk of this node that has volumes is in none of the data directories, or dead
+	EventDiskHangs                              // so many reads hang that the disk is not asked until it answers them
+	EventDiskSuspect                            // the disk is not as it should be, and still in service
+	EventDiskOut                                // the disk is out of service
+	EventDiskBack                               // the disk is in service again, or a new one in its directory
+	EventDiskRefused                            // what lies in the directory of a disk that is out is not taken into use
+	EventCoded                                  // an epoch of a volume was committed and is served
+	EventReleased                               // the source of a coded volume was let go
+	EventRevoked                                // the shards of an epoch are lost, and its source goes on
+	EventReclaimed                              // a coded volume was written anew without what was dead
+	EventShardDamaged                           // a place in a shard is not what it should be
+	EventRepaired                               // damaged places of a shard were written again
+	EventRebuilt                                // a lost shard was made again
+	EventScrubFound                             // the scrub found something: see Scrub
+	EventScrubRepaired                          // what it found is right again
+	EventScrubUnrepairable                      // what it found cannot be repaired now
+	EventDeleteLog                              // a copy of a delete log does not count any more, or they were united
 )
 
 // Event is something an operator should know.
@@ -461,9 +473,10 @@ type Event struct {
 	Kind   EventKind
 	Dir    string // data directory
 	Volume volume.ID
-	File   string // with EventUnknownFile
+	File   string // with EventUnknownFile and those of the scrub: below Dir
 	Work   string // with EventUpkeepFailed: what VolumeInfo.Work says
 	Err    error
 	Reason Reason       // of a change of a disk's health; with EventDiskBack what it was out for
 	Engine volume.Event // with EventVolume
+	Scrub  ScrubFinding // with the events of the scrub
 }
