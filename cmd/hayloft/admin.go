@@ -50,6 +50,7 @@ func newAdmin(n *node, log *slog.Logger) *adminListener {
 		Token: n.adminToken, Open: n.s.adminOpen, Work: n.work, Clock: n.clock, Problem: tools.ProblemOf, Audit: n.adminAction,
 	})
 	tools.Serve(a.door, n.keeper(), n.clock)
+	tools.ServeScrub(a.door, tools.NewScrubber(n.blobs), n.clock)
 	mux.Handle("/admin/", a.door)
 	a.srv = &http.Server{
 		Handler: admin.Named(n.s.adminHosts(), mux), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second,

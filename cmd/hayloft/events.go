@@ -181,6 +181,8 @@ func (n *node) blobEvent(e server.Event) {
 		log.Warn("another generation than the committed one is served", "err", e.Err)
 	case server.EventDiskMissing:
 		log.Warn("a disk of this node is missing: its volumes are out of service", "err", e.Err)
+	case server.EventScrubFound, server.EventScrubRepaired, server.EventScrubUnrepairable:
+		scrubEvent(log, e)
 	case server.EventDiskHangs:
 		log.Error("the disk does not answer: it is not read until it does")
 	case server.EventDiskSuspect:

@@ -72,7 +72,7 @@ func newRoot() *cobra.Command {
 		return usagef("%v (see %s --help)", err, cmd.CommandPath())
 	})
 	root.AddCommand(newServer(), newDemo(), newPhoto(), newBench(), newMediaWorker(), newVersion(),
-		newVolume(), newEC(), newRescue(), newCluster(), newTorture(), newTortureWriter(), newBenchWriter())
+		newVolume(), newEC(), newScrub(), newRescue(), newCluster(), newTorture(), newTortureWriter(), newBenchWriter())
 	return root
 }
 

@@ -244,6 +244,7 @@ func (n *node) openBlobs(ctx context.Context) (err error) {
 		OpenPerDisk: n.s.openVolumes, SealAfter: time.Duration(n.s.sealAfter),
 		CompactShare: n.s.compactGarbage, Maintenance: int64(n.s.maintenanceRate), NoUpkeep: n.onRequest,
 		Coding: n.s.ec, CodeAfter: time.Duration(n.s.ecAfter), SourceGrace: time.Duration(n.s.ecGrace), RepairDelay: time.Duration(n.s.repairDelay),
+		ScrubEvery: time.Duration(n.s.scrubEvery),
 	})
 	if err == nil {
 		n.tellOpened(n.clock.Elapsed() - began)

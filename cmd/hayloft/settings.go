@@ -49,6 +49,7 @@ type settings struct {
 	ecAfter     units.Duration
 	ecGrace     units.Duration
 	repairDelay units.Duration
+	scrubEvery  units.Duration
 
 	celebrityThreshold int
 	timelineCap        int
@@ -101,6 +102,7 @@ func (s *settings) define(f *pflag.FlagSet) {
 	s.ecAfter = units.Duration(90 * 24 * time.Hour)
 	s.ecGrace = units.Duration(time.Hour)
 	s.repairDelay = units.Duration(10 * time.Minute)
+	s.scrubEvery = units.Duration(14 * 24 * time.Hour)
 
 	f.StringSliceVar(&s.data, "data", []string{"./data"}, "data directories, one for each disk; metadata is on several of them")
 	f.StringVar(&s.listen, "listen", "127.0.0.1:8080", "address of the API, media and web page")
@@ -125,6 +127,7 @@ func (s *settings) define(f *pflag.FlagSet) {
 	f.Var(&s.ecAfter, "ec-after", "age since it was sealed at which a volume of originals is coded by itself")
 	f.Var(&s.ecGrace, "ec-grace", "how long the source of a coded volume is kept beside its shards")
 	f.Var(&s.repairDelay, "repair-delay", "how long a disk may be away before its shards are made again elsewhere")
+	f.Var(&s.scrubEvery, "scrub-every", "time in which everything on each disk is read once, verified and repaired")
 	f.IntVar(&s.celebrityThreshold, "celebrity-threshold", 10_000, "followers from which new posts are pulled instead of pushed")
 	f.IntVar(&s.timelineCap, "timeline-cap", 500, "entries kept in each timeline")
 	f.Var(&s.activeWindow, "active-window", "readers away for longer receive no pushes")
@@ -292,6 +295,7 @@ func (s *settings) validate() error {
 	fault(s.ecAfter > 0, "--ec-after must be positive")
 	fault(s.ecGrace > 0, "--ec-grace must be positive")
 	fault(s.repairDelay > 0, "--repair-delay must be positive")
+	fault(s.scrubEvery >= units.Duration(time.Hour), "--scrub-every %s is less than an hour", s.scrubEvery)
 	fault(s.drainTimeout > 0, "--drain-timeout must be positive")
 	fault(s.mediaWorkers >= 0, "--media-workers must not be negative")
 	fault(s.signup == "open" || s.signup == "closed", "--signup %q is neither open nor closed", s.signup)
