@@ -343,3 +343,48 @@ func TestShardsSpreadAgain(t *testing.T) {
 	survive(2)
 	h.checkAll(all)
 }
+
+// A released source that somebody reads when the server stops is closed all the same.
+func TestReleasedSourceIsClosed(t *testing.T) {
+	h := newHouse(t, sixDisks())
+	h.fill(originals, 6, 20_000)
+	h.encodeAll()
+	var source server.VolumeInfo
+	for _, i := range h.volumes() {
+		if i.Disk != 0 && i.State == "sealed" {
+			source = i
+		}
+	}
+	held, let := make(chan struct{}), make(chan struct{})
+	go h.s.Use(source.Volume, source.Disk, func(*volume.Volume) error { //nolint:errcheck // it returns nil
+		close(held)
+		<-let
+		return nil
+	})
+	<-held
+	h.clock.Advance(2 * time.Hour)
+	h.wait("the release", func() bool {
+		for _, i := range h.volumes() {
+			if i.Volume == source.Volume && i.Disk == source.Disk {
+				return false
+			}
+		}
+		return true
+	})
+	stopped := make(chan struct{})
+	s := h.s
+	go func() {
+		defer close(stopped)
+		h.stop()
+	}()
+	h.until("the stop to begin", func() bool { return errors.Is(s.ScrubStart(), server.ErrClosed) })
+	close(let)
+	<-stopped
+	f, err := h.mem.OpenWrite(source.Dir + "/volumes/" + volume.FileName(source.Volume, source.Generation))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Close(); err != nil {
+		t.Error(err)
+	}
+}

@@ -88,7 +88,7 @@ func (s *Server) codedInfo(row Row) CodedInfo {
 		i.LiveBytes = h.vol.Stats().LiveBytes
 		for _, l := range h.coded.v.Logs() {
 			if logs[l.Disk] = l.Err; !l.InSet && l.Err == nil {
-				logs[l.Disk] = errNoCopy
+				logs[l.Disk] = errNoLog
 			}
 		}
 	}
@@ -110,8 +110,8 @@ func (s *Server) codedInfo(row Row) CodedInfo {
 	return i
 }
 
-// errNoCopy says that a disk has no copy of the delete log that counts, yet.
-var errNoCopy = errors.New("no copy of the delete log there counts yet")
+// errNoLog says that a disk has no copy of the delete log that counts, yet.
+var errNoLog = errors.New("no copy of the delete log there counts yet")
 
 // uuidOf is the uuid of a disk of this node, in service or not.
 func (s *Server) uuidOf(disk uint32) string {

@@ -236,12 +236,18 @@ func (s *Server) closeSource(ctx context.Context, d *disk, e volume.Entry) error
 	if h.vol == nil {
 		return nil
 	}
+	idle := h.retire()
 	select {
-	case <-h.retire():
+	case <-idle:
+		return h.vol.Close()
 	case <-ctx.Done():
+		// Nobody would know of it any more.
+		s.retiring.Go(func() {
+			<-idle
+			_ = h.vol.Close() // the next start removes it
+		})
 		return ctx.Err()
 	}
-	return h.vol.Close()
 }
 
 // removeEpoch removes the folder of a void epoch with the files that are ours.
