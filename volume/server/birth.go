@@ -26,7 +26,7 @@ func (d *disk) beginBirth(ctx context.Context) (end func(), err error) {
 func (d *disk) unmade(row Row, files int) bool {
 	v := row.Volume.Volume
 	switch {
-	case d.troubles.rests(v, d.s.o.Clock.Now()):
+	case d.troubles.rests(trouble{v: v}, d.s.o.Clock.Now()):
 		return false
 	case row.State == StateVoid:
 		return files > 0 || d.s.handle(d.number, v) != nil

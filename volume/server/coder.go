@@ -215,7 +215,7 @@ func (c *coder) outcome(j *job, err error) {
 	if c.s.life.Err() != nil {
 		return
 	}
-	c.troubles.note(j.v, err, c.s.o.Clock.Now())
+	c.troubles.note(trouble{j.v, j.kind}, err, c.s.o.Clock.Now())
 	if c.changes.Load() != j.changes {
 		c.troubles.forgive() // disks came or went meanwhile
 	}
@@ -284,10 +284,9 @@ func (c *coder) next(ctx context.Context) bool {
 	}
 	var all []work
 	for _, row := range c.rows() {
-		if v := row.Volume.Volume; !c.troubles.rests(v, c.s.o.Clock.Now()) {
-			if d := c.due(row); d.kind != 0 {
-				all = append(all, work{d, v})
-			}
+		v, d := row.Volume.Volume, c.due(row)
+		if d.kind != 0 && !c.troubles.rests(trouble{v, d.kind}, c.s.o.Clock.Now()) {
+			all = append(all, work{d, v})
 		}
 	}
 	slices.SortFunc(all, func(a, b work) int {
@@ -317,7 +316,7 @@ func (c *coder) next(ctx context.Context) bool {
 func (c *coder) restIfDue(j *job) {
 	row, ok := c.s.o.Directory.Row(j.v)
 	if ok && c.due(row).kind == j.kind && c.changes.Load() == j.changes {
-		c.troubles.pause(j.v, c.s.o.Clock.Now().Add(retryFirst))
+		c.troubles.pause(trouble{j.v, j.kind}, c.s.o.Clock.Now().Add(retryFirst))
 	}
 }
 

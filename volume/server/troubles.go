@@ -13,10 +13,17 @@ const (
 	retryLimit = time.Hour
 )
 
-// troubles are the volumes whose last job did not come to its end: they rest.
+// troubles are the jobs that did not come to their end: they rest.
 type troubles struct {
 	mu sync.Mutex // guards of
-	of map[volume.ID]failure
+	of map[trouble]failure
+}
+
+// trouble is what rests: the jobs of a kind of a volume, so that one that fails does not
+// keep more urgent ones waiting. Kind 0 is all jobs of the volume.
+type trouble struct {
+	v    volume.ID
+	kind jobKind
 }
 
 type failure struct {
@@ -25,52 +32,59 @@ type failure struct {
 	until time.Time
 }
 
-// note notes how a job of a volume ended.
-func (t *troubles) note(v volume.ID, err error, now time.Time) {
+// note notes how a job ended.
+func (t *troubles) note(w trouble, err error, now time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if err == nil {
-		delete(t.of, v)
+		delete(t.of, w)
 		return
 	}
-	f := t.of[v]
+	f := t.of[w]
 	f.err, f.n = err, f.n+1
 	pause := retryFirst << min(f.n-1, 10)
 	if errors.Is(err, volume.ErrCorrupt) {
 		pause = retryLimit // time alone does not cure that
 	}
 	f.until = now.Add(min(pause, retryLimit))
-	t.set(v, f)
+	t.set(w, f)
 }
 
-// pause has a volume rest that is not known to have failed.
-func (t *troubles) pause(v volume.ID, until time.Time) {
+// pause has jobs rest that are not known to have failed.
+func (t *troubles) pause(w trouble, until time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.set(v, failure{until: until})
+	t.set(w, failure{until: until})
 }
 
 // set is called with mu held.
-func (t *troubles) set(v volume.ID, f failure) {
+func (t *troubles) set(w trouble, f failure) {
 	if t.of == nil {
-		t.of = make(map[volume.ID]failure)
+		t.of = make(map[trouble]failure)
 	}
-	t.of[v] = f
+	t.of[w] = f
 }
 
-// rests reports whether a volume is left alone for a while.
-func (t *troubles) rests(v volume.ID, now time.Time) bool {
+// rests reports whether jobs are left alone for a while.
+func (t *troubles) rests(w trouble, now time.Time) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	f, ok := t.of[v]
+	f, ok := t.of[w]
 	return ok && now.Before(f.until)
 }
 
-// why returns why a volume's last job failed, or nil.
-func (t *troubles) why(v volume.ID) error {
+// why returns why a job of a volume failed, or nil: of several the one that is tried
+// again last.
+func (t *troubles) why(v volume.ID) (err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.of[v].err
+	var last time.Time
+	for w, f := range t.of {
+		if w.v == v && f.err != nil && f.until.After(last) {
+			last, err = f.until, f.err
+		}
+	}
+	return err
 }
 
 // forgive ends all rests: what was missing may be there.

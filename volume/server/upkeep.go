@@ -91,7 +91,7 @@ func (d *disk) restIfDue(ctx context.Context, v volume.ID, kind jobKind) {
 	if err != nil || d.due(row, len(all)) != kind {
 		return
 	}
-	d.troubles.pause(v, d.s.o.Clock.Now().Add(retryFirst))
+	d.troubles.pause(trouble{v: v}, d.s.o.Clock.Now().Add(retryFirst))
 }
 
 // due returns what a volume needs now, 0 for nothing.
@@ -108,7 +108,7 @@ func (d *disk) due(row Row, files int) jobKind {
 		return 0
 	}
 	defer h.unpin()
-	if d.troubles.rests(v, d.s.o.Clock.Now()) {
+	if d.troubles.rests(trouble{v: v}, d.s.o.Clock.Now()) {
 		return 0
 	}
 	st := h.vol.Stats()
@@ -154,7 +154,7 @@ func (d *disk) outcome(j *job, err error) {
 	if d.life.Err() != nil {
 		return
 	}
-	d.troubles.note(j.v, err, d.s.o.Clock.Now())
+	d.troubles.note(trouble{v: j.v}, err, d.s.o.Clock.Now())
 	if err == nil {
 		return
 	}
