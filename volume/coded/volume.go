@@ -100,6 +100,10 @@ func (v *Volume) SetShards(shards []coding.Shard) error { return v.shards.set(sh
 // Logs says how the copies of the delete log are, place by place.
 func (v *Volume) Logs() []LogState { return v.log.states() }
 
+// CloseLog gives up the delete log, so that another Volume can be opened over it while
+// reads of this one go on. It is for one that is poisoned: no delete is taken any more.
+func (v *Volume) CloseLog() error { return v.log.close() }
+
 // Compact writes the next generation as an ordinary sealed file with its index into
 // a directory, as volume.Compact does, and returns what its superblock says. The
 // file is closed again. No delete log is put beside it: see WriteLog. The volume

@@ -1,11 +1,149 @@
 package server_test
 
 import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
+	"hayloft/internal/vfs"
+	"hayloft/volume/coding"
 	"hayloft/volume/server"
 )
+
+// threeDisks are the data directories of a machine that codes 2+1.
+func threeDisks() server.Options {
+	o := sixDisks()
+	o.Dirs, o.Coding = o.Dirs[:3], coding.Policy{Data: 2, Parity: 1}
+	return o
+}
+
+// loseShards removes the shards of an epoch on some disks, and leaves the delete logs.
+func (h *house) loseShards(epoch uint32, disks ...int) {
+	h.t.Helper()
+	for _, n := range disks {
+		for _, f := range h.shardFiles(fmt.Sprintf("/disk%d", n)) {
+			if strings.Contains(f, fmt.Sprintf("-%08x/", epoch)) {
+				if err := h.mem.Remove(f); err != nil {
+					h.t.Fatal(err)
+				}
+			}
+		}
+	}
+}
+
+// A second epoch whose shards are lost before its source was released gives way to
+// the first one, with the deletes that only the second one's logs have.
+func TestRevokedEpochKeepsDeletes(t *testing.T) {
+	o := threeDisks()
+	h := newHouse(t, o)
+	all := h.fill(originals, 12, 40_000)
+	h.encodeAll()
+	h.released()
+	for _, b := range all[:3] {
+		h.delete(b)
+	}
+	for _, i := range h.coded() {
+		if _, err := h.s.Compact(t.Context(), i.Volume, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, b := range all[3:6] {
+		h.delete(b) // in the grace of the second epochs
+	}
+	h.stop()
+	h.loseShards(2, 1, 2)
+	h.start()
+	h.until("the revocation", func() bool {
+		h.clock.Advance(time.Second)
+		return h.saw(server.EventRevoked) == 3
+	})
+	h.until("service", func() bool {
+		for _, i := range h.coded() {
+			if i.Sick != nil {
+				return false
+			}
+		}
+		return true
+	})
+	h.both(all[6:], all[:6])
+}
+
+// Deletes are taken again by themselves when too many copies of the log had failed.
+func TestFailedDeleteLogIsOpenedAgain(t *testing.T) {
+	w := newWard()
+	o := threeDisks()
+	o.FS = w
+	h := newHouse(t, o)
+	h.mem = w.mem
+	all := h.fill(originals, 9, 40_000)
+	h.encodeAll()
+	h.released()
+	logs := func(op vfs.Op) illness {
+		if op.Kind != vfs.OpRead && strings.HasSuffix(op.Name, ".deletes") && strings.Contains(op.Name, "/shards/") {
+			return illness{err: unix.EIO}
+		}
+		return illness{}
+	}
+	w.falls("/disk1", logs)
+	w.falls("/disk2", logs)
+	for _, b := range all[:3] {
+		if err := h.s.Delete(t.Context(), b.blob); !errors.Is(err, server.ErrUnavailable) {
+			t.Fatalf("a delete with one copy of the log: %v", err)
+		}
+	}
+	w.falls("/disk1", nil)
+	w.falls("/disk2", nil)
+	h.until("deletes", func() bool {
+		h.clock.Advance(10 * time.Second)
+		for _, b := range all[:6] {
+			if err := h.s.Delete(context.Background(), b.blob); err != nil {
+				return false
+			}
+		}
+		return true
+	})
+	h.both(all[6:], all[:6])
+}
+
+// Shards of an epoch in its grace that were away, as the source still is, serve again
+// when they are back.
+func TestShardsComeBackInTheGrace(t *testing.T) {
+	w := newWard()
+	o := sixDisks()
+	o.FS, o.WatchEvery = w, second
+	h := newHouse(t, o)
+	h.mem = w.mem
+	b := h.putOn("/disk1", originals, 40_000)
+	p, _ := h.wire.Locate(b.blob)
+	if err := h.s.Encode(t.Context(), p.Volume.Volume, nil); err != nil {
+		t.Fatal(err)
+	}
+	h.stop()
+	for _, dir := range o.Dirs[:3] {
+		w.falls(dir, dead)
+	}
+	h.start()
+	if _, err := h.s.Read(t.Context(), b.blob, 0, b.cookie); !errors.Is(err, server.ErrUnavailable) {
+		t.Fatalf("a read with three disks away: %v", err)
+	}
+	for _, dir := range o.Dirs[1:3] {
+		w.falls(dir, nil)
+	}
+	h.wait("service", func() bool {
+		got, err := h.s.Read(context.Background(), b.blob, 0, b.cookie)
+		got.Release()
+		return err == nil
+	})
+	if n := h.saw(server.EventRevoked); n != 0 {
+		t.Errorf("%d epochs were revoked", n)
+	}
+	w.falls("/disk1", nil)
+}
 
 // What a release finds damaged is made again at once.
 func TestDamageFoundByReleaseIsRepaired(t *testing.T) {
@@ -25,4 +163,30 @@ func TestDamageFoundByReleaseIsRepaired(t *testing.T) {
 		t.Errorf("the repair came after %v", took)
 	}
 	h.checkAll(all)
+}
+
+// An epoch that was revoked, of which the answer was lost, is not served any more.
+func TestAnswerToARevocationIsLost(t *testing.T) {
+	h := newHouse(t, threeDisks())
+	all := h.fill(originals, 6, 40_000)
+	h.opts.CodeAfter = 1000 * time.Hour
+	h.encodeAll()
+	h.stop()
+	h.loseShards(1, 1, 2)
+	h.lose("revoke") // by the server that is started next
+	h.start()
+	h.until("service", func() bool {
+		h.clock.Advance(10 * time.Second)
+		for _, b := range all {
+			got, err := h.s.Read(context.Background(), b.blob, 0, b.cookie)
+			if got.Release(); err != nil {
+				return false
+			}
+		}
+		return true
+	})
+	for _, b := range all[:3] {
+		h.delete(b)
+	}
+	h.both(all[3:], all[:3])
 }

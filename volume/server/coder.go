@@ -357,7 +357,10 @@ const (
 // due looks at what directory and shards say.
 func (c *coder) due(row Row) due {
 	cd, h := row.Coding, c.s.codedHandle(row.Volume.Volume)
-	if cd.Committed != nil {
+	switch {
+	case cd.Committed == nil && h != nil:
+		return due{jobOpen, urgentOpen} // the answer to its revocation was lost
+	case cd.Committed != nil:
 		if d := c.dueCommitted(row, h); d.kind != 0 {
 			return d
 		}
@@ -380,12 +383,16 @@ func (c *coder) dueCommitted(row Row, h *handle) due {
 	switch {
 	case h == nil || h.coded.c.Epoch != cd.Committed.Epoch:
 		return due{jobOpen, urgentOpen}
-	case h.vol == nil && inGrace:
+	case inGrace && h.void.Load():
 		return due{jobRevoke, urgentOpen}
 	case h.vol == nil && c.changes.Load() != h.opened:
 		return due{jobOpen, urgentOpen}
+	case h.vol == nil && inGrace:
+		return due{jobRevoke, urgentOpen}
 	case h.vol == nil:
 		return due{}
+	case h.vol.Stats().Poisoned != nil && !c.troubles.rests(trouble{row.Volume.Volume, jobOpen}, now):
+		return due{jobOpen, urgentOpen} // for the delete log
 	}
 	if n := c.toRebuild(row, h, now); n > 0 {
 		return due{jobRebuild, urgentRebuild + n}

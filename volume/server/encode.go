@@ -277,9 +277,19 @@ func (c *coder) carryLog(ctx context.Context, from *volume.Volume, v volume.ID, 
 // install serves the committed epoch of a row in the place of the epoch that is
 // served, if one is. That is closed when those who read from it have ended.
 func (c *coder) install(ctx context.Context, row Row) *handle {
-	v := row.Volume.Volume
+	return c.put(row.Volume.Volume, c.openRow(ctx, row))
+}
+
+// openRow opens the committed epoch of a row.
+func (c *coder) openRow(ctx context.Context, row Row) *handle {
+	changes := c.changes.Load() // what changes meanwhile may not be seen
 	h := c.s.openCoded(ctx, row)
-	h.opened = c.changes.Load()
+	h.opened = changes
+	return h
+}
+
+// put serves a handle in the place of the one that is served, if one is.
+func (c *coder) put(v volume.ID, h *handle) *handle {
 	at := where{0, v}
 	c.s.mu.Lock()
 	old := c.s.volumes[at]
@@ -312,22 +322,22 @@ func (c *coder) retire(old *handle) {
 	})
 }
 
-// open is the job: serve the committed epoch. An engine whose delete log failed is
-// closed first, and those who come meanwhile wait for the next one.
+// open is the job: serve the committed epoch, or none when it was revoked and the
+// answer to that was lost.
 func (c *coder) open(ctx context.Context, j *job) error {
 	row, err := c.fresh(ctx, j.v)
-	if err != nil || row.Coding.Committed == nil {
+	if err != nil {
 		return err
+	}
+	if row.Coding.Committed == nil {
+		c.drop(row)
+		return nil
 	}
 	h := c.s.pin(0, j.v)
 	if h != nil && h.vol != nil {
-		same, failed := h.coded.c.Epoch == row.Coding.Committed.Epoch, h.vol.Poisoned()
-		h.unpin()
-		if same && failed == nil {
-			return nil
-		}
-		if same {
-			defer c.pause(h, failed)()
+		defer h.unpin()
+		if h.coded.c.Epoch == row.Coding.Committed.Epoch {
+			return c.openAgain(ctx, h, row)
 		}
 	}
 	for _, n := range row.Disks { // of the source, when the answer to the commit was lost
@@ -338,17 +348,36 @@ func (c *coder) open(ctx context.Context, j *job) error {
 	return c.install(ctx, row).sick
 }
 
-// pause takes a coded volume out of service, closes it, and returns what lets go
-// those who wait for what comes next.
-func (c *coder) pause(h *handle, why error) (done func()) {
-	opening := make(chan struct{})
-	at := where{0, h.coded.c.Volume}
-	c.s.mu.Lock()
-	c.s.volumes[at] = &handle{coded: &codedVolume{s: c.s, c: h.coded.c, class: h.coded.class}, sick: why, opening: opening}
-	c.s.mu.Unlock()
-	<-h.retire()
-	if err := h.coded.close(); err != nil {
-		c.s.o.Events(Event{Kind: EventUpkeepFailed, Volume: at.vol, Work: "closing", Err: err})
+// openAgain replaces a handle whose delete log has failed by one that takes deletes.
+// If there cannot be one, it goes on with what it knows and its reads.
+func (c *coder) openAgain(ctx context.Context, h *handle, row Row) error {
+	if h.vol.Stats().Poisoned == nil {
+		return nil
 	}
-	return func() { close(opening) }
+	// Whoever reads may take long, and may never end on a disk that hangs: only the
+	// log is closed, so that it can be opened.
+	if err := h.coded.v.CloseLog(); err != nil {
+		c.s.o.Events(Event{Kind: EventDeleteLog, Volume: row.Volume.Volume, Err: fmt.Errorf("closing: %w", err)})
+	}
+	next := c.openRow(ctx, row)
+	if next.sick == nil {
+		c.put(row.Volume.Volume, next)
+	}
+	return next.sick
+}
+
+// drop serves no shards of a volume any more, but its source.
+func (c *coder) drop(row Row) {
+	v := row.Volume.Volume
+	for _, n := range row.Disks {
+		if src := c.s.handle(n, v); src != nil {
+			src.gate.close(func() error { return nil })
+		}
+	}
+	at := where{0, v}
+	c.s.mu.Lock()
+	old := c.s.volumes[at]
+	delete(c.s.volumes, at)
+	c.s.mu.Unlock()
+	c.retire(old)
 }

@@ -220,7 +220,7 @@ func (h *house) start() {
 }
 
 func (h *house) tryStart() (*server.Server, error) {
-	h.wire = &wire{d: h.dir, node: h.wire.node, incarnation: h.wire.incarnation + 1, tell: h.tell}
+	h.wire = &wire{d: h.dir, node: h.wire.node, incarnation: h.wire.incarnation + 1, tell: h.tell, lose: h.wire.lose}
 	o := h.opts
 	o.Directory = h.wire
 	return server.Open(context.Background(), o)

@@ -14,8 +14,8 @@ import (
 // ours returns the replica of a place that lies on this node, pinned: of a coded
 // volume its shards, whatever else there is, since they know all deletes. Its
 // generation may be another than the table's: see doc.go.
-func (s *Server) ours(ctx context.Context, p Place) (*handle, error) {
-	if h, err := s.shardsOf(ctx, p); h != nil || err != nil {
+func (s *Server) ours(p Place) (*handle, error) {
+	if h, err := s.shardsOf(p); h != nil || err != nil {
 		return h, err
 	}
 	for _, d := range p.Disks {
@@ -38,28 +38,20 @@ func (s *Server) ours(ctx context.Context, p Place) (*handle, error) {
 }
 
 // shardsOf returns the handle of a coded volume, pinned, or nil when it is not
-// coded. It waits for one that is opened again.
-func (s *Server) shardsOf(ctx context.Context, p Place) (*handle, error) {
-	for {
-		h := s.pin(0, p.Volume.Volume)
-		switch {
-		case h == nil:
-			return nil, nil
-		case h.vol != nil && h.answersFor(p.Volume):
-			return h, nil
-		case h.vol != nil:
-			have := h.vol.Identity()
-			h.unpin()
-			return nil, unavailable("volume %d: the directory has %+v, the shards %+v", p.Volume.Volume, p.Volume, have)
-		case h.opening == nil:
-			return nil, unavailable("volume %d: %w", p.Volume.Volume, h.sick)
-		}
-		select {
-		case <-h.opening:
-		case <-ctx.Done():
-			return nil, unavailable("volume %d: %w", p.Volume.Volume, h.sick)
-		}
+// coded.
+func (s *Server) shardsOf(p Place) (*handle, error) {
+	h := s.pin(0, p.Volume.Volume)
+	switch {
+	case h == nil:
+		return nil, nil
+	case h.vol == nil:
+		return nil, unavailable("volume %d: %w", p.Volume.Volume, h.sick)
+	case !h.answersFor(p.Volume):
+		have := h.vol.Identity()
+		h.unpin()
+		return nil, unavailable("volume %d: the directory has %+v, the shards %+v", p.Volume.Volume, p.Volume, have)
 	}
+	return h, nil
 }
 
 // Read returns the needle of a blob, verified. Its memory is the caller's, who
@@ -193,7 +185,7 @@ func lostShards(err error) error {
 // holds the blob (under another cookie or variant).
 func (s *Server) locate(ctx context.Context, blob id.ID, f func(*handle) error) error {
 	if p, ok := s.o.Directory.Locate(blob); ok {
-		h, err := s.ours(ctx, p)
+		h, err := s.ours(p)
 		if err == nil {
 			err = f(h)
 			sure := !errors.Is(err, volume.ErrNotFound) || h.vol.Has(blob)
@@ -212,7 +204,7 @@ func (s *Server) locate(ctx context.Context, blob id.ID, f func(*handle) error) 
 	if !ok {
 		return fmt.Errorf("%w: no tile holds %v", volume.ErrNotFound, blob)
 	}
-	h, err := s.ours(ctx, p)
+	h, err := s.ours(p)
 	if err != nil {
 		return err
 	}

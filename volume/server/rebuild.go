@@ -26,8 +26,11 @@ func (c *coder) toRebuild(row Row, h *handle, now time.Time) (n int) {
 	if n == 0 && h.coded.homesMoved(row) {
 		n++
 	}
-	if n == 0 && c.lacksLog(h.coded) {
+	if n == 0 && c.lacksLog(h.coded) && h.vol.Stats().Poisoned == nil {
 		n++
+	}
+	if n == 0 && row.Coding.State() == lifecycle.Coded && h.coded.beyond() {
+		n++ // the source serves at once
 	}
 	if _, crowded := c.crowded(h.coded); n == 0 && crowded {
 		n++
@@ -93,6 +96,9 @@ func (c *coder) rebuild(ctx context.Context, j *job) error {
 	if err := cv.reopen(homesOf(row.Coding.Committed.Homes)); err != nil {
 		return err
 	}
+	if row.Coding.State() == lifecycle.Coded && cv.beyond() {
+		return c.revoke(ctx, j)
+	}
 	lostOnes, err := c.plan(cv)
 	if err != nil {
 		return err
@@ -115,8 +121,8 @@ func (c *coder) setLogs(ctx context.Context, cv *codedVolume, more ...uint32) er
 	if err == nil {
 		return nil
 	}
-	if cv.v.Engine().Stats().Poisoned == nil && !c.lacksLog(cv) {
-		return nil
+	if cv.v.Engine().Stats().Poisoned != nil || !c.lacksLog(cv) {
+		return nil // one that failed is opened again
 	}
 	return err
 }
@@ -147,6 +153,12 @@ func (cv *codedVolume) reopen(homes []uint32) error {
 		return nil
 	}
 	return cv.adopt(changed)
+}
+
+// beyond reports whether more shards cannot be read than others make up for.
+func (cv *codedVolume) beyond() bool {
+	away, _ := cv.lost()
+	return len(away) > cv.c.Parity
 }
 
 func (cv *codedVolume) homes() []uint32 {

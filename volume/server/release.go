@@ -80,79 +80,115 @@ func (s *Server) checkShard(ctx context.Context, d *disk, cv *codedVolume, i int
 
 // revoke is the job: an epoch whose shards are lost before its source was released
 // is void, and the source, or the epoch before, goes on. It gets the deletes that
-// are known of the epoch first.
+// are known of the epoch first. When it is not known whether the epoch was revoked,
+// deletes wait until that is known.
 func (c *coder) revoke(ctx context.Context, j *job) error {
 	row, err := c.fresh(ctx, j.v)
 	if err != nil || row.Coding.State() != lifecycle.Coded {
 		return err
 	}
-	sick := c.s.codedHandle(j.v)
-	if sick == nil || sick.vol != nil {
+	h := c.s.codedHandle(j.v)
+	if h == nil || h.vol != nil && !h.void.Load() && !h.coded.beyond() {
 		return nil
 	}
-	if row.Coding.Before == nil {
-		if err := c.returnDeletes(ctx, row); err != nil {
-			return err
+	h.gate.close(func() error {
+		if err = c.returnDeletes(ctx, row, h); err != nil {
+			return nil
 		}
-	}
-	epoch := row.Coding.Committed.Epoch
-	if row, err = c.s.decide(ctx, func(ctx context.Context) (Row, error) {
-		return c.s.o.Directory.RevokeCoding(ctx, j.v, epoch)
-	}); err != nil {
+		h.void.Store(true)
+		epoch := row.Coding.Committed.Epoch
+		row, err = c.s.decide(ctx, func(ctx context.Context) (Row, error) {
+			return c.s.o.Directory.RevokeCoding(ctx, j.v, epoch)
+		})
+		if err != nil {
+			return unavailable("volume %d: whether epoch %d was revoked is not known: %w", j.v, epoch, err)
+		}
+		return errElsewhere
+	})
+	if err != nil {
 		return err
 	}
-	c.s.n.revoked.Add(1)
-	c.s.o.Events(Event{Kind: EventRevoked, Volume: j.v, Err: sick.sick})
+	why := h.sick
+	if why == nil {
+		why = fmt.Errorf("%w: more shards than others make up for", coding.ErrLost)
+	}
 	if row.Coding.Committed != nil {
-		return c.install(ctx, row).sick
+		err = c.install(ctx, row).sick
+	} else {
+		c.drop(row)
 	}
-	for _, n := range row.Disks {
-		if src := c.s.handle(n, j.v); src != nil {
-			src.gate.close(func() error { return nil })
-		}
-	}
-	c.s.mu.Lock()
-	delete(c.s.volumes, where{0, j.v})
-	c.s.mu.Unlock()
-	return nil
+	c.s.n.revoked.Add(1)
+	c.s.o.Events(Event{Kind: EventRevoked, Volume: j.v, Err: why})
+	return err
 }
 
-// returnDeletes tells the source of every delete that any copy of the epoch's log
-// has. It refuses when so many copies are away that deletes may be missing.
-func (c *coder) returnDeletes(ctx context.Context, row Row) error {
-	v, commit := row.Volume.Volume, row.Coding.Committed
-	var src *handle
-	for _, n := range row.Disks {
-		if h := c.s.pin(n, v); h != nil && h.vol != nil {
-			src = h
-			defer h.unpin()
+// returnDeletes tells what goes on when an epoch is revoked, the source or the epoch
+// before, of every delete that is known of the epoch. Nobody deletes meanwhile.
+func (c *coder) returnDeletes(ctx context.Context, row Row, h *handle) error {
+	v := row.Volume.Volume
+	keys, err := c.deletesOf(ctx, row, h)
+	if err != nil {
+		return err
+	}
+	if before := row.Coding.Before; before != nil {
+		row.Coding.Committed = before
+		to := c.s.openCoded(ctx, row)
+		if to.sick != nil {
+			return to.sick
 		}
+		for _, d := range keys {
+			if err := to.vol.Delete(ctx, d.Key); err != nil {
+				return errors.Join(err, to.coded.close())
+			}
+		}
+		return to.coded.close()
 	}
-	if src == nil {
-		return fmt.Errorf("volume %d: its shards are lost and its source is away: %w", v, c.s.nowhere(v, 0))
+	for _, n := range row.Disks {
+		src := c.s.pin(n, v)
+		if src == nil || src.vol == nil {
+			continue
+		}
+		defer src.unpin()
+		for _, d := range keys {
+			if err := src.vol.Delete(ctx, d.Key); err != nil {
+				return err
+			}
+		}
+		return nil
 	}
+	return fmt.Errorf("volume %d: its shards are lost and its source is away: %w", v, c.s.nowhere(v, 0))
+}
+
+// deletesOf returns every delete of the committed epoch: what its handle knows, or else
+// what any copy of its log has. It refuses when so many copies are away that deletes may
+// be missing.
+func (c *coder) deletesOf(ctx context.Context, row Row, h *handle) (all []volume.Delete, err error) {
+	if h.vol != nil {
+		_, err = h.vol.Deletes(ctx, 0, func(d volume.Delete) error {
+			all = append(all, d)
+			return nil
+		})
+		return all, err
+	}
+	v, commit := row.Volume.Volume, row.Coding.Committed
 	homes := homesOf(commit.Homes)
 	copies := c.s.logCopies(committedOf(v, commit), homes)
 	read := 0
 	var errs []error
 	for _, l := range copies {
-		all, err := coded.ReadLog(l.Home.FS, l.Home.Dir, v)
+		some, err := coded.ReadLog(l.Home.FS, l.Home.Dir, v)
 		if err != nil {
 			errs = append(errs, err)
 			continue
 		}
 		read++
-		for _, d := range all {
-			if err := src.vol.Delete(ctx, d.Key); err != nil {
-				return err
-			}
-		}
+		all = append(all, some...)
 	}
 	if need := len(copies) - survives(homes, commit.Parity); read < max(need, 1) {
-		return fmt.Errorf("%w: volume %d: %d of %d copies of the delete log of epoch %d can be read, deletes may be missing: %w",
+		return nil, fmt.Errorf("%w: volume %d: %d of %d copies of the delete log of epoch %d can be read, deletes may be missing: %w",
 			volume.ErrCorrupt, v, read, len(copies), commit.Epoch, errors.Join(errs...))
 	}
-	return nil
+	return all, nil
 }
 
 // dead reports whether files lie on the disks that the directory has given up.
