@@ -137,6 +137,10 @@ func (s *Server) openCoded(ctx context.Context, row Row) *handle {
 func (cv *codedVolume) readers() []coding.Shard {
 	cv.mu.Lock()
 	defer cv.mu.Unlock()
+	return cv.readersLocked()
+}
+
+func (cv *codedVolume) readersLocked() []coding.Shard {
 	out := make([]coding.Shard, len(cv.shards))
 	for i, p := range cv.shards {
 		if p.file != nil {
@@ -196,12 +200,31 @@ func (cv *codedVolume) places() []shardPlace {
 // replaced by what open returns. The former files are closed when their reads
 // have ended.
 func (cv *codedVolume) adopt(changed map[int]shardPlace) error {
-	cv.mu.Lock()
+	cv.mu.Lock() // until they are set: an older set must not come later
+	defer cv.mu.Unlock()
 	for i, p := range changed {
 		cv.shards[i] = p
 	}
-	cv.mu.Unlock()
-	return cv.v.SetShards(cv.readers())
+	return cv.v.SetShards(cv.readersLocked())
+}
+
+// leave serves without the shards whose disks are out of service.
+func (cv *codedVolume) leave() error {
+	cv.mu.Lock()
+	defer cv.mu.Unlock()
+	left := false
+	for i, p := range cv.shards {
+		if p.file == nil {
+			continue
+		}
+		if why := p.file.d.usable(); why != nil {
+			cv.shards[i], left = shardPlace{home: p.home, why: why, since: cv.s.o.Clock.Now()}, true
+		}
+	}
+	if !left {
+		return nil
+	}
+	return cv.v.SetShards(cv.readersLocked())
 }
 
 // closeShard closes a file beside everything else: one whose disk hangs takes its

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -189,4 +190,49 @@ func TestAnswerToARevocationIsLost(t *testing.T) {
 		h.delete(b)
 	}
 	h.both(all[3:], all[:3])
+}
+
+// A disk goes out while an epoch is opened that has a shard there: the shard is made
+// again like any other.
+func TestDiskGoesOutWhileShardsAreOpened(t *testing.T) {
+	w := newWard()
+	o := sixDisks()
+	o.FS, o.WatchEvery, o.RepairDelay = w, second, 20*second
+	h := newHouse(t, o)
+	h.mem = w.mem
+	b := h.putOn("/disk3", originals, 40_000)
+	p, _ := h.wire.Locate(b.blob)
+	var opens atomic.Int64
+	w.falls("/disk2", func(op vfs.Op) illness {
+		// The third time is when the shards are open and the logs are read.
+		log := op.Kind == vfs.OpOpenWrite && strings.HasSuffix(op.Name, ".deletes") && strings.Contains(op.Name, "/shards/")
+		return illness{hangs: log && opens.Add(1) == 3}
+	})
+	ended := make(chan error, 1)
+	go func() { ended <- h.s.Encode(context.Background(), p.Volume.Volume, nil) }()
+	h.until("the logs", func() bool { return w.hanging("/disk2") > 0 })
+	w.falls("/disk1", func(op vfs.Op) illness {
+		if strings.HasSuffix(op.Name, "/disk.id") {
+			return illness{err: unix.EIO}
+		}
+		return illness{} // its shard is sound
+	})
+	h.waitFor("/disk1", server.DiskOut, server.ReasonErrors)
+	w.falls("/disk2", nil)
+	if err := <-ended; err != nil {
+		t.Fatal(err)
+	}
+	h.wait("all shards on other disks", func() bool {
+		all := h.coded()
+		for _, i := range all {
+			for _, s := range i.Shards {
+				if s.Away != nil || s.Dir == "/disk1" {
+					return false
+				}
+			}
+		}
+		return len(all) == 1
+	})
+	h.check(b)
+	w.falls("/disk1", nil)
 }

@@ -95,26 +95,23 @@ func (c *coder) openAll(ctx context.Context) {
 // diskGone has the shards of a disk read from others, beginning now.
 func (c *coder) diskGone(d *disk) {
 	c.changes.Add(1)
-	c.s.retiring.Go(func() { c.leave(d) })
+	c.s.retiring.Go(func() {
+		c.leave()
+		c.troubles.forgive() // another job may be due
+		c.kick()
+	})
 }
 
-// leave takes the shards on a disk out of use.
-func (c *coder) leave(d *disk) {
-	now := c.s.o.Clock.Now()
+// leave takes the shards on disks that are out of service out of use.
+func (c *coder) leave() {
 	for _, h := range c.handles() {
-		changed := make(map[int]shardPlace)
-		for i, p := range h.coded.places() {
-			if p.file != nil && p.file.d == d && h.vol != nil {
-				changed[i] = shardPlace{home: p.home, why: d.usable(), since: now}
-			}
+		if h.vol == nil {
+			continue
 		}
-		if len(changed) > 0 {
-			if err := h.coded.adopt(changed); err != nil {
-				c.s.o.Events(Event{Kind: EventUpkeepFailed, Dir: d.dir, Volume: h.coded.c.Volume, Work: "leaving", Err: err})
-			}
+		if err := h.coded.leave(); err != nil && !errors.Is(err, volume.ErrClosed) {
+			c.s.o.Events(Event{Kind: EventUpkeepFailed, Volume: h.coded.c.Volume, Work: "leaving", Err: err})
 		}
 	}
-	c.kick()
 }
 
 // handles are those of all coded volumes.
@@ -282,6 +279,7 @@ func (c *coder) next(ctx context.Context) bool {
 		due
 		v volume.ID
 	}
+	c.leave() // what was opened while its disk went out
 	var all []work
 	for _, row := range c.rows() {
 		v, d := row.Volume.Volume, c.due(row)
