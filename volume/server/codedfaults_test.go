@@ -192,6 +192,35 @@ func TestAnswerToARevocationIsLost(t *testing.T) {
 	h.both(all[3:], all[:3])
 }
 
+// A look for what is due lists each disk once, and so may the job that is done then and
+// the look after it, however many volumes there are.
+func TestLooksListEachDiskOnce(t *testing.T) {
+	w := newWard()
+	o := sixDisks()
+	o.FS = w
+	h := newHouse(t, o)
+	h.mem = w.mem
+	h.fill(originals, 12, 20_000)
+	h.encodeAll()
+	h.released()
+	var lists atomic.Int64
+	w.falls("/disk1", func(op vfs.Op) illness {
+		if op.Kind == vfs.OpReadDir && op.Name == "/disk1/shards" {
+			lists.Add(1)
+		}
+		return illness{}
+	})
+	before := h.wire.listed.Load()
+	h.until("some looks", func() bool {
+		h.clock.Advance(time.Minute)
+		return lists.Load() >= 20
+	})
+	if looks := h.wire.listed.Load() - before; lists.Load() > 3*looks {
+		t.Errorf("a disk was listed %d times in %d looks", lists.Load(), looks)
+	}
+	w.falls("/disk1", nil)
+}
+
 // A disk goes out while an epoch is opened that has a shard there: the shard is made
 // again like any other.
 func TestDiskGoesOutWhileShardsAreOpened(t *testing.T) {

@@ -281,8 +281,9 @@ func (c *coder) next(ctx context.Context) bool {
 	}
 	c.leave() // what was opened while its disk went out
 	var all []work
+	on := c.lying()
 	for _, row := range c.rows() {
-		v, d := row.Volume.Volume, c.due(row)
+		v, d := row.Volume.Volume, c.due(row, on)
 		if d.kind != 0 && !c.troubles.rests(trouble{v, d.kind}, c.s.o.Clock.Now()) {
 			all = append(all, work{d, v})
 		}
@@ -313,7 +314,7 @@ func (c *coder) next(ctx context.Context) bool {
 // done for it, unless disks came or went meanwhile.
 func (c *coder) restIfDue(j *job) {
 	row, ok := c.s.o.Directory.Row(j.v)
-	if ok && c.due(row).kind == j.kind && c.changes.Load() == j.changes {
+	if ok && c.due(row, c.lying()).kind == j.kind && c.changes.Load() == j.changes {
 		c.troubles.pause(trouble{j.v, j.kind}, c.s.o.Clock.Now().Add(retryFirst))
 	}
 }
@@ -352,8 +353,8 @@ const (
 	urgentOpen    = 1000
 )
 
-// due looks at what directory and shards say.
-func (c *coder) due(row Row) due {
+// due looks at what directory and shards say, and at what lies on the disks.
+func (c *coder) due(row Row, on []lying) due {
 	cd, h := row.Coding, c.s.codedHandle(row.Volume.Volume)
 	switch {
 	case cd.Committed == nil && h != nil:
@@ -364,7 +365,7 @@ func (c *coder) due(row Row) due {
 		}
 	}
 	switch {
-	case c.dead(row):
+	case row.dead(on):
 		return due{jobClear, urgentClear}
 	case row.State != StateSealed || row.Attempt != nil:
 		return due{}

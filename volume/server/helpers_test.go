@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -29,6 +30,8 @@ type wire struct {
 	node        directory.NodeID
 	incarnation uint64
 	tell        func() error // before and after each change of a row, or nil
+
+	listed atomic.Int64 // calls of CodedRows
 
 	mu     sync.Mutex
 	away   error

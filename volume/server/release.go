@@ -191,15 +191,42 @@ func (c *coder) deletesOf(ctx context.Context, row Row, h *handle) (all []volume
 	return all, nil
 }
 
-// dead reports whether files lie on the disks that the directory has given up.
-func (c *coder) dead(row Row) bool {
+// lying is what lies on a disk, by volume.
+type lying struct {
+	d       *disk
+	epochs  map[volume.ID][]uint32
+	sources map[volume.ID][]volume.Entry
+	err     error // why some of it is not known
+}
+
+// lying lists what lies on the disks in service.
+func (c *coder) lying() (out []lying) {
+	for _, d := range c.s.all() {
+		if d.usable() != nil {
+			continue
+		}
+		l := lying{d: d, sources: make(map[volume.ID][]volume.Entry)}
+		l.epochs, l.err = d.epochs()
+		all, err := volume.List(d.fs, d.volumesDir())
+		for _, e := range all {
+			l.sources[e.Volume] = append(l.sources[e.Volume], e)
+		}
+		l.err = errors.Join(l.err, err)
+		out = append(out, l)
+	}
+	return out
+}
+
+// dead reports whether files are among those that lie on the disks that the directory
+// has given up.
+func (r Row) dead(on []lying) bool {
 	found := false
-	c.eachDead(row, func(*disk, uint32) error { found = true; return nil }, func(*disk, volume.Entry) error { found = true; return nil })
+	r.eachDead(on, func(*disk, uint32) error { found = true; return nil }, func(*disk, volume.Entry) error { found = true; return nil })
 	return found
 }
 
 // neverCommitted reports whether a generation of a coded volume was given up. A
-// number that is given out later is one under way, in a later row.
+// number that is given out later is one under way, in a later r.
 func (r Row) neverCommitted(generation uint32) bool {
 	return generation > r.Volume.Generation && (r.Attempt == nil || r.Attempt.Generation != generation)
 }
@@ -207,27 +234,21 @@ func (r Row) neverCommitted(generation uint32) bool {
 // eachDead calls epoch for every folder of an epoch that is void, and source for
 // every file of a generation that was released or given up. An epoch that the row
 // does not know is younger than the row, and is left alone.
-func (c *coder) eachDead(row Row, epoch func(*disk, uint32) error, source func(*disk, volume.Entry) error) error {
+func (r Row) eachDead(on []lying, epoch func(*disk, uint32) error, source func(*disk, volume.Entry) error) error {
 	var errs []error
-	for _, d := range c.s.all() {
-		if d.usable() != nil {
-			continue
-		}
-		epochs, err := d.epochs()
-		errs = append(errs, err)
-		for _, e := range epochs[row.Volume.Volume] {
-			if row.Coding.MayRemoveShards(e) {
-				errs = append(errs, epoch(d, e))
+	for _, l := range on {
+		errs = append(errs, l.err)
+		for _, e := range l.epochs[r.Volume.Volume] {
+			if r.Coding.MayRemoveShards(e) {
+				errs = append(errs, epoch(l.d, e))
 			}
 		}
-		if !row.coded() {
+		if !r.coded() {
 			continue
 		}
-		all, err := d.generations(row.Volume.Volume)
-		errs = append(errs, err)
-		for _, e := range all {
-			if row.Coding.MayRemoveSource(e.Generation) || row.neverCommitted(e.Generation) {
-				errs = append(errs, source(d, e))
+		for _, e := range l.sources[r.Volume.Volume] {
+			if r.Coding.MayRemoveSource(e.Generation) || r.neverCommitted(e.Generation) {
+				errs = append(errs, source(l.d, e))
 			}
 		}
 	}
@@ -245,7 +266,7 @@ func (c *coder) clear(ctx context.Context, j *job) error {
 
 func (c *coder) clearDead(ctx context.Context, row Row) error {
 	v := row.Volume.Volume
-	return c.eachDead(row, func(d *disk, epoch uint32) error {
+	return row.eachDead(c.lying(), func(d *disk, epoch uint32) error {
 		if h := c.s.codedHandle(v); h != nil && h.coded.c.Epoch == epoch {
 			return nil // it is closed first
 		}

@@ -11,6 +11,7 @@ import (
 )
 
 func (w *wire) CodedRows() []server.Row {
+	w.listed.Add(1)
 	m := w.d.Map()
 	here := func(d lifecycle.Disk) bool {
 		disk, ok := m.Disk(directory.DiskID(d))
