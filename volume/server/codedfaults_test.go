@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"hayloft/internal/vfs"
+	"hayloft/volume/coded"
 	"hayloft/volume/coding"
 	"hayloft/volume/server"
 )
@@ -264,4 +265,53 @@ func TestDiskGoesOutWhileShardsAreOpened(t *testing.T) {
 	})
 	h.check(b)
 	w.falls("/disk1", nil)
+}
+
+// A disk has the whole delete log before the directory knows that it has a shard.
+func TestLogIsThereBeforeTheShardMoves(t *testing.T) {
+	o := sixDisks()
+	o.Dirs, o.Coding = o.Dirs[:4], coding.Policy{Data: 2, Parity: 1}
+	h := newHouse(t, o)
+	b, other := h.putOn("/disk1", originals, 40_000), h.putOn("/disk1", originals, 40_000)
+	p, _ := h.wire.Locate(b.blob)
+	if err := h.s.Encode(t.Context(), p.Volume.Volume, nil); err != nil {
+		t.Fatal(err)
+	}
+	h.released()
+	h.delete(b)
+	spare, lost := "", ""
+	for _, dir := range o.Dirs {
+		if len(h.shardFiles(dir)) == 0 {
+			spare = dir
+		} else {
+			lost = dir
+		}
+	}
+	h.stop()
+	h.wipe(lost)
+	h.start()
+	h.wire.mu.Lock()
+	h.wire.stopAt = "move"
+	h.wire.mu.Unlock()
+	h.clock.Advance(11 * time.Minute)
+	h.until("a move that fails", func() bool {
+		h.clock.Advance(time.Second)
+		return h.saw(server.EventUpkeepFailed) > 0
+	})
+	at := spare
+	if len(h.shardFiles(at)) == 0 {
+		at = lost // it is empty, and another disk by now
+	}
+	deletes, err := coded.ReadLog(h.mem, fmt.Sprintf("%s/shards/%08x-00000001", at, uint32(p.Volume.Volume)), p.Volume.Volume)
+	if err != nil || len(deletes) != 1 || deletes[0].Key != b.blob {
+		t.Errorf("%s has the deletes %v, %v", at, deletes, err)
+	}
+	h.wire.mu.Lock()
+	h.wire.stopAt = ""
+	h.wire.mu.Unlock()
+	h.until("the move", func() bool {
+		h.clock.Advance(time.Minute)
+		return h.coded()[0].Survives == 1
+	})
+	h.both([]stored{other}, []stored{b})
 }

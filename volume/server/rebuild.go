@@ -111,13 +111,11 @@ func (c *coder) rebuild(ctx context.Context, j *job) error {
 	return c.setLogs(ctx, cv)
 }
 
-// setLogs has the delete log on every disk that has a shard, and on more that are to
-// have one: before the directory hears of it, for from then on a start counts on the
-// copies there. Those that are away
+// setLogs has the delete log on every disk that has a shard. Those that are away
 // have theirs copied when they are back, or not at all.
-func (c *coder) setLogs(ctx context.Context, cv *codedVolume, more ...uint32) error {
+func (c *coder) setLogs(ctx context.Context, cv *codedVolume) error {
 	homes := cv.homes()
-	err := cv.v.SetLogs(ctx, c.s.logCopies(cv.c, append(homes, more...)), survives(homes, cv.c.Parity))
+	err := cv.v.SetLogs(ctx, c.s.logCopies(cv.c, homes), survives(homes, cv.c.Parity))
 	if err == nil {
 		return nil
 	}
@@ -250,13 +248,7 @@ func (c *coder) make(ctx context.Context, j *job, cv *codedVolume, lost []lostSh
 
 // settle has shards that were made whole again counted where they are now.
 func (c *coder) settle(ctx context.Context, cv *codedVolume, lost []lostShard, whole []coding.Lost) error {
-	var targets []uint32
-	for _, l := range lost {
-		if l.moves {
-			targets = append(targets, l.on.number)
-		}
-	}
-	if err := c.setLogs(ctx, cv, targets...); err != nil {
+	if err := c.logsFirst(ctx, cv, lost); err != nil {
 		return err
 	}
 	changed := make(map[int]shardPlace)
@@ -273,6 +265,33 @@ func (c *coder) settle(ctx context.Context, cv *codedVolume, lost []lostShard, w
 		c.s.o.Events(Event{Kind: EventRebuilt, Dir: l.on.dir, Volume: cv.c.Volume, Err: fmt.Errorf("shard %d", l.shard)})
 	}
 	return cv.adopt(changed)
+}
+
+// logsFirst has the delete log copied to disks that become homes, before the directory
+// counts them: a start would take what else lies there, such as the log from when the
+// disk was a home before, for a copy that has every delete.
+func (c *coder) logsFirst(ctx context.Context, cv *codedVolume, lost []lostShard) error {
+	homes := cv.homes()
+	survived := survives(homes, cv.c.Parity)
+	next := make(map[uint32]bool)
+	for _, l := range lost {
+		if l.moves {
+			homes, next[l.on.number] = append(homes, l.on.number), true
+		}
+	}
+	if len(next) == 0 || cv.v.Engine().Stats().Poisoned != nil {
+		return nil
+	}
+	err := cv.v.SetLogs(ctx, c.s.logCopies(cv.c, homes), survived)
+	for _, l := range cv.v.Logs() {
+		if l.InSet {
+			delete(next, l.Disk)
+		}
+	}
+	if len(next) > 0 {
+		return fmt.Errorf("the delete log of volume %d is not on every disk that gets a shard: %w", cv.c.Volume, err)
+	}
+	return nil // others that lack it are seen to later
 }
 
 // move tells the directory the new home of a shard.
