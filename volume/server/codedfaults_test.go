@@ -315,3 +315,47 @@ func TestLogIsThereBeforeTheShardMoves(t *testing.T) {
 	})
 	h.both([]stored{other}, []stored{b})
 }
+
+// Two shards are lost and there is room for one: that one is made.
+func TestOneOfTwoShardsFindsRoom(t *testing.T) {
+	const keep = 1 << 20
+	var full atomic.Bool
+	o := sixDisks()
+	o.KeepFree = keep
+	o.Space = func(dir string) (server.Space, error) {
+		s := server.Space{Free: 1 << 30, Capacity: 1 << 31}
+		if full.Load() {
+			if s.Free = keep; dir == "/disk3" {
+				s.Free += 150_000 // a shard takes half of it, and a bit more
+			}
+		}
+		return s, nil
+	}
+	h := newHouse(t, o)
+	b := h.putOn("/disk1", originals, 40_000)
+	p, _ := h.wire.Locate(b.blob)
+	if err := h.s.Encode(t.Context(), p.Volume.Volume, nil); err != nil {
+		t.Fatal(err)
+	}
+	h.released()
+	if n := h.coded()[0].ShardBytes; n > 150_000 || 2*n < 150_000 {
+		t.Fatalf("shards of %d bytes", n)
+	}
+	h.stop()
+	h.wipe("/disk5")
+	h.wipe("/disk6")
+	full.Store(true)
+	h.start()
+	h.clock.Advance(11 * time.Minute)
+	h.until("one more shard", func() bool {
+		h.clock.Advance(time.Second)
+		there := 0
+		for _, s := range h.coded()[0].Shards {
+			if s.Away == nil {
+				there++
+			}
+		}
+		return there == 5
+	})
+	h.check(b)
+}

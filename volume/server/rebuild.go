@@ -197,19 +197,20 @@ func (c *coder) plan(cv *codedVolume) (out []lostShard, err error) {
 	if l, crowded := c.crowded(cv); crowded {
 		return []lostShard{l}, nil
 	}
-	disks, err := spread(c.candidates(held), len(homeless), cv.c.Policy, cv.c.FileBytes())
-	if err != nil {
-		// Fewer than all are better than none: the most endangered volume is one
-		// that lacks shards.
-		if len(out) > 0 {
-			return out, nil
-		}
-		return nil, err
+	among := c.candidates(held)
+	disks, err := spread(among, len(homeless), cv.c.Policy, cv.c.FileBytes())
+	// Fewer than all are better than none: the most endangered volume is one that
+	// lacks shards.
+	for n := len(homeless) - 1; err != nil && len(disks) == 0 && n > 0; n-- {
+		disks, _ = spread(among, n, cv.c.Policy, cv.c.FileBytes())
 	}
-	for n, i := range homeless {
-		out = append(out, lostShard{shard: i, on: c.s.diskByNumber(disks[n]), moves: true})
+	for n, d := range disks {
+		out = append(out, lostShard{shard: homeless[n], on: c.s.diskByNumber(d), moves: true})
 	}
-	return out, nil
+	if len(out) > 0 {
+		return out, nil
+	}
+	return nil, err
 }
 
 // make repairs single blocks where that is all, rebuilds the other shards in one
