@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -358,4 +359,53 @@ func TestOneOfTwoShardsFindsRoom(t *testing.T) {
 		return there == 5
 	})
 	h.check(b)
+}
+
+// A disk hangs for good: the shards on others answer whatever was begun on it.
+func TestReadsOfOtherShardsWhileADiskHangs(t *testing.T) {
+	w := newWard()
+	o := sixDisks()
+	o.FS, o.WatchEvery, o.MaxReads = w, second, 4
+	h := newHouse(t, o)
+	h.mem = w.mem
+	all := h.fill(originals, 24, 40_000)
+	h.encodeAll()
+	w.falls("/disk1", func(op vfs.Op) illness {
+		return illness{hangs: op.Kind == vfs.OpRead && strings.Contains(op.Name, "/shards/")}
+	})
+	var reads sync.WaitGroup
+	ctx, cancel := context.WithTimeout(t.Context(), 40*time.Second)
+	defer cancel()
+	ok := make(chan error, 100)
+	for range 3 {
+		for _, b := range all {
+			reads.Go(func() {
+				got, err := h.s.Read(ctx, b.blob, 0, b.cookie)
+				got.Release()
+				ok <- err
+			})
+		}
+	}
+	n, bad := 0, 0
+	h.wait("all reads", func() bool {
+		for {
+			select {
+			case err := <-ok:
+				n++
+				if err != nil {
+					bad++
+					t.Log(err)
+				}
+				continue
+			default:
+			}
+			break
+		}
+		return n == 72
+	})
+	if bad > 0 || w.hanging("/disk1") == 0 {
+		t.Errorf("%d of %d reads failed, %d hang", bad, n, w.hanging("/disk1"))
+	}
+	w.falls("/disk1", nil)
+	reads.Wait()
 }

@@ -50,7 +50,7 @@ const computeShare = 4
 func newCoder(s *Server) *coder {
 	return &coder{
 		s: s, turn: make(chan struct{}, 1), kicked: make(chan struct{}, 1), pace: pace{s: s, disks: s.halfTheDisks},
-		away: observed{s.o.FS, absentDisk()}, reads: volume.NewReadBudget(s.readShare(), s.o.MaxReads),
+		away: observed{s.o.FS, absentDisk()}, reads: volume.NewReadBudget(s.readShare(), s.o.MaxReads*len(s.o.Dirs)),
 		computed: semaphore.NewWeighted(int64(max(1, s.o.MaxReads/computeShare))),
 		runs:     make(map[volume.ID]uint64), holds: make(map[string]uint32), replaced: make(map[uint32]bool),
 	}

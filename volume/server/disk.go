@@ -23,20 +23,21 @@ const (
 
 // disk is one data directory.
 type disk struct {
-	s       *Server
-	seat    *seat
-	dir     string
-	ident   identity
-	lock    vfs.File // the identity file, held open
-	number  uint32   // the directory's
-	writers map[volume.Class][]*writer
-	reads   *volume.ReadBudget
-	late    atomic.Int64  // reads under way that nobody waits for any more
-	steps   *volume.Steps // of all volumes that are or were in the directory
-	fs      vfs.FS        // how everything on the disk is reached
-	seen    *observer     // what fs sees
-	mark    vfs.FileID    // of the identity file
-	device  uint64        // of the data directory
+	s          *Server
+	seat       *seat
+	dir        string
+	ident      identity
+	lock       vfs.File // the identity file, held open
+	number     uint32   // the directory's
+	writers    map[volume.Class][]*writer
+	reads      *volume.ReadBudget
+	shardReads places
+	late       atomic.Int64  // reads under way that nobody waits for any more
+	steps      *volume.Steps // of all volumes that are or were in the directory
+	fs         vfs.FS        // how everything on the disk is reached
+	seen       *observer     // what fs sees
+	mark       vfs.FileID    // of the identity file
+	device     uint64        // of the data directory
 
 	life     context.Context // ends when the disk is gone for good, or Close begins
 	end      context.CancelFunc

@@ -12,6 +12,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sync/semaphore"
+
 	"hayloft/volume"
 	"hayloft/volume/coding"
 )
@@ -71,14 +73,67 @@ type diskShard struct {
 	closed bool
 }
 
+// places bounds the reads of shards that are under way on a disk: reads that hang keep
+// what they hold of the coder's budget for ever, and there must be enough left for
+// the other disks.
+type places struct {
+	sem   *semaphore.Weighted // bytes
+	limit int64
+	least int64 // what a read takes, however short
+}
+
+// placeShare is the share of the coder's memory for reads that those on one disk have.
+const placeShare = 4
+
+func newPlaces(o *Options, bytes int64) places {
+	limit := max(1, bytes/placeShare)
+	return places{semaphore.NewWeighted(limit), limit, max(1, limit/int64(o.MaxReads))}
+}
+
+// enter waits for a place, unless that takes so long that the disk must hang.
+func (p *places) enter(ctx context.Context, d *disk, n int) (leave func(), err error) {
+	weight := min(max(int64(n), p.least), p.limit)
+	if p.sem.TryAcquire(weight) {
+		return func() { p.sem.Release(weight) }, nil
+	}
+	late, cancel := context.WithCancel(ctx)
+	defer cancel()
+	entered := make(chan error, 1)
+	go func() { entered <- p.sem.Acquire(late, weight) }()
+	select {
+	case err = <-entered:
+	case <-d.s.o.Clock.After(slowRead):
+		cancel()
+		err = <-entered // it may have come just now
+	}
+	switch {
+	case err == nil:
+		return func() { p.sem.Release(weight) }, nil
+	case ctx.Err() != nil:
+		return nil, ctx.Err()
+	}
+	return nil, unavailable("%s does not answer", d.dir)
+}
+
+// hangs reports whether reads of the disk wait for long.
+func (d *disk) hangs() bool {
+	begun, any := d.seen.oldest(readCall)
+	return any && time.Duration(d.seat.tick.Load()-begun) >= slowRead
+}
+
 // ReadAt implements coding.Shard.
 func (s *diskShard) ReadAt(ctx context.Context, p []byte, off int64) error {
 	if err := s.d.usable(); err != nil {
 		return err
 	}
-	if begun, any := s.d.seen.oldest(readCall); any && time.Duration(s.d.seat.tick.Load()-begun) >= slowRead {
+	if s.d.hangs() {
 		return unavailable("%s does not answer", s.d.dir)
 	}
+	leave, err := s.d.shardReads.enter(ctx, s.d, len(p))
+	if err != nil {
+		return err
+	}
+	defer leave()
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	if s.closed {
@@ -86,7 +141,7 @@ func (s *diskShard) ReadAt(ctx context.Context, p []byte, off int64) error {
 	}
 	clock := s.d.s.o.Clock
 	began := clock.Elapsed()
-	err := s.f.ReadAt(ctx, p, off)
+	err = s.f.ReadAt(ctx, p, off)
 	if err == nil {
 		s.d.s.coder.latency.add(clock.Elapsed() - began)
 	}
