@@ -74,7 +74,15 @@ func (s *Server) openShard(c coding.Committed, i int, home uint32) shardPlace {
 		p.why = fmt.Errorf("shard %d: disk %d is not in service: %w", i, home, ErrMissing)
 	} else if p.why = d.usable(); p.why == nil {
 		var f *coding.File
-		if f, p.why = coding.Open(d.home(c.Volume, c.Epoch), c, i); p.why == nil {
+		_, p.why = impatient{d}.call(func() (err error) {
+			f, err = coding.Open(d.home(c.Volume, c.Epoch), c, i)
+			return err
+		}, func() {
+			if f != nil {
+				_ = f.Close() // nobody has it
+			}
+		})
+		if p.why == nil {
 			p.file = &diskShard{d: d, f: f}
 			return p
 		}
@@ -148,6 +156,17 @@ func (cv *codedVolume) readersLocked() []coding.Shard {
 		}
 	}
 	return out
+}
+
+// inputs are the readers of jobs, which leave a disk that hangs.
+func (cv *codedVolume) inputs() []coding.Shard {
+	shards := cv.readers()
+	for i, s := range shards {
+		if f, ok := s.(*diskShard); ok {
+			shards[i] = input{f}
+		}
+	}
+	return shards
 }
 
 func (cv *codedVolume) readerOptions() coding.ReaderOptions {

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"hayloft/internal/vfs"
+	"hayloft/volume"
 	"hayloft/volume/coded"
 	"hayloft/volume/coding"
 	"hayloft/volume/server"
@@ -408,4 +409,56 @@ func TestReadsOfOtherShardsWhileADiskHangs(t *testing.T) {
 	}
 	w.falls("/disk1", nil)
 	reads.Wait()
+}
+
+// A disk that hangs while shards are written to it does not stop the coder: it is
+// left when it is out of service, and the volume is coded on others.
+func TestCodingLeavesAHangingDisk(t *testing.T) {
+	w := newWard()
+	o := sixDisks()
+	o.FS, o.WatchEvery = w, second
+	h := newHouse(t, o)
+	h.mem = w.mem
+	all := h.fill(originals, 12, 40_000)
+	var v volume.ID
+	for _, i := range h.volumes() {
+		if i.Dir == "/disk1" {
+			v = i.Volume
+		}
+	}
+	w.falls("/disk6", func(op vfs.Op) illness {
+		return illness{hangs: op.Kind == vfs.OpWrite && strings.Contains(op.Name, "/shards/")}
+	})
+	encode := func() (err error) {
+		ended := make(chan error, 1)
+		go func() { ended <- h.s.Encode(t.Context(), v, nil) }()
+		h.wait("the end of the coding", func() bool {
+			select {
+			case err = <-ended:
+				return true
+			default:
+				return false
+			}
+		})
+		return err
+	}
+	if err := encode(); !errors.Is(err, server.ErrDiskOut) || w.hanging("/disk6") == 0 {
+		t.Fatalf("the first attempt: %v, %d calls hang", err, w.hanging("/disk6"))
+	}
+	if err := encode(); err != nil {
+		t.Fatal(err)
+	}
+	for _, i := range h.coded() {
+		for _, s := range i.Shards {
+			if s.Dir == "/disk6" || s.Away != nil {
+				t.Errorf("%+v", s)
+			}
+		}
+		if i.Survives != 1 { // one of five disks has two
+			t.Errorf("%+v", i)
+		}
+	}
+	w.falls("/disk6", nil)
+	h.wait("the disk", func() bool { return h.disk("/disk6").State != server.DiskOut })
+	h.checkAll(all)
 }

@@ -74,7 +74,7 @@ func (c *coder) verify(ctx context.Context, v volume.ID, found func(volume.Findi
 			continue
 		}
 		o := coding.Options{Throttle: c.pace.wait}
-		err := coding.Check(ctx, d.home(v, h.coded.c.Epoch), h.coded.c.Plan, i, h.coded.c.Digests[i], o, func(f coding.Finding) {
+		err := coding.Check(ctx, d.workplace(v, h.coded.c.Epoch), h.coded.c.Plan, i, h.coded.c.Digests[i], o, func(f coding.Finding) {
 			sum.Findings++
 			h.coded.found(f)
 			found(volume.Finding{Kind: volume.FindingShard, Offset: f.Offset, Length: f.Length, Err: fmt.Errorf("shard %d in %s: %w", i, d.dir, f.Err)})

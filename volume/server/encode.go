@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 
 	"hayloft/volume"
 	"hayloft/volume/coded"
@@ -39,7 +40,7 @@ func (c *coder) encode(ctx context.Context, j *job) error {
 	}
 	run := *row.Coding.Run
 	digests, err := c.makeShards(ctx, j, run, coding.Source{
-		FS: d.fs, Name: filepath.Join(d.volumesDir(), volume.FileName(j.v, run.Source.Generation)), Index: index,
+		FS: impatient{d}, Name: filepath.Join(d.volumesDir(), volume.FileName(j.v, run.Source.Generation)), Index: index,
 	})
 	serving := h // an older epoch, if there is one
 	if now := c.s.pin(0, j.v); now != nil && now.vol != nil {
@@ -187,7 +188,7 @@ func (c *coder) homesFor(v volume.ID, epoch uint32, disks []uint32) ([]coding.Ho
 		if err := d.usable(); err != nil {
 			return nil, err
 		}
-		homes[i] = d.home(v, epoch)
+		homes[i] = d.workplace(v, epoch)
 		if err := homes[i].FS.MkdirAll(homes[i].Dir); err != nil {
 			return nil, err
 		}
@@ -214,7 +215,7 @@ func (c *coder) makeShards(ctx context.Context, j *job, run lifecycle.Run, src c
 // giveUp makes the epoch of a run void that failed for a reason of its own: the
 // next attempt may choose other disks. One that was cut short goes on.
 func (c *coder) giveUp(ctx context.Context, serving *handle, v volume.ID, run lifecycle.Run, why error) error {
-	if ctx.Err() != nil || errors.Is(why, ErrUnavailable) {
+	if ctx.Err() != nil || errors.Is(why, ErrUnavailable) && c.there(run.Homes) {
 		return nil
 	}
 	_, err := c.s.decide(ctx, func(ctx context.Context) (Row, error) {
@@ -224,6 +225,14 @@ func (c *coder) giveUp(ctx context.Context, serving *handle, v volume.ID, run li
 		serving.gate.close(func() error { return nil })
 	}
 	return err
+}
+
+// there reports whether all homes of a run are in service.
+func (c *coder) there(homes []lifecycle.Disk) bool {
+	return !slices.ContainsFunc(homes, func(h lifecycle.Disk) bool {
+		d := c.s.diskByNumber(uint32(h))
+		return d == nil || d.usable() != nil
+	})
 }
 
 // switchTo has an epoch committed and serves it in the place of old, a sealed

@@ -221,12 +221,12 @@ func (c *coder) make(ctx context.Context, j *job, cv *codedVolume, lost []lostSh
 		if l.on == nil {
 			return unavailable("a disk went out of service")
 		}
-		home := l.on.home(j.v, cv.c.Epoch)
+		home := l.on.workplace(j.v, cv.c.Epoch)
 		if err := home.FS.MkdirAll(home.Dir); err != nil {
 			return err
 		}
 		if len(l.damage) > 0 && len(l.damage) < maxDamage {
-			err := coding.Repair(ctx, cv.c, cv.readers(), coding.Lost{Shard: l.shard, Home: home}, l.damage, c.codingOptions(j))
+			err := coding.Repair(ctx, cv.c, cv.inputs(), coding.Lost{Shard: l.shard, Home: home}, l.damage, c.codingOptions(j))
 			if err == nil {
 				c.s.n.repaired.Add(1)
 				c.repaired(cv, l)
@@ -239,7 +239,7 @@ func (c *coder) make(ctx context.Context, j *job, cv *codedVolume, lost []lostSh
 		whole = append(whole, coding.Lost{Shard: l.shard, Home: home})
 	}
 	if len(whole) > 0 {
-		if err := coding.Rebuild(ctx, cv.c, cv.readers(), whole, c.codingOptions(j)); err != nil {
+		if err := coding.Rebuild(ctx, cv.c, cv.inputs(), whole, c.codingOptions(j)); err != nil {
 			return err
 		}
 		c.s.n.rebuilt.Add(uint64(len(whole)))

@@ -71,7 +71,7 @@ func (c *coder) proven(ctx context.Context, j *job, cv *codedVolume, i int) erro
 // checkShard reads a shard from its device, notes what is wrong, and returns how
 // many places that is.
 func (s *Server) checkShard(ctx context.Context, d *disk, cv *codedVolume, i int, o coding.Options) (found int, err error) {
-	err = coding.Check(ctx, d.home(cv.c.Volume, cv.c.Epoch), cv.c.Plan, i, cv.c.Digests[i], o, func(f coding.Finding) {
+	err = coding.Check(ctx, d.workplace(cv.c.Volume, cv.c.Epoch), cv.c.Plan, i, cv.c.Digests[i], o, func(f coding.Finding) {
 		found++
 		cv.found(f)
 	})
@@ -207,7 +207,7 @@ func (c *coder) lying() (out []lying) {
 		}
 		l := lying{d: d, sources: make(map[volume.ID][]volume.Entry)}
 		l.epochs, l.err = d.epochs()
-		all, err := volume.List(d.fs, d.volumesDir())
+		all, err := volume.List(impatient{d}, d.volumesDir())
 		for _, e := range all {
 			l.sources[e.Volume] = append(l.sources[e.Volume], e)
 		}
@@ -309,7 +309,7 @@ func (s *Server) closeSource(ctx context.Context, d *disk, e volume.Entry) error
 
 // removeEpoch removes the folder of a void epoch with the files that are ours.
 func (d *disk) removeEpoch(v volume.ID, epoch uint32) error {
-	fsys, dir := d.fs, d.epochDir(v, epoch)
+	fsys, dir := impatient{d}, d.epochDir(v, epoch)
 	entries, err := coding.List(fsys, dir)
 	if err != nil {
 		return err

@@ -220,7 +220,7 @@ func (s *Server) shardStands(ctx context.Context, c coding.Committed, i int) err
 		return unavailable("disk %d is not in service", commit.Homes[i])
 	}
 	var wrong []error
-	err := coding.Check(ctx, d.home(c.Volume, c.Epoch), c.Plan, i, c.Digests[i], coding.Options{Throttle: d.pace.wait}, func(f coding.Finding) {
+	err := coding.Check(ctx, d.workplace(c.Volume, c.Epoch), c.Plan, i, c.Digests[i], coding.Options{Throttle: d.pace.wait}, func(f coding.Finding) {
 		if len(wrong) < 3 {
 			wrong = append(wrong, f.Err)
 		}

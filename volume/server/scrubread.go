@@ -188,7 +188,7 @@ func (d *disk) homedHere(v volume.ID, epoch uint32) (shards []int, c coding.Comm
 func (x *scrubbing) readShard(ctx context.Context, c coding.Committed, i int) (all []shardFinding, err error) {
 	d := x.s.d
 	file := filepath.Join(shardsName, epochName(c.Volume, c.Epoch), coding.FileName(c.Volume, c.Generation, c.Epoch, i))
-	err = coding.Check(ctx, d.home(c.Volume, c.Epoch), c.Plan, i, c.Digests[i], coding.Options{Throttle: x.throttle}, func(f coding.Finding) {
+	err = coding.Check(ctx, d.workplace(c.Volume, c.Epoch), c.Plan, i, c.Digests[i], coding.Options{Throttle: x.throttle}, func(f coding.Finding) {
 		kind := d.shardKind(f, file, c.FileBytes())
 		all = append(all, shardFinding{i, ScrubFinding{Kind: kind, File: file, Volume: c.Volume, Offset: f.Offset, Length: f.Length, Err: fmt.Errorf("shard %d: %w", i, f.Err)}})
 		if h := d.s.codedHandle(c.Volume); kind != ScrubUnsupported && kind != ScrubOtherRun && h != nil && h.vol != nil && h.coded.c.Epoch == c.Epoch {

@@ -39,13 +39,19 @@ func (d *disk) epochDir(v volume.ID, epoch uint32) string {
 	return filepath.Join(d.dir, shardsName, epochName(v, epoch))
 }
 
+// home is where readers find the shards of an epoch, workplace where jobs do, which
+// leave a disk that hangs.
 func (d *disk) home(v volume.ID, epoch uint32) coding.Home {
 	return coding.Home{FS: d.fs, Dir: d.epochDir(v, epoch)}
 }
 
+func (d *disk) workplace(v volume.ID, epoch uint32) coding.Home {
+	return coding.Home{FS: impatient{d}, Dir: d.epochDir(v, epoch)}
+}
+
 // epochs lists the folders of epochs on the disk. Other names are left alone.
 func (d *disk) epochs() (map[volume.ID][]uint32, error) {
-	names, err := d.fs.ReadDir(filepath.Join(d.dir, shardsName))
+	names, err := impatient{d}.ReadDir(filepath.Join(d.dir, shardsName))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
