@@ -13,6 +13,7 @@ import (
 	"hayloft/bench/raw"
 	"hayloft/internal/vfs"
 	"hayloft/volume/coding"
+	"hayloft/volume/server"
 )
 
 // rebuilds measures making one shard again, and m.
@@ -60,7 +61,11 @@ func (s *shards) rebuild(ctx context.Context, n int, throttle func(context.Conte
 		return 0, 0, err
 	}
 	begin := time.Now()
-	err = coding.Rebuild(ctx, s.c, files, lost, coding.Options{Throttle: throttle})
+	o := coding.Options{Throttle: throttle}
+	if throttle != nil {
+		o.StripeBytes = server.CodingStripe // as a server does it
+	}
+	err = coding.Rebuild(ctx, s.c, files, lost, o)
 	seconds = time.Since(begin).Seconds()
 	for _, op := range seen.Ops {
 		if op.Kind == vfs.OpRead {

@@ -173,6 +173,7 @@ func (c *coder) engineOptions() volume.Options {
 // codingOptions are those of a job of package coding.
 func (c *coder) codingOptions(j *job) coding.Options {
 	return coding.Options{
+		StripeBytes: CodingStripe,
 		Throttle: func(ctx context.Context, n int64) error {
 			c.s.n.upkeep.Add(uint64(n))
 			return c.pace.wait(ctx, n)

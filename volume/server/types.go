@@ -362,6 +362,10 @@ const DefaultMaintenance = 64 << 20
 // by others.
 const TrafficShare = 4
 
+// CodingStripe is how many bytes of all shards a job of coding has under way at once,
+// at its rate: what is larger arrives in bursts that reads beside it wait for.
+const CodingStripe = 1 << 20
+
 func (o Options) withDefaults() Options {
 	if o.Space == nil {
 		o.Space = spaceOf(o.FS)
