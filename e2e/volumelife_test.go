@@ -447,7 +447,8 @@ func TestVolumeInterrupted(t *testing.T) {
 	s = start(t, dir)
 	s.volumes(t, 0, "compact", "1", "--apply")
 	out, _ := s.volumes(t, 0, "ls", "--json")
-	if r := rowsOf(t, out)[0]; r.ID != 1 || r.Generation != 2 {
+	// The start may have ended the one that was interrupted before it was asked again.
+	if r := rowsOf(t, out)[0]; r.ID != 1 || r.Generation != 2 && r.Generation != 3 {
 		t.Errorf("after a compaction: %+v", r)
 	}
 	a.check(t, s)

@@ -173,7 +173,7 @@ func TestRestore(t *testing.T) {
 			t.Fatalf("flipped at %d: %v", off, all)
 		}
 	}
-	for _, bad := range [][2]int64{{0, 10}, {dataStart, int64(len(good))}, {dataStart, -1}} {
+	for _, bad := range [][2]int64{{-1, 10}, {dataStart, int64(len(good))}, {dataStart, -1}} {
 		if err := v.Restore(bg, bad[0], bad[1], from); !errors.Is(err, ErrInvalid) {
 			t.Errorf("%v: %v", bad, err)
 		}

@@ -145,22 +145,7 @@ func TestCodedCrashes(t *testing.T) {
 		}
 		cuts++
 		call := p.cutAt
-		for !p.spare() {
-			h.bury(p)
-			next := 0
-			if r.IntN(3) == 0 {
-				next = 1 + r.IntN(60)
-				again++
-			}
-			p = h.arm(next, r.Uint64())
-			if h.s, err = h.tryStart(); err != nil {
-				if !p.dead() {
-					t.Fatal(err)
-				}
-				continue
-			}
-			h.settleCoded(p)
-		}
+		again += h.pickUp(p, r, 60, h.settleCoded)
 		l.check(h)
 		h.check(h.mustPut(variants, 100, 1))
 		if t.Failed() {

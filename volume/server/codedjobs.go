@@ -55,12 +55,9 @@ func (c *coder) compact(ctx context.Context, v volume.ID, report func(Progress))
 // then checks every shard for itself. What a shard has wrong that others make up
 // for is a finding too.
 func (c *coder) verify(ctx context.Context, v volume.ID, found func(volume.Finding), report func(Progress)) (sum volume.Report, err error) {
-	h := c.s.pin(0, v)
-	switch {
-	case h == nil:
-		return sum, lost(v)
-	case h.vol == nil:
-		return sum, unavailable("volume %d: %w", v, h.sick)
+	h, err := c.served(v)
+	if err != nil {
+		return sum, err
 	}
 	defer h.unpin()
 	if sum, err = c.s.verifyAt(ctx, h.vol, where{0, v}, &c.pace, found, report); err != nil {

@@ -418,6 +418,18 @@ func (c *coder) toEncode(row Row) bool {
 	return row.Volume.Class == volume.ClassOriginals && c.s.o.Clock.Now().Sub(row.Seal.Sealed) >= c.s.o.CodeAfter
 }
 
+// served pins a coded volume that can be read.
+func (c *coder) served(v volume.ID) (*handle, error) {
+	h := c.s.pin(0, v)
+	switch {
+	case h == nil:
+		return nil, lost(v)
+	case h.vol == nil:
+		return nil, unavailable("volume %d: %w", v, h.sick)
+	}
+	return h, nil
+}
+
 // fresh returns a volume's row as it is now, in the state of the sealed.
 func (c *coder) fresh(ctx context.Context, v volume.ID) (Row, error) {
 	row, err := c.s.fresh(ctx, v)

@@ -100,6 +100,29 @@ func (h *house) bury(p *reaper) {
 	h.s, h.mem = nil, p.after
 }
 
+// pickUp starts servers on what a cut left until one comes through, and settles. Now
+// and then another cut comes, at one of the first calls up to most; it returns how
+// many did.
+func (h *house) pickUp(p *reaper, r *rand.Rand, most int, settle func(*reaper)) (again int) {
+	h.t.Helper()
+	for !p.spare() {
+		h.bury(p)
+		next := 0
+		if r.IntN(3) == 0 {
+			next = 1 + r.IntN(most)
+			again++
+		}
+		p = h.arm(next, r.Uint64())
+		var err error
+		if h.s, err = h.tryStart(); err == nil {
+			settle(p)
+		} else if !p.dead() {
+			h.t.Fatal(err)
+		}
+	}
+	return again
+}
+
 // ledger is what was acknowledged.
 type ledger struct {
 	kept, dead []stored
@@ -280,22 +303,7 @@ func TestLifecycleCrashes(t *testing.T) {
 		}
 		cuts++
 		call := p.cutAt
-		for !p.spare() {
-			h.bury(p)
-			next := 0
-			if r.IntN(3) == 0 {
-				next = 1 + r.IntN(25)
-				again++
-			}
-			p = h.arm(next, r.Uint64())
-			if h.s, err = h.tryStart(); err != nil {
-				if !p.dead() {
-					t.Fatal(err)
-				}
-				continue
-			}
-			h.settle(p)
-		}
+		again += h.pickUp(p, r, 25, h.settle)
 		l.check(h)
 		h.check(h.mustPut(variants, 100, 1))
 		h.stop()

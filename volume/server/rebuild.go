@@ -79,12 +79,9 @@ func (c *coder) rebuild(ctx context.Context, j *job) error {
 	if err != nil || row.Coding.Committed == nil {
 		return err
 	}
-	h := c.s.pin(0, j.v)
-	switch {
-	case h == nil:
-		return lost(j.v)
-	case h.vol == nil:
-		return unavailable("volume %d: %w", j.v, h.sick)
+	h, err := c.served(j.v)
+	if err != nil {
+		return err
 	}
 	defer h.unpin()
 	cv := h.coded

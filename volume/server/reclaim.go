@@ -19,12 +19,9 @@ func (c *coder) reclaim(ctx context.Context, j *job) (rec volume.SealRecord, err
 	if err != nil || row.Coding.State() != lifecycle.Released {
 		return rec, err
 	}
-	h := c.s.pin(0, j.v)
-	switch {
-	case h == nil:
-		return rec, lost(j.v)
-	case h.vol == nil:
-		return rec, unavailable("volume %d: %w", j.v, h.sick)
+	h, err := c.served(j.v)
+	if err != nil {
+		return rec, err
 	}
 	defer h.unpin()
 	// A source that was released may still have the name of a log that is made here.

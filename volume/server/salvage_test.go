@@ -385,22 +385,7 @@ func TestSalvageCrashesOfServer(t *testing.T) {
 			continue
 		}
 		cuts++
-		for !p.spare() {
-			h.bury(p)
-			next := 0
-			if r.IntN(3) == 0 {
-				next = 1 + r.IntN(25)
-				again++
-			}
-			p = h.arm(next, r.Uint64())
-			if h.s, err = h.tryStart(); err != nil {
-				if !p.dead() {
-					t.Fatal(err)
-				}
-				continue
-			}
-			h.settle(p)
-		}
+		again += h.pickUp(p, r, 25, h.settle)
 		l.check(h)
 		for _, b := range l.kept { // each volume takes them, the latest when it is salvaged
 			h.until("a delete", func() bool {
