@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -19,11 +20,15 @@ type scrubs struct {
 	totals  server.ScrubTotals
 	err     error
 	hold    chan struct{} // ScrubNow waits for it, unless nil
+
+	now sync.WaitGroup // calls of ScrubNow: one whose caller left may still be there
 }
 
 func (s *scrubs) ScrubStart() error { s.started++; return s.err }
 
 func (s *scrubs) ScrubNow(ctx context.Context, report func(server.ScrubProgress)) (server.ScrubTotals, error) {
+	s.now.Add(1)
+	defer s.now.Done()
 	report(server.ScrubProgress{Done: 10, Total: 5, Totals: s.totals})
 	if s.hold != nil {
 		select {
@@ -108,6 +113,7 @@ func TestScrubIsIncomplete(t *testing.T) {
 		if !errors.Is(err, context.Canceled) {
 			t.Errorf("%s: who leaves: %v", name, err)
 		}
+		s.now.Wait()
 		s.err, s.hold = server.ErrClosed, nil
 	})
 }
