@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
@@ -52,10 +53,18 @@ func TestDirectoryLost(t *testing.T) {
 	if f.s.DurableCursor() != last {
 		t.Errorf("events after %d of %d are kept for nobody", f.s.DurableCursor(), last)
 	}
-	f.s.Usable("a/t")
-	f.rest()
-	f.see()
-	f.rest()
+	// What was left open there may still be about to close: then it is asked again.
+	for limit := time.After(time.Minute); f.s.in == nil; <-time.After(time.Millisecond) {
+		f.s.Usable("a/t")
+		f.rest()
+		f.see()
+		f.rest()
+		select {
+		case <-limit:
+			t.Fatalf("not used again: %v", f.saw)
+		default:
+		}
+	}
 	if f.s.in.place.dir != "a/t" || f.rows(keyTimeline) != 1 {
 		t.Errorf("in %s with %d timelines", f.s.in.place.dir, f.rows(keyTimeline))
 	}
