@@ -38,6 +38,7 @@ type coder struct {
 
 	mu       sync.Mutex           // guards all below
 	runs     map[volume.ID]uint64 // numbers of this process's runs, by volume
+	doubts   map[volume.ID]error  // volumes of which it is not known whether an epoch was committed
 	holds    map[string]uint32    // the disk that each data directory had last
 	replaced map[uint32]bool      // disks whose directory has another one now
 }
@@ -52,7 +53,7 @@ func newCoder(s *Server) *coder {
 		s: s, turn: make(chan struct{}, 1), kicked: make(chan struct{}, 1), pace: pace{s: s, disks: s.halfTheDisks},
 		away: observed{s.o.FS, absentDisk()}, reads: volume.NewReadBudget(s.readShare(), s.o.MaxReads*len(s.o.Dirs)),
 		computed: semaphore.NewWeighted(int64(max(1, s.o.MaxReads/computeShare))),
-		runs:     make(map[volume.ID]uint64), holds: make(map[string]uint32), replaced: make(map[uint32]bool),
+		runs:     make(map[volume.ID]uint64), doubts: make(map[volume.ID]error), holds: make(map[string]uint32), replaced: make(map[uint32]bool),
 	}
 }
 
@@ -416,6 +417,24 @@ func (c *coder) toEncode(row Row) bool {
 		return true
 	}
 	return row.Volume.Class == volume.ClassOriginals && c.s.o.Clock.Now().Sub(row.Seal.Sealed) >= c.s.o.CodeAfter
+}
+
+// doubt notes why it is not known whether an epoch of a volume was committed, or with
+// nil that it is.
+func (c *coder) doubt(v volume.ID, why error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.doubts[v] = why; why == nil {
+		delete(c.doubts, v)
+	}
+}
+
+// doubtOf returns that, or nil. While there is a doubt no handle of the volume takes
+// deletes, nor one that is opened meanwhile: they might be missing in the log that counts.
+func (c *coder) doubtOf(v volume.ID) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.doubts[v]
 }
 
 // served pins a coded volume that can be read.

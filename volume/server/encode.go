@@ -222,6 +222,7 @@ func (c *coder) giveUp(ctx context.Context, serving *handle, v volume.ID, run li
 		return c.s.o.Directory.AbortCoding(ctx, v, run.Epoch, run.Encoder)
 	})
 	if err == nil { // what an earlier attempt asked for was not committed
+		c.doubt(v, nil)
 		serving.gate.close(func() error { return nil })
 	}
 	return err
@@ -247,14 +248,16 @@ func (c *coder) switchTo(ctx context.Context, old *handle, row Row, digests []li
 	}
 	old.gate.close(func() error {
 		if err = c.carryLog(ctx, old.vol, v, homes...); err != nil {
-			return nil
+			return c.doubtOf(v) // of an earlier attempt
 		}
 		row, err = c.s.decide(ctx, func(ctx context.Context) (Row, error) {
 			return c.s.o.Directory.CommitCoding(ctx, v, run.Epoch, run.Encoder, digests)
 		})
 		if err != nil {
-			return unavailable("volume %d: whether epoch %d was committed is not known: %w", v, run.Epoch, err)
+			c.doubt(v, unavailable("volume %d: whether epoch %d was committed is not known: %w", v, run.Epoch, err))
+			return c.doubtOf(v)
 		}
+		c.doubt(v, nil)
 		c.install(ctx, row)
 		return errElsewhere
 	})
@@ -354,6 +357,7 @@ func (c *coder) open(ctx context.Context, j *job) error {
 			src.gate.close(func() error { return errElsewhere })
 		}
 	}
+	c.doubt(j.v, nil)
 	return c.install(ctx, row).sick
 }
 

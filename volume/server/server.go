@@ -181,6 +181,7 @@ func (s *Server) serve(d *disk, v volume.ID, vol *volume.Volume, err error) *han
 		}
 		return &handle{disk: d, sick: d.usable()}
 	}
+	h.gate.shut = s.coder.doubtOf(v)
 	s.volumes[where{d.number, v}] = h
 	s.mu.Unlock()
 	if err != nil {
