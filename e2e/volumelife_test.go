@@ -292,7 +292,8 @@ func compacted(t *testing.T, s *server, full int64) {
 		t.Errorf("four of seven photos were deleted, and the files went from %d to %d bytes", full, now)
 	}
 	for _, r := range rows {
-		if r.Generation != 2 {
+		// The upkeep may have compacted what it salvaged when it looked at it once more.
+		if r.Generation != 2 && r.Generation != 3 {
 			t.Errorf("volume %d has generation %d", r.ID, r.Generation)
 		}
 	}
@@ -354,7 +355,8 @@ func TestVolumeSalvage(t *testing.T) {
 	rows := rowsOf(t, out)
 	states(t, rows, "sealed")
 	for _, r := range rows {
-		if r.Generation != 2 {
+		// The upkeep may have compacted what it salvaged when it looked at it once more.
+		if r.Generation != 2 && r.Generation != 3 {
 			t.Errorf("volume %d has generation %d", r.ID, r.Generation)
 		}
 	}
