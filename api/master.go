@@ -7,19 +7,11 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"hash"
-	"io"
-	"net"
-
-	"github.com/valyala/fasthttp"
 
 	"hayloft/feed"
 	"hayloft/internal/id"
 	"hayloft/media"
 )
-
-// masterPiece is how much of a master is in memory at a time.
-const masterPiece = 1 * mib
 
 // getMaster is GET /photos/{id}/master: the upload byte for byte, for its
 // owner alone, since nothing was taken out of it.
@@ -49,119 +41,29 @@ func (r *request) getMaster() error {
 	return nil
 }
 
-// masterBody is a master on its way to its owner, one piece in memory at a
-// time, whatever its size and however slow its reader. The last piece leaves
-// only if all of them together are the upload: else the answer is cut off. A
-// master of one piece is judged before anything leaves.
-type masterBody struct {
-	a      *API
-	master feed.Master
-	room   *booking
-	nc     net.Conn
-	failed Event // what is emitted when a piece cannot be read, without the error
-
-	sum   hash.Hash
-	space []byte
-	next  int64  // offset of the piece after the one in space
-	ready []byte // of that one, what has not left
-}
-
-// masterBody books room and reads the first piece.
-func (r *request) masterBody(photo id.ID, m feed.Master) (*masterBody, error) {
-	size := min(m.Size, masterPiece)
-	room, err := r.a.masters.begin(r.viewer, size, r.cutWrite())
+// masterBody is a master on its way to its owner.
+func (r *request) masterBody(photo id.ID, m feed.Master) (*pieceBody, error) {
+	b, err := r.pieces(m.Size, r.a.masterPieces(m))
 	if err != nil {
-		return nil, err
-	}
-	b := &masterBody{a: r.a, master: m, room: room, nc: r.rc.Conn(), sum: sha256.New(), failed: Event{
-		Kind: EventFault, Method: methodName(r.rc), Route: r.route.pattern, Status: fasthttp.StatusOK, Account: r.viewer, Address: r.addr}}
-	if err = room.grow(r.ctx, size); err == nil {
-		b.space = make([]byte, size)
-		err = b.read(r.ctx)
-	}
-	if err != nil {
-		room.close()
 		return nil, fmt.Errorf("api: master of photo %v: %w", photo, err)
 	}
-	if c, ok := b.nc.(*conn); ok {
-		c.sends.Store(room)
-	}
-	room.pace(true)
 	return b, nil
 }
 
-// read reads the next piece.
-func (b *masterBody) read(ctx context.Context) error {
-	piece := b.space[:min(int64(len(b.space)), b.master.Size-b.next)]
-	n, err := b.a.opt.Blobs.ReadMaster(ctx, b.master.Blob, b.master.Cookie, b.next, piece)
-	if err != nil {
-		return err
-	}
-	b.sum.Write(piece[:n])
-	b.next += int64(n)
-	if n < len(piece) || b.next == b.master.Size && [sha256.Size]byte(b.sum.Sum(nil)) != b.master.Digest {
-		return errors.New("it is not what was stored")
-	}
-	b.ready = piece
-	return nil
-}
-
-// refill reads the next piece when there is one. That is the server's work, not
-// its peer's.
-func (b *masterBody) refill() error {
-	if b.next == b.master.Size {
-		return io.EOF
-	}
-	b.room.pace(false)
-	ctx, cancel := context.WithTimeout(b.a.base, b.a.opt.Limits.CallTimeout)
-	defer cancel()
-	if err := b.read(ctx); err != nil {
-		e := b.failed
-		e.Err = fmt.Errorf("api: the answer is cut off at byte %d of %d: %w", b.next, b.master.Size, err)
-		b.a.emit(e)
-		return e.Err
-	}
-	b.room.pace(true)
-	return nil
-}
-
-// Read implements io.Reader.
-func (b *masterBody) Read(p []byte) (int, error) {
-	if len(b.ready) == 0 {
-		if err := b.refill(); err != nil {
-			return 0, err
-		}
-	}
-	n := copy(p, b.ready)
-	b.ready = b.ready[n:]
-	return n, nil
-}
-
-// WriteTo implements io.WriterTo: a piece is handed to the connection at once.
-func (b *masterBody) WriteTo(w io.Writer) (sent int64, err error) {
-	for {
-		if len(b.ready) == 0 {
-			if err = b.refill(); err == io.EOF {
-				return sent, nil
-			}
-		}
+// masterPieces reads a master piece after piece. The last one is only given out
+// if all of them together are the upload: else the answer is cut off. A master of
+// one piece is judged before anything leaves.
+func (a *API) masterPieces(m feed.Master) func(ctx context.Context, off int64, to []byte) error {
+	sum := sha256.New()
+	return func(ctx context.Context, off int64, to []byte) error {
+		n, err := a.opt.Blobs.ReadMaster(ctx, m.Blob, m.Cookie, off, to)
 		if err != nil {
-			return sent, err
+			return err
 		}
-		n, err := w.Write(b.ready)
-		sent += int64(n)
-		if err != nil {
-			return sent, err
+		sum.Write(to[:n])
+		if n < len(to) || off+int64(n) == m.Size && [sha256.Size]byte(sum.Sum(nil)) != m.Digest {
+			return errors.New("it is not what was stored")
 		}
-		b.ready = nil
+		return nil
 	}
-}
-
-// Close gives the room back when the answer is written.
-func (b *masterBody) Close() error {
-	if c, ok := b.nc.(*conn); ok {
-		c.sends.CompareAndSwap(b.room, nil)
-	}
-	b.room.close()
-	return nil
 }

@@ -52,7 +52,7 @@ func TestMasterLeavesInPieces(t *testing.T) {
 	if status != 200 || err != nil || !bytes.Equal(body, data) {
 		t.Fatalf("%d, %d bytes, %v", status, len(body), err)
 	}
-	if pieces != 4 || most != masterPiece {
+	if pieces != 4 || most != pieceBytes {
 		t.Errorf("%d pieces, %d bytes at a time", pieces, most)
 	}
 	eventually(t, "the room is given back", func() bool { n, _ := w.api.masters.held(); return n == 0 })
@@ -80,8 +80,8 @@ func TestMasterIsCutOff(t *testing.T) {
 		}
 	}
 	before := len(w.eventsOf(EventFault))
-	fail(masterPiece)
-	if status, body, err := w.fetchMaster(ada, large); status != 200 || err == nil || len(body) > masterPiece {
+	fail(pieceBytes)
+	if status, body, err := w.fetchMaster(ada, large); status != 200 || err == nil || len(body) > pieceBytes {
 		t.Errorf("the second piece cannot be read: %d, %d bytes, %v", status, len(body), err)
 	}
 	eventually(t, "the fault is reported", func() bool {
@@ -94,13 +94,13 @@ func TestMasterIsCutOff(t *testing.T) {
 	must(t, err)
 	other := row.Master
 	other.Digest = sha256.Sum256([]byte("another upload"))
-	b := &masterBody{a: w.api, master: other, room: w.api.masters.hold(t, adaID, masterPiece), sum: sha256.New(), space: make([]byte, masterPiece)}
+	b := &pieceBody{a: w.api, size: other.Size, fetch: w.api.masterPieces(other), room: w.api.masters.hold(t, adaID, pieceBytes), space: make([]byte, pieceBytes)}
 	var got bytes.Buffer
 	if n, err := b.WriteTo(&got); err == nil || n >= other.Size || int64(got.Len()) != n {
 		t.Errorf("another upload: %d of %d bytes, %v", n, other.Size, err)
 	}
 	must(t, b.Close())
-	b = &masterBody{a: w.api, master: row.Master, room: w.api.masters.hold(t, adaID, masterPiece), sum: sha256.New(), space: make([]byte, masterPiece)}
+	b = &pieceBody{a: w.api, size: row.Master.Size, fetch: w.api.masterPieces(row.Master), room: w.api.masters.hold(t, adaID, pieceBytes), space: make([]byte, pieceBytes)}
 	if all, err := io.ReadAll(struct{ io.Reader }{b}); err != nil || !bytes.Equal(all, largePicture(2<<20)) {
 		t.Errorf("%d bytes, %v", len(all), err)
 	}

@@ -7,10 +7,10 @@ import (
 	"github.com/valyala/fasthttp"
 )
 
-// conditions evaluates If-Match and If-None-Match in the order of RFC 9110,
+// Conditions evaluates If-Match and If-None-Match in the order of RFC 9110,
 // 13.2.2, and returns 412, 304, or 0 to go on. There is no Last-Modified, so
-// the conditions on dates do not apply.
-func conditions(req *fasthttp.RequestHeader, etag string) int {
+// the conditions on dates do not apply. etag is quoted, as everywhere here.
+func Conditions(req *fasthttp.RequestHeader, etag string) int {
 	if field, ok := joined(req, fasthttp.HeaderIfMatch); ok && !matches(field, etag, false) {
 		return fasthttp.StatusPreconditionFailed
 	}
@@ -69,11 +69,11 @@ func matches(list, etag string, weak bool) bool {
 	return false
 }
 
-// ranges decides what part of size bytes a GET is answered with: first, length
+// Ranges decides what part of size bytes a GET is answered with: first, length
 // and status 200, 206 or 416. A field that is malformed, of another unit or of
 // several ranges is ignored, as RFC 9110, 14.2 allows: photos have no use for
 // multipart answers, and many tiny ranges are an attack.
-func ranges(req *fasthttp.RequestHeader, etag string, size int) (first, n, status int) {
+func Ranges(req *fasthttp.RequestHeader, etag string, size int) (first, n, status int) {
 	whole := func() (int, int, int) { return 0, size, fasthttp.StatusOK }
 	lines := req.PeekAll(fasthttp.HeaderRange)
 	if len(lines) != 1 {

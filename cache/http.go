@@ -124,7 +124,7 @@ func (c *Cache) respond(ctx *fasthttp.RequestCtx, e *entry, from how, grant *sig
 	h.Set(fasthttp.HeaderCacheControl, cacheControl(grant, now))
 
 	req := &ctx.Request.Header
-	switch conditions(req, e.etag) {
+	switch Conditions(req, e.etag) {
 	case fasthttp.StatusPreconditionFailed:
 		e.unpin()
 		h.Set(fasthttp.HeaderCacheControl, "no-store")
@@ -140,7 +140,7 @@ func (c *Cache) respond(ctx *fasthttp.RequestCtx, e *entry, from how, grant *sig
 	size := len(e.data)
 	first, n, status := 0, size, fasthttp.StatusOK
 	if ctx.IsGet() { // RFC 9110, 14.2: Range means nothing to other methods
-		first, n, status = ranges(req, e.etag, size)
+		first, n, status = Ranges(req, e.etag, size)
 	}
 	switch status {
 	case fasthttp.StatusRequestedRangeNotSatisfiable:
