@@ -38,7 +38,7 @@ func New(o Options) (*API, error) {
 	o = o.withDefaults()
 	a := &API{opt: o, drain: make(chan struct{})}
 	a.base, a.end = context.WithCancel(context.Background())
-	a.routes = newRouteTable(a)
+	a.routes = newRouteTable(a.routeList())
 	a.limits = newLimiters(o.Clock, o.Limits.Rates)
 	hasher, err := newHasher(o.Rand, o.Limits.Hashers, o.Limits.HashQueue)
 	if err != nil {

@@ -40,6 +40,7 @@ type world struct {
 	ring  *sign.Ring
 	api   *API
 	url   string
+	key   string // of the blob API
 	http  *http.Client
 
 	mu     sync.Mutex // guards all below
@@ -114,7 +115,9 @@ func newWorld(t *testing.T, change ...func(*Options)) *world {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
 	w.url = "http://" + ln.Addr().String()
-	o := Options{Feed: w.feed, Blobs: w.blobs, Ring: w.ring, Clock: w.clock, PublicURL: w.url, Version: "test", Events: w.event}
+	var key BlobKey
+	w.key, key = NewBlobKey("tests", [tokenBytes]byte{1})
+	o := Options{Feed: w.feed, Blobs: w.blobs, Store: w.blobs, BlobKeys: []BlobKey{key}, Ring: w.ring, Clock: w.clock, PublicURL: w.url, Version: "test", Events: w.event}
 	for _, c := range change {
 		c(&o)
 	}

@@ -87,7 +87,7 @@ func (x *matrix) target(method, pattern, visibility string) string {
 	case strings.HasSuffix(pattern, "/restore"):
 		x.call(x.tokens["owner"], "DELETE", "/api/v1/photos/"+named, nil).is(204)
 	}
-	return strings.NewReplacer("{id}", named, "{user}", "@ada", "{variant}", "small", "{name}", "not-found").Replace(pattern)
+	return strings.NewReplacer("{id}", named, "{user}", "@ada", "{variant}", "small", "{name}", "not-found", "{ref}", named+"-"+named).Replace(pattern)
 }
 
 // Every call of the document, by everybody, on things of every visibility: who
@@ -135,7 +135,7 @@ func (x *matrix) checkCell(method, pattern string, op m, role, visibility string
 		if got.status == 401 && name != "createSession" {
 			x.t.Errorf("%v: asks for a sign-in", cell)
 		}
-	case role == "anonymous" && who != "optional":
+	case role == "anonymous" && who != "optional", who == "key": // no session is a key
 		if got.status != 401 {
 			x.t.Errorf("%v: want 401", cell)
 		}

@@ -17,6 +17,7 @@ import (
 
 	"github.com/valyala/fasthttp"
 
+	"hayloft/feed"
 	"hayloft/internal/clock"
 )
 
@@ -410,8 +411,11 @@ func TestHasherQueueIsBounded(t *testing.T) {
 }
 
 func TestOptionsValidate(t *testing.T) {
-	err := Options{PublicURL: "https://x.example/path", MediaURL: "ftp://y", Signup: "invite", Limits: Limits{BodyBytes: 8 << 20, SpoolBytes: 1}}.Validate()
-	for _, want := range []string{"no Feed", "no Blobs", "no Ring", "PublicURL", "MediaURL", "invite", "BodyBytes", "SpoolBytes"} {
+	if err := (Options{PublicURL: "https://x.example"}).Validate(); err == nil || !strings.Contains(err.Error(), "nothing to serve") {
+		t.Errorf("an API of nothing: %v", err)
+	}
+	err := Options{Feed: (*feed.Feed)(nil), BlobKeys: make([]BlobKey, 1), PublicURL: "https://x.example/path", MediaURL: "ftp://y", Signup: "invite", Limits: Limits{BodyBytes: 8 << 20, SpoolBytes: 1}}.Validate()
+	for _, want := range []string{"no Blobs", "no Ring", "no Store", "PublicURL", "MediaURL", "invite", "BodyBytes", "SpoolBytes"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("Validate does not mention %s: %v", want, err)
 		}

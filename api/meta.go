@@ -21,7 +21,7 @@ func (r *request) health() error {
 
 // ready is GET /readyz: the process can do its work.
 func (r *request) ready() error {
-	if err := r.a.opt.Feed.Ready(); err != nil {
+	if err := r.a.opt.Ready(); err != nil {
 		return &problem{kind: pUnavailable, cause: err, retryAfter: time.Second}
 	}
 	select {

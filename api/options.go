@@ -24,14 +24,21 @@ const (
 	SignupClosed Signup = "closed"
 )
 
-// Options are what an API is made of. Feed, Blobs, Ring and PublicURL are
-// needed; all else has a default that works.
+// Options are what an API is made of. PublicURL is needed, and one of Feed, Store
+// and Media; all else has a default that works. What a process does not have its
+// API does not answer: those paths are unknown.
 type Options struct {
-	Feed  Feed
-	Blobs Blobs
+	Feed  Feed        // accounts and photos; needs Blobs and Ring
+	Blobs Blobs       // masters of photos
 	Ring  *sign.Ring  // signs upload URLs, cursors and private media URLs
 	Clock clock.Clock // default clock.Real
-	Rand  io.Reader   // source of tokens and salts; default crypto/rand
+	// Store and BlobKeys are the blob API: storage without accounts. Without keys
+	// there is none.
+	Store    Store
+	BlobKeys []BlobKey
+	// Ready says why the process cannot do its work, or nil. Default: Feed's.
+	Ready func() error
+	Rand  io.Reader // source of tokens and salts; default crypto/rand
 
 	PublicURL string // origin of the API, "https://photos.example"; no path
 	MediaURL  string // origin of media URLs; default PublicURL
@@ -188,6 +195,12 @@ func (o Options) withDefaults() Options {
 	if o.Events == nil {
 		o.Events = func(Event) {}
 	}
+	if o.Ready == nil {
+		o.Ready = func() error { return nil }
+		if o.Feed != nil {
+			o.Ready = o.Feed.Ready
+		}
+	}
 	if o.Version == "" {
 		o.Version = "unknown"
 	}
@@ -199,14 +212,17 @@ func (o Options) withDefaults() Options {
 func (o Options) Validate() error {
 	o = o.withDefaults()
 	var errs []error
-	if o.Feed == nil {
-		errs = append(errs, errors.New("api: no Feed"))
+	if o.Feed == nil && o.Media == nil && len(o.BlobKeys) == 0 {
+		errs = append(errs, errors.New("api: no Feed, no Media and no BlobKeys: nothing to serve"))
 	}
-	if o.Blobs == nil {
+	if o.Feed != nil && o.Blobs == nil {
 		errs = append(errs, errors.New("api: no Blobs"))
 	}
-	if o.Ring == nil {
+	if o.Feed != nil && o.Ring == nil {
 		errs = append(errs, errors.New("api: no Ring"))
+	}
+	if len(o.BlobKeys) > 0 && o.Store == nil {
+		errs = append(errs, errors.New("api: no Store"))
 	}
 	if o.Signup != SignupOpen && o.Signup != SignupClosed {
 		errs = append(errs, fmt.Errorf("api: sign-up mode %q is neither open nor closed", string(o.Signup)))

@@ -88,10 +88,12 @@ var (
 	pPhotoFailed   = kind("photo-failed", 409, "The photo could not be processed", "Its variants cannot be made; the photo object's failure says why.")
 	pIdemBusy      = kind("idempotency-in-flight", 409, "The first request is still running", "A request with this Idempotency-Key has not finished. Try again in a moment.")
 	pLength        = kind("length-required", 411, "A Content-Length is needed", "An upload must announce its length.")
+	pPrecondition  = kind("precondition-failed", 412, "A condition does not hold", "If-Match names another entity tag than that of the bytes.")
 	pTooLarge      = kind("too-large", 413, "Too large", "The body is over the limit of the call.")
 	pFileTooLarge  = kind(media.RejectTooLarge, 413, "The photo is too large", "The file is over the limit that /api/v1/instance names.")
 	pMediaType     = kind(media.RejectUnsupported, 415, "Not a format this call takes", "JSON calls take application/json. Photos are judged by their content, not by their name: see formats in /api/v1/instance.")
 	pTypeMismatch  = kind("type-mismatch", 415, "Not the announced type", "The content is of another image type than the upload URL was asked for.")
+	pRange         = kind("range-not-satisfiable", 416, "No such range", "The range begins behind the end of the bytes. Content-Range says how many there are.")
 	pInvalid       = kind("invalid", 422, "Some values are not allowed", "errors lists every fault with its place.")
 	pLengthOther   = kind("length-mismatch", 422, "Not the announced length", "Content-Length differs from the file_size that the upload URL was asked for. Nothing was stored.")
 	pDigest        = kind("digest-mismatch", 422, "Not the announced digest", "The SHA-256 of the bytes that arrived is not the announced one. Nothing was stored; send it again.")
@@ -146,6 +148,7 @@ var inner = []struct {
 	{feed.ErrInvalid, pInvalid},
 	{feed.ErrUnavailable, pUnavailable},
 	{feed.ErrIdempotencyReused, pIdemOther},
+	{ErrNoBlob, pNotFound},
 	{ErrFull, pStorageFull},
 	{ErrUnavailable, pUnavailable},
 	{media.ErrTooLarge, pFileTooLarge},

@@ -48,6 +48,7 @@ type request struct {
 
 	viewer   id.ID        // 0: anonymous
 	session  feed.Session // the viewer's
+	key      BlobKey      // of a call of the blob API: viewer stands for it
 	byCookie bool
 
 	bodyRead int64
@@ -165,7 +166,11 @@ func (r *request) call() error {
 		}
 	}
 	if r.route.access != anyone {
-		if err := r.authenticate(); err != nil {
+		identify := r.authenticate
+		if r.route.access == withKey {
+			identify = r.withKey
+		}
+		if err := identify(); err != nil {
 			return err
 		}
 		if r.viewer != 0 {
@@ -173,6 +178,9 @@ func (r *request) call() error {
 				return err
 			}
 		}
+	}
+	if r.a.opt.Feed == nil {
+		return r.route.handle(r)
 	}
 	if err := r.awaitIndex(); err != nil {
 		return err

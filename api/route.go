@@ -12,6 +12,7 @@ const (
 	anyone   access = iota // no account is looked at
 	optional               // a viewer when signed in
 	signedIn               // 401 otherwise
+	withKey                // with an API key of scope blob, 401 otherwise
 )
 
 // route is one call. The OpenAPI document lists exactly these: a test compares.
@@ -24,8 +25,31 @@ type route struct {
 	segments []string
 }
 
+const v1 = "/api/v1"
+
+// routeList are the calls that this process answers: those of accounts when it has
+// a feed, those of blobs when there are keys for them.
 func (a *API) routeList() []route {
-	const v1 = "/api/v1"
+	rs := commonRoutes()
+	if a.opt.Feed != nil {
+		rs = append(rs, accountRoutes()...)
+	}
+	if len(a.opt.BlobKeys) > 0 {
+		rs = append(rs, blobRoutes()...)
+	}
+	return rs
+}
+
+func blobRoutes() []route {
+	return []route{
+		{method: "POST", pattern: v1 + "/blobs", access: withKey, handle: (*request).postBlob},
+		{method: "GET", pattern: v1 + "/blobs/{ref}", access: withKey, handle: (*request).getBlob},
+		{method: "DELETE", pattern: v1 + "/blobs/{ref}", access: withKey, handle: (*request).deleteBlob},
+		{method: "GET", pattern: v1 + "/blobs/{ref}/{variant}", access: withKey, handle: (*request).getBlob},
+	}
+}
+
+func commonRoutes() []route {
 	return []route{
 		{method: "GET", pattern: "/healthz", access: anyone, unlimited: true, handle: (*request).health},
 		{method: "GET", pattern: "/readyz", access: anyone, unlimited: true, handle: (*request).ready},
@@ -33,7 +57,11 @@ func (a *API) routeList() []route {
 		{method: "GET", pattern: "/problems/{name}", access: anyone, handle: (*request).problemPage},
 		{method: "GET", pattern: v1 + "/openapi.yaml", access: anyone, handle: (*request).openAPI},
 		{method: "GET", pattern: v1 + "/instance", access: anyone, handle: (*request).instance},
+	}
+}
 
+func accountRoutes() []route {
+	return []route{
 		{method: "POST", pattern: v1 + "/accounts", access: anyone, handle: (*request).createAccount},
 		{method: "POST", pattern: v1 + "/sessions", access: anyone, handle: (*request).createSession},
 		{method: "GET", pattern: v1 + "/sessions", access: signedIn, handle: (*request).listSessions},
@@ -81,9 +109,9 @@ type routeTable struct {
 	bySize map[int][]*route // by number of segments; literal segments before parameters
 }
 
-func newRouteTable(a *API) *routeTable {
+func newRouteTable(list []route) *routeTable {
 	t := &routeTable{bySize: make(map[int][]*route)}
-	for _, rt := range a.routeList() {
+	for _, rt := range list {
 		rt.segments = strings.Split(rt.pattern[1:], "/")
 		t.bySize[len(rt.segments)] = append(t.bySize[len(rt.segments)], &rt)
 	}

@@ -62,7 +62,7 @@ func (c *Client) object(ctx context.Context, k call) (*Object, error) {
 	if err != nil {
 		return nil, err
 	}
-	if res.StatusCode != http.StatusOK {
+	if res.StatusCode != http.StatusOK && res.StatusCode != http.StatusPartialContent {
 		discard(res.Body)
 		return nil, fmt.Errorf("client: media: unexpected status %d", res.StatusCode)
 	}

@@ -226,7 +226,12 @@ func (n *node) openFront(context.Context) (err error) {
 	for i, p := range n.s.trustedProxies {
 		proxies[i] = netip.MustParsePrefix(p) // validated with the settings
 	}
+	keys := make([]api.BlobKey, len(n.s.blobKeys))
+	for i, k := range n.s.blobKeys {
+		keys[i], _ = api.ParseBlobKey(k) // validated with the settings
+	}
 	n.api, err = api.New(api.Options{
+		Store: blobStore{n.blobs}, BlobKeys: keys,
 		Feed: front{n.feed, n.ready}, Blobs: masters{n.blobs}, Ring: n.ring, Clock: n.clock,
 		PublicURL: n.s.publicURL, MediaURL: n.s.mediaURL, Version: version,
 		Limits: api.Limits{PhotoBytes: maxPhotoBytes}, Signup: api.Signup(n.s.signup),

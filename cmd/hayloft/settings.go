@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"hayloft/api"
 	"hayloft/internal/units"
 	"hayloft/volume/coding"
 
@@ -32,6 +33,7 @@ type settings struct {
 	mediaURL       string
 	trustedProxies []string
 	signup         string
+	blobKeys       []string
 	logFormat      string
 	mediaCommand   string
 	mediaWorkers   int
@@ -113,6 +115,7 @@ func (s *settings) define(f *pflag.FlagSet) {
 	f.StringVar(&s.mediaURL, "media-url", "", "base of media URLs (default the public URL)")
 	f.StringSliceVar(&s.trustedProxies, "trusted-proxies", nil, "networks whose X-Forwarded-For is believed, as in 10.0.0.0/8")
 	f.StringVar(&s.signup, "signup", "open", "who may make an account: open or closed")
+	f.StringSliceVar(&s.blobKeys, "blob-keys", nil, "keys of the blob API, as hayloft user blob-key prints them; without any there is none")
 	f.StringVar(&s.logFormat, "log-format", "text", "log lines as text or json")
 	f.StringVar(&s.mediaCommand, "media-command", "", "decoding child process (default hayloft-media beside this binary, else the pure Go worker)")
 	f.IntVar(&s.mediaWorkers, "media-workers", 0, "decoding child processes (default one for each core)")
@@ -306,6 +309,10 @@ func (s *settings) validate() error {
 			fault(err == nil && (p.Scheme == "http" || p.Scheme == "https") && p.Host != "" && p.Scheme+"://"+p.Host == strings.TrimSuffix(u.url, "/"),
 				"--%s %q is not an origin such as https://photos.example.org", u.name, u.url)
 		}
+	}
+	for _, k := range s.blobKeys {
+		_, err := api.ParseBlobKey(k)
+		fault(err == nil, "--blob-keys: %v", err)
 	}
 	for _, p := range s.trustedProxies {
 		_, err := netip.ParsePrefix(p)
