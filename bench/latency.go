@@ -28,6 +28,20 @@ func (l *Latency) Add(d time.Duration, err error) {
 	l.took = append(l.took, d)
 }
 
+// Merge adds what o recorded.
+func (l *Latency) Merge(o *Latency) {
+	o.mu.Lock()
+	took, failed, first := slices.Clone(o.took), o.failed, o.first
+	o.mu.Unlock()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.took = append(l.took, took...)
+	l.failed += failed
+	if l.first == nil {
+		l.first = first
+	}
+}
+
 // Err is the first error that was recorded.
 func (l *Latency) Err() error {
 	l.mu.Lock()

@@ -21,6 +21,7 @@ func newBench() *cobra.Command {
 	cmd.AddCommand(newBenchPhoto())
 	cmd.AddCommand(newBenchDisk())
 	cmd.AddCommand(newBenchEC())
+	cmd.AddCommand(newBenchCluster())
 	return cmd
 }
 

@@ -62,7 +62,7 @@ var placement = map[string][]string{
 	"C":                                    {"cmd/hayloft-media"},
 	"unsafe":                               {"cmd/hayloft-media", "cache", "volume", "volume/coding", "internal/vfs", "internal/slab"}, // slabs outside the heap; the index's size; alignment for direct I/O
 	"net":                                  {"cmd/hayloft", "api", "cache", "client", "bench", "bench/rig", "volume/server", "internal/admin"},
-	"net/http":                             {"cmd/hayloft", "client", "bench", "internal/admin", "volume/tools"}, // the admin listener; few requests, many features
+	"net/http":                             {"cmd/hayloft", "client", "bench", "bench/cluster", "bench/rig", "internal/admin", "volume/tools"}, // the admin listener; few requests, many features
 	"net/url":                              {"cmd/hayloft", "client", "bench", "api", "api/web", "cache", "internal/sign", "internal/admin", "volume/tools"},
 	"net/netip":                            {"cmd/hayloft", "api", "client", "bench", "internal/admin"},
 	"os/exec":                              {"cmd/hayloft", "media", "volume/torture", "bench/disk", "bench/rig"}, // decoding children; what is killed
