@@ -47,7 +47,7 @@ var testsMayImport = map[string]map[string]string{
 }
 
 // testHelpers may be imported by tests and by one another, not by the product.
-var testHelpers = []string{"media/mediatest"}
+var testHelpers = []string{"media/mediatest", "internal/mesh/meshtest"}
 
 // photos are for the demo, the tests and their helpers.
 var samples = map[string][]string{"testdata/photos": {"cmd/hayloft", "bench", "media/mediatest"}}
@@ -61,13 +61,13 @@ var placement = map[string][]string{
 	"github.com/valyala/fasthttp":          {"api", "cache", "volume/server", "bench"},
 	"C":                                    {"cmd/hayloft-media"},
 	"unsafe":                               {"cmd/hayloft-media", "cache", "volume", "volume/coding", "internal/vfs", "internal/slab"}, // slabs outside the heap; the index's size; alignment for direct I/O
-	"net":                                  {"cmd/hayloft", "api", "cache", "client", "bench", "bench/rig", "volume/server", "internal/admin"},
-	"net/http":                             {"cmd/hayloft", "client", "bench", "bench/cluster", "bench/rig", "internal/admin", "volume/tools"}, // the admin listener; few requests, many features
-	"net/url":                              {"cmd/hayloft", "client", "bench", "api", "api/web", "cache", "internal/sign", "internal/admin", "volume/tools"},
+	"net":                                  {"cmd/hayloft", "api", "cache", "client", "bench", "bench/rig", "volume/server", "internal/admin", "internal/mesh", "internal/mesh/certs", "internal/mesh/meshtest"},
+	"net/http":                             {"cmd/hayloft", "client", "bench", "bench/cluster", "bench/rig", "internal/admin", "volume/tools", "internal/mesh"}, // the admin listener: few requests, many features; nodes among themselves
+	"net/url":                              {"cmd/hayloft", "client", "bench", "api", "api/web", "cache", "internal/sign", "internal/admin", "volume/tools", "internal/mesh/certs"},
 	"net/netip":                            {"cmd/hayloft", "api", "client", "bench", "internal/admin"},
 	"os/exec":                              {"cmd/hayloft", "media", "volume/torture", "bench/disk", "bench/rig"}, // decoding children; what is killed
-	"log":                                  {"cmd/hayloft", "cmd/hayloft-media"},
-	"log/slog":                             {"cmd/hayloft", "cmd/hayloft-media"}, // engines emit events
+	"log":                                  {"cmd/hayloft", "cmd/hayloft-media", "internal/mesh"},                 // net/http takes nothing else, to make events of
+	"log/slog":                             {"cmd/hayloft", "cmd/hayloft-media"},                                  // engines emit events
 	"github.com/prometheus":                {"cmd/hayloft"},
 	"github.com/spf13":                     {"cmd/hayloft"},
 	"github.com/pelletier/go-toml":         {"cmd/hayloft"},
@@ -75,7 +75,7 @@ var placement = map[string][]string{
 	"github.com/chromedp":                  {},
 	"pgregory.net/rapid":                   {},
 	"go.uber.org/goleak":                   {},
-	"testing":                              {"media/mediatest"},
+	"testing":                              {"media/mediatest", "internal/mesh/meshtest"},
 	"math/rand":                            {}, // math/rand/v2
 	"io/ioutil":                            {},
 	"github.com/DataDog/zstd":              {},
@@ -124,6 +124,7 @@ var machineTime = map[string]string{
 	"volume/torture": "kills processes of the machine",
 	"client":         "runs in other people's programs, which have no clock of ours",
 
+	"internal/mesh/meshtest":   "delays what sockets carry",
 	"internal/admin/client.go": "patience with a socket",
 	"api/conn.go":              "deadlines of sockets are machine time",
 	"api/form.go":              "pace of a body that a socket delivers",
