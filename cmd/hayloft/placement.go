@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"hayloft/directory"
@@ -35,8 +36,12 @@ func (p placement) Leaser(class volume.Class, worker uint16, disk uint32) id.Lea
 	})
 }
 
-func (p placement) OpenVolume(ctx context.Context, l id.Lease, disk uint32, from id.Millis) (volume.Identity, error) {
-	row, err := p.d.OpenVolume(ctx, l, directory.DiskID(disk), from)
+func (p placement) OpenVolume(ctx context.Context, l id.Lease, disks []uint32, _ int, from id.Millis) (volume.Identity, error) {
+	disk, err := one(disks)
+	if err != nil {
+		return volume.Identity{}, err
+	}
+	row, err := p.d.OpenVolume(ctx, l, disk, from)
 	return identityOf(row), err
 }
 
@@ -78,10 +83,11 @@ func placeOf(m *directory.Map, t directory.Tile) (server.Place, bool) {
 	if !ok {
 		return server.Place{}, false
 	}
-	place := server.Place{Volume: identityOf(row), Slot: t.Slot, From: t.From, To: t.To}
+	place := server.Place{Volume: identityOf(row), Slot: t.Slot, From: t.From, To: t.To, Sync: 1, Target: 1, State: server.State(row.State)}
 	for _, d := range row.Replicas {
 		place.Disks = append(place.Disks, uint32(d))
 	}
+	place.InSync = place.Disks
 	return place, true
 }
 
@@ -136,8 +142,12 @@ func (p placement) CloseVolume(ctx context.Context, v volume.ID) (server.Row, er
 	return p.changed(p.d.CloseVolume(ctx, directory.VolumeID(v), p.node, p.incarnation))
 }
 
-func (p placement) SealVolume(ctx context.Context, v volume.ID, generation, disk uint32, s server.Sealed) (server.Row, error) {
-	return p.changed(p.d.SealVolume(ctx, directory.VolumeID(v), generation, directory.DiskID(disk), commitOf(s)))
+func (p placement) SealVolume(ctx context.Context, v volume.ID, generation uint32, disks []uint32, s server.Sealed) (server.Row, error) {
+	disk, err := one(disks)
+	if err != nil {
+		return server.Row{}, err
+	}
+	return p.changed(p.d.SealVolume(ctx, directory.VolumeID(v), generation, disk, commitOf(s)))
 }
 
 func (p placement) BeginCompaction(ctx context.Context, v volume.ID, generation uint32, digest volume.Digest, deletes uint32) (server.Row, error) {
@@ -148,12 +158,43 @@ func (p placement) BeginSalvage(ctx context.Context, v volume.ID, generation, di
 	return p.changed(p.d.BeginSalvage(ctx, directory.VolumeID(v), generation, directory.DiskID(disk), p.incarnation))
 }
 
-func (p placement) CommitCompaction(ctx context.Context, v volume.ID, generation, disk uint32, s server.Sealed) (server.Row, error) {
-	return p.changed(p.d.CommitCompaction(ctx, directory.VolumeID(v), generation, directory.DiskID(disk), commitOf(s)))
+func (p placement) CommitCompaction(ctx context.Context, v volume.ID, generation uint32, disks []uint32, s server.Sealed) (server.Row, error) {
+	disk, err := one(disks)
+	if err != nil {
+		return server.Row{}, err
+	}
+	return p.changed(p.d.CommitCompaction(ctx, directory.VolumeID(v), generation, disk, commitOf(s)))
 }
 
 func (p placement) AbandonCompaction(ctx context.Context, v volume.ID, generation uint32) (server.Row, error) {
 	return p.changed(p.d.AbandonCompaction(ctx, directory.VolumeID(v), generation))
+}
+
+// one is the disk of a volume's only replica.
+func one(disks []uint32) (directory.DiskID, error) {
+	if len(disks) != 1 {
+		return 0, errOne
+	}
+	return directory.DiskID(disks[0]), nil
+}
+
+// errOne refuses more replicas than the directory's rows have.
+var errOne = errors.New("hayloft: a volume has one replica")
+
+func (p placement) LeaveSync(context.Context, volume.ID, uint32, uint32) (server.Row, error) {
+	return server.Row{}, errOne
+}
+
+func (p placement) JoinSync(context.Context, volume.ID, uint32, uint32, uint32) (server.Row, error) {
+	return server.Row{}, errOne
+}
+
+func (p placement) AddReplica(context.Context, volume.ID, uint32, uint32) (server.Row, error) {
+	return server.Row{}, errOne
+}
+
+func (p placement) RemoveReplica(context.Context, volume.ID, uint32, uint32) (server.Row, error) {
+	return server.Row{}, errOne
 }
 
 func (p placement) CodedRows() []server.Row {
@@ -207,12 +248,13 @@ func (p placement) changed(row directory.Volume, err error) (server.Row, error) 
 func rowOf(m *directory.Map, v directory.Volume) server.Row {
 	row := server.Row{
 		Volume: identityOf(v), State: server.State(v.State), Unconfirmed: v.Unconfirmed, Slot: v.Slot, From: v.From, To: v.To, Opened: v.Opened, Closed: v.Closed,
-		Coding: v.Coding,
+		Coding: v.Coding, Sync: 1, Target: 1,
 	}
 	for _, d := range v.Replicas {
 		disk, _ := m.Disk(d)
 		row.Disks, row.Replicas = append(row.Disks, uint32(d)), append(row.Replicas, disk.UUID)
 	}
+	row.InSync = row.Disks
 	if s := v.Seal; s != nil {
 		row.Seal = &server.Sealed{
 			Digest: s.Digest, Needles: int64(s.Needles), Bytes: int64(s.Bytes), DataBytes: int64(s.DataBytes),

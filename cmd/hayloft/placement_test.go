@@ -43,7 +43,7 @@ func TestPlacementCodes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ident, err := p.OpenVolume(ctx, lease, 1, lease.From)
+	ident, err := p.OpenVolume(ctx, lease, []uint32{1}, 1, lease.From)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -62,7 +62,7 @@ func TestPlacementCodes(t *testing.T) {
 	if err := p.CloseTile(ctx, lease, lease.From+1); err != nil {
 		t.Fatal(err)
 	}
-	row := must(p.SealVolume(ctx, v, 1, 1, server.Sealed{Digest: volume.Digest{5}, Bytes: 9000, Sealed: c.Now()}))
+	row := must(p.SealVolume(ctx, v, 1, []uint32{1}, server.Sealed{Digest: volume.Digest{5}, Bytes: 9000, Sealed: c.Now()}))
 	source := lifecycle.Source{Generation: 1, Digest: lifecycle.Digest{5}, Bytes: 9000}
 	if row.Coding != (lifecycle.Row{Source: source}) {
 		t.Errorf("sealed: %+v", row.Coding)

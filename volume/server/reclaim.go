@@ -59,7 +59,7 @@ func (c *coder) reclaim(ctx context.Context, j *job) (rec volume.SealRecord, err
 		return rec, err
 	}
 	row, err = c.s.decide(ctx, func(ctx context.Context) (Row, error) {
-		return c.s.o.Directory.CommitCompaction(ctx, j.v, a.Generation, d.number, sealedOf(rec))
+		return c.s.o.Directory.CommitCompaction(ctx, j.v, a.Generation, []uint32{d.number}, sealedOf(rec))
 	})
 	if err != nil {
 		return rec, err

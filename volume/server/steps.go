@@ -106,7 +106,7 @@ func (s *Server) seal(ctx context.Context, d *disk, j *job) (volume.SealRecord, 
 		return rec, nil
 	}
 	_, err = s.decide(ctx, func(ctx context.Context) (Row, error) {
-		return s.o.Directory.SealVolume(ctx, j.v, h.vol.Identity().Generation, d.number, sealedOf(rec))
+		return s.o.Directory.SealVolume(ctx, j.v, h.vol.Identity().Generation, []uint32{d.number}, sealedOf(rec))
 	})
 	if err != nil {
 		return rec, err
@@ -204,7 +204,7 @@ func (s *Server) commit(ctx context.Context, d *disk, next *volume.Volume) (volu
 	rec, _ := next.Sealed()
 	ident := next.Identity()
 	_, err := s.decide(ctx, func(ctx context.Context) (Row, error) {
-		return s.o.Directory.CommitCompaction(ctx, ident.Volume, ident.Generation, d.number, sealedOf(rec))
+		return s.o.Directory.CommitCompaction(ctx, ident.Volume, ident.Generation, []uint32{d.number}, sealedOf(rec))
 	})
 	if err != nil {
 		return rec, errors.Join(err, next.Close()) // committed or not, it is found again
@@ -309,7 +309,7 @@ func (s *Server) commitServed(ctx context.Context, d *disk, h *handle, row Row) 
 		return fmt.Errorf("%w: generation %d of volume %d does not hold what was sealed", volume.ErrCorrupt, ident.Generation, ident.Volume)
 	}
 	_, err = s.decide(ctx, func(ctx context.Context) (Row, error) {
-		return s.o.Directory.CommitCompaction(ctx, ident.Volume, ident.Generation, d.number, sealedOf(rec))
+		return s.o.Directory.CommitCompaction(ctx, ident.Volume, ident.Generation, []uint32{d.number}, sealedOf(rec))
 	})
 	return err
 }

@@ -2,6 +2,7 @@ package server_test
 
 import (
 	"context"
+	"errors"
 	"strings"
 
 	"hayloft/directory"
@@ -93,9 +94,9 @@ func (w *wire) CloseVolume(ctx context.Context, v volume.ID) (server.Row, error)
 	})
 }
 
-func (w *wire) SealVolume(ctx context.Context, v volume.ID, generation, disk uint32, s server.Sealed) (server.Row, error) {
+func (w *wire) SealVolume(ctx context.Context, v volume.ID, generation uint32, disks []uint32, s server.Sealed) (server.Row, error) {
 	return w.ask("seal", func() (directory.Volume, error) {
-		return w.d.SealVolume(ctx, directory.VolumeID(v), generation, directory.DiskID(disk), sealOf(s))
+		return w.d.SealVolume(ctx, directory.VolumeID(v), generation, directory.DiskID(disks[0]), sealOf(s))
 	})
 }
 
@@ -105,9 +106,9 @@ func (w *wire) BeginCompaction(ctx context.Context, v volume.ID, generation uint
 	})
 }
 
-func (w *wire) CommitCompaction(ctx context.Context, v volume.ID, generation, disk uint32, s server.Sealed) (server.Row, error) {
+func (w *wire) CommitCompaction(ctx context.Context, v volume.ID, generation uint32, disks []uint32, s server.Sealed) (server.Row, error) {
 	return w.ask("commit", func() (directory.Volume, error) {
-		return w.d.CommitCompaction(ctx, directory.VolumeID(v), generation, directory.DiskID(disk), sealOf(s))
+		return w.d.CommitCompaction(ctx, directory.VolumeID(v), generation, directory.DiskID(disks[0]), sealOf(s))
 	})
 }
 
@@ -117,15 +118,35 @@ func (w *wire) AbandonCompaction(ctx context.Context, v volume.ID, generation ui
 	})
 }
 
+// Its directory keeps one replica of each volume.
+func (w *wire) LeaveSync(context.Context, volume.ID, uint32, uint32) (server.Row, error) {
+	return server.Row{}, errOne
+}
+
+func (w *wire) JoinSync(context.Context, volume.ID, uint32, uint32, uint32) (server.Row, error) {
+	return server.Row{}, errOne
+}
+
+func (w *wire) AddReplica(context.Context, volume.ID, uint32, uint32) (server.Row, error) {
+	return server.Row{}, errOne
+}
+
+func (w *wire) RemoveReplica(context.Context, volume.ID, uint32, uint32) (server.Row, error) {
+	return server.Row{}, errOne
+}
+
+var errOne = errors.New("a volume has one replica")
+
 func rowOf(m *directory.Map, v directory.Volume) server.Row {
 	row := server.Row{
 		Volume: identity(v), State: server.State(v.State), Unconfirmed: v.Unconfirmed, Slot: v.Slot, From: v.From, To: v.To, Opened: v.Opened, Closed: v.Closed,
-		Coding: v.Coding,
+		Coding: v.Coding, Sync: 1, Target: 1,
 	}
 	for _, d := range v.Replicas {
 		disk, _ := m.Disk(d)
 		row.Disks, row.Replicas = append(row.Disks, uint32(d)), append(row.Replicas, disk.UUID)
 	}
+	row.InSync = row.Disks
 	if s := v.Seal; s != nil {
 		row.Seal = &server.Sealed{
 			Digest: s.Digest, Needles: int64(s.Needles), Bytes: int64(s.Bytes), DataBytes: int64(s.DataBytes),

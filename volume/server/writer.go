@@ -242,7 +242,7 @@ func (w *writer) create(ctx context.Context, lease id.Lease, fence id.Millis) (h
 			w.disk.kick()
 		}
 	}()
-	ident, err := w.s.o.Directory.OpenVolume(ctx, lease, w.disk.number, fence)
+	ident, err := w.s.o.Directory.OpenVolume(ctx, lease, []uint32{w.disk.number}, 1, fence)
 	if err != nil {
 		return nil, err
 	}
