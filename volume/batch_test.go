@@ -36,7 +36,7 @@ func TestMemoryOfPendingDeletes(t *testing.T) {
 			if _, err := v.Seal(bg, SealInfo{}); err != nil {
 				t.Fatal(err)
 			}
-			w = v.sealing.part.Load().log.v
+			w = v.sealing.part.Load().log.cur.Load().v
 		}
 		g.set(true)
 		ops := []*op{newDelete(1), newDelete(2), newDelete(3)} // one alone would be flushed by the writer

@@ -79,6 +79,11 @@ func (v *Volume) CheckSlowly(ctx context.Context, throttle func(ctx context.Cont
 		c.report, err = p.check(ctx, v, file, c.throttle, fn)
 	} else {
 		err = c.run(ctx, file)
+		if l := v.sealing.log.Load(); l != nil && err == nil {
+			var n int64
+			n, err = l.check(ctx, c.throttle, c.find)
+			c.report.Tombstones += n
+		}
 	}
 	if err = errors.Join(err, file.Close()); err != nil {
 		err = fmt.Errorf("check volume %d: %w", v.sb.Volume, err)
@@ -161,14 +166,18 @@ func (c *checker) record(r Record) {
 
 func (c *checker) needle(r Record, f Finding) {
 	c.seen = append(c.seen, r.Offset)
-	if r.Err != nil {
+	p, found, deleted := c.idx.get(r.Key, r.Alt)
+	replaced := found && p.off > r.Offset // it was damaged, and was stored once more
+	if r.Err != nil && !replaced {
 		f.Kind = FindingData
 		c.find(f)
 		return
 	}
+	if replaced {
+		return
+	}
 	c.report.Needles++
-	p, found, deleted := c.idx.get(r.Key, r.Alt)
-	if deleted || found && p.off == r.Offset && p.size == r.Size {
+	if deleted || p.off == r.Offset && p.size == r.Size {
 		return
 	}
 	f.Kind, f.Err = FindingIndex, fmt.Errorf("%w: the index has %v alt %d at %d", ErrCorrupt, r.Key, r.Alt, p.off)

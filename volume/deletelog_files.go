@@ -95,33 +95,51 @@ func (log *DeleteLog) take(vol *Volume) error {
 // deletes, numbered from 1 in this order. Each key comes once. It is for a file
 // that gets its name when it is synced. The file secret is drawn anew.
 func EncodeDeleteLog(v ID, keys []id.ID, created time.Time) ([]byte, error) {
+	if len(keys) > maxDeletes {
+		return nil, fmt.Errorf("%w: delete log of %d deletes", ErrInvalid, len(keys))
+	}
+	list := make([]Delete, len(keys))
+	for i, key := range keys {
+		list[i] = Delete{Number: uint32(i) + 1, Key: key}
+	}
+	return encodeDeletes(v, list, created)
+}
+
+// encodeDeletes is EncodeDeleteLog of deletes that have numbers, ascending. A void
+// record stands where numbers are missing.
+func encodeDeletes(v ID, list []Delete, created time.Time) ([]byte, error) {
 	sb := superblock{Identity: Identity{Volume: v, Generation: 1, Class: classDeletes}, Sequence: 1, Created: created}
-	if v == 0 || len(keys) > maxDeletes {
-		return nil, fmt.Errorf("%w: delete log of volume %d with %d deletes", ErrInvalid, v, len(keys))
+	if v == 0 {
+		return nil, fmt.Errorf("%w: delete log of volume 0", ErrInvalid)
 	}
 	if _, err := rand.Read(sb.Secret[:]); err != nil {
 		return nil, fmt.Errorf("draw the file secret: %w", err)
 	}
 	s := newSeal(sb)
 	copy0 := encodeSuperblock(sb)
-	out := append(make([]byte, 0, dataStart+(2*len(keys)+1)*headerSize), append(copy0, copy0...)...)
+	out := append(make([]byte, 0, dataStart+(2*len(list)+1)*headerSize), append(copy0, copy0...)...)
 	put := func(h header) {
 		at := len(out)
-		out = out[:at+headerSize]
+		out = append(out, make([]byte, headerSize)...)
 		s.putHeader(out[at:], &h, int64(at))
 	}
-	seen := make(map[id.ID]bool, len(keys))
-	for i, key := range keys {
-		if key == 0 || seen[key] {
-			return nil, fmt.Errorf("%w: delete %d is of key %v, twice or none", ErrInvalid, i+1, key)
+	seen := make(map[id.ID]bool, len(list))
+	last := uint32(0)
+	for _, d := range list {
+		if d.Key == 0 || seen[d.Key] || d.Number <= last {
+			return nil, fmt.Errorf("%w: delete %d, behind %d, is of key %v, twice or none", ErrInvalid, d.Number, last, d.Key)
 		}
-		seen[key] = true
-		h := header{Kind: KindTombstone, Key: key, SyncedTo: dataStart, Deletes: uint32(i)}
+		seen[d.Key] = true
+		h := header{Kind: KindTombstone, Key: d.Key, SyncedTo: dataStart, Deletes: d.Number - 1}
+		if d.Number != last+1 {
+			put(header{Kind: KindVoid, SyncedTo: dataStart, Deletes: last})
+		}
+		last = d.Number
 		put(h)
 		put(h)
 	}
 	// When the file has its name, all in front of this mark is synced.
-	put(header{Kind: KindMark, SyncedTo: int64(len(out)), Deletes: uint32(len(keys))})
+	put(header{Kind: KindMark, SyncedTo: int64(len(out)), Deletes: last})
 	return out, nil
 }
 

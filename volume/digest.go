@@ -139,7 +139,7 @@ func (in *inventory) add(w *walker, h *header, meta []byte, pos int64, deep bool
 }
 
 // settle returns the live needles by (key, alt). Of several records under one
-// name the first whole one counts, or else the first.
+// name the last whole one counts, or else the last.
 func (in *inventory) settle() []entry {
 	live := make([]entry, 0, len(in.entries))
 	for _, e := range in.entries {
@@ -154,7 +154,7 @@ func (in *inventory) settle() []entry {
 		switch {
 		case n == 0 || compareEntries(out[n-1], e) != 0:
 			out = append(out, e)
-		case out[n-1].bad && !e.bad:
+		case out[n-1].bad || !e.bad:
 			out[n-1] = e
 		}
 	}

@@ -160,7 +160,7 @@ func (ix *index) entries(key id.ID) iter.Seq[located] {
 	}
 }
 
-// get finds (key, alt). deleted tells that the key has a tombstone; then p is
+// get finds (key, alt), the last of several records. deleted tells that the key has a tombstone; then p is
 // the tombstone's place.
 func (ix *index) get(key id.ID, alt uint8) (p place, found, deleted bool) {
 	for e := range ix.entries(key) {
@@ -168,10 +168,23 @@ func (ix *index) get(key id.ID, alt uint8) (p place, found, deleted bool) {
 		case altTombstone:
 			return e.place, false, true
 		case alt:
-			p, found = e.place, true
+			if !found || e.off >= p.off {
+				p, found = e.place, true
+			}
 		}
 	}
 	return p, found, false
+}
+
+// last yields the needles that can be found under a key without a tombstone.
+func (ix *index) last(key id.ID) iter.Seq[located] {
+	return func(yield func(located) bool) {
+		for e := range ix.entries(key) {
+			if p, found, _ := ix.get(key, e.alt); found && p == e.place && !yield(e) {
+				return
+			}
+		}
+	}
 }
 
 // has tells whether any needle of key is there and the key is not deleted.
@@ -186,13 +199,13 @@ func (ix *index) has(key id.ID) bool {
 	return found
 }
 
-// put adds (key, alt), which must not be there.
+// put adds (key, alt). One that is there already is hidden by it.
 func (ix *index) put(key id.ID, alt uint8, p place) { ix.add(located{key, alt, p}) }
 
 // remove hides everything under key behind its tombstone at p, and returns how
 // many needles there were and the sum of their sizes. The key must have none.
 func (ix *index) remove(key id.ID, p place) (needles int, size int64) {
-	for e := range ix.entries(key) {
+	for e := range ix.last(key) {
 		needles++
 		size += e.size
 	}
@@ -339,7 +352,7 @@ func (ix *index) all() iter.Seq[located] {
 func (ix *index) each(fn func(key id.ID, alt uint8, p place) bool) {
 	for e := range ix.all() {
 		if e.alt != altTombstone {
-			if _, found, _ := ix.get(e.key, e.alt); !found {
+			if last, found, _ := ix.get(e.key, e.alt); !found || last != e.place {
 				continue
 			}
 		}

@@ -192,7 +192,7 @@ func TestRestore(t *testing.T) {
 func TestCheckDeleteLog(t *testing.T) {
 	mem := newMem(t, 1)
 	v, _, _ := sealSample(t, mem)
-	end := v.sealing.part.Load().log.v.synced.Load()
+	end := v.sealing.part.Load().log.cur.Load().v.synced.Load()
 	killed := mem.Kill()
 	closeVolume(t, v)
 	name := "/d/" + DeleteLogName(7)

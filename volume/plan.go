@@ -48,11 +48,19 @@ func (v *Volume) plan(o *op) (*batch, error) {
 	if v.sealing.part.Load() != nil {
 		return nil, v.sealedError()
 	}
-	if o.key != 0 {
-		return v.planDelete(o)
+	if v.sealing.replaced {
+		return nil, errReplaced
 	}
-	if v.sealing.fenced.Load() && !o.fill || v.isLog() {
+	if v.sealing.fenced.Load() && !o.fill || v.isLog() && o.needles != nil {
 		return nil, v.sealedError()
+	}
+	switch {
+	case o.numbered:
+		return v.planNumbered(o)
+	case o.key != 0:
+		return v.planDeletes([]id.ID{o.key})
+	case o.keys != nil:
+		return v.planDeletes(o.keys)
 	}
 	w := &v.writer
 	var last *batch // of those that hold a needle of the group
@@ -60,12 +68,13 @@ func (v *Volume) plan(o *op) (*batch, error) {
 	w.fresh = w.fresh[:0]
 	for i := range o.needles {
 		stored, b, err := v.stored(&o.needles[i])
+		if o.fill {
+			stored, err = v.fillable(o, i, stored, err)
+		}
 		if err != nil {
 			return nil, err
 		}
-		if b != nil && (last == nil || b.start > last.start) {
-			last = b
-		}
+		last = later(last, b)
 		if !stored {
 			w.fresh = append(w.fresh, i)
 			size += o.records[i].h.size()
@@ -74,7 +83,11 @@ func (v *Volume) plan(o *op) (*batch, error) {
 	if size == 0 {
 		return last, nil
 	}
-	return v.place(size, v.o.MaxBytes, func(b *batch) {
+	limit := v.o.MaxBytes
+	if o.fill {
+		limit = maxOffset // all replicas have to hold all
+	}
+	return v.place(size, limit, func(b *batch) {
 		o.copying.Lock()
 		defer o.copying.Unlock()
 		if o.left {
@@ -88,18 +101,62 @@ func (v *Volume) plan(o *op) (*batch, error) {
 	})
 }
 
-func (v *Volume) planDelete(o *op) (*batch, error) {
-	if _, _, deleted := v.idx.Load().get(o.key, 0); deleted {
-		return nil, nil
+// later returns the batch that is concluded after the other one; either may be nil.
+func later(a, b *batch) *batch {
+	if a == nil || b != nil && b.start > a.start {
+		return b
 	}
-	if b := v.writer.deleting[o.key]; b != nil {
-		return b, nil
+	return a
+}
+
+// fillable is what stored says, for a put that makes replicas equal: the tombstone
+// of a key wins, and what is stored and damaged is stored once more.
+func (v *Volume) fillable(o *op, i int, stored bool, err error) (bool, error) {
+	n := &o.needles[i]
+	switch {
+	case errors.Is(err, ErrTombstoned):
+		return true, nil
+	case !errors.Is(err, ErrCorrupt):
+		return stored, err
 	}
-	return v.place(o.bytes, maxOffset, func(b *batch) {
-		v.writer.deleting[o.key] = b
+	p, _, _ := v.idx.Load().get(n.Key, n.Alt)
+	h, _, headerErr := v.readMetaFrom(v.file, p, n.Key, n.Alt)
+	want := &o.records[i].h
+	if headerErr == nil && (h.Cookie != want.Cookie || h.Length != want.Length || h.DataCRC != want.DataCRC || h.size() != want.size()) {
+		return false, fmt.Errorf("%w: %v alt %d, which is damaged", ErrConflict, n.Key, n.Alt)
+	}
+	return false, nil
+}
+
+func (v *Volume) planDeletes(keys []id.ID) (*batch, error) {
+	w := &v.writer
+	var last *batch
+	w.doomed = w.doomed[:0]
+	for _, key := range keys {
+		if _, _, deleted := v.idx.Load().get(key, 0); deleted {
+			continue
+		}
+		if b := w.deleting[key]; b != nil {
+			last = later(last, b)
+			continue
+		}
+		w.doomed = append(w.doomed, key)
+	}
+	if len(w.doomed) == 0 {
+		return last, nil
+	}
+	return v.placeDeletes(w.doomed)
+}
+
+// placeDeletes has tombstones written of keys that have none, in one batch.
+func (v *Volume) placeDeletes(keys []id.ID) (*batch, error) {
+	return v.place(int64(len(keys))*2*headerSize, maxOffset, func(b *batch) {
 		var meta [headerSize]byte
-		for _, twin := range []bool{false, true} {
-			b.add(&v.seal, header{Kind: KindTombstone, Key: o.key}, meta[:], nil, twin)
+		for _, key := range keys {
+			v.writer.deleting[key] = b
+			for _, twin := range []bool{false, true} {
+				b.add(&v.seal, header{Kind: KindTombstone, Key: key}, meta[:], nil, twin)
+			}
 		}
 	})
 }

@@ -85,7 +85,8 @@ func (v *Volume) under(key id.ID) (alts []uint8, deleted bool) {
 		alts = append(alts, e.alt)
 	}
 	slices.Sort(alts)
-	return alts, v.later.gone[key]
+	gone, _ := v.logged(key)
+	return slices.Compact(alts), gone
 }
 
 // Scan is the function of that name for a volume in service, as far as its file is

@@ -16,11 +16,15 @@ type op struct {
 	needles []Needle      // of a put
 	records []prepared    // of needles
 	key     id.ID         // of a delete
-	fill    bool          // a put that the fence lets pass
+	keys    []id.ID       // of deletes that belong together
+	fill    bool          // the fence lets it pass
 	exec    func() error  // runs on the writer goroutine, instead of a put or delete
 	bytes   int64         // size of the records
 	queued  time.Duration // when, as now tells it
 	done    chan error    // has room for the answer
+
+	numbered      bool   // keys get the numbers behind after
+	after, newest uint32 // newest is the answer
 
 	copying sync.Mutex // held while the data of a put is copied; guards left
 	left    bool       // its caller has gone, with the data
@@ -160,15 +164,47 @@ func (v *Volume) Delete(ctx context.Context, key id.ID) error {
 	if key == 0 {
 		return fmt.Errorf("%w: key 0", ErrInvalid)
 	}
-	if p := v.sealing.part.Load(); p != nil {
-		return p.delete(ctx, v, key)
+	begin := v.now()
+	err := v.sealedError()
+	if v.deleteLog() == nil {
+		err = v.submit(ctx, newDelete(key))
+	}
+	if errors.Is(err, ErrSealed) {
+		err = v.logDelete(ctx, key)
+	}
+	return v.timed(begin, err)
+}
+
+// Entomb is Delete in a volume that is not fenced. One that is fenced or sealed is
+// ErrSealed: its deletes have numbers, which one replica gives out.
+func (v *Volume) Entomb(ctx context.Context, key id.ID) error {
+	if key == 0 {
+		return fmt.Errorf("%w: key 0", ErrInvalid)
+	}
+	if v.Fenced() {
+		return v.sealedError()
 	}
 	begin := v.now()
-	err := v.timed(begin, v.submit(ctx, newDelete(key)))
-	if p := v.sealing.part.Load(); p != nil && errors.Is(err, ErrSealed) {
-		return p.delete(ctx, v, key) // sealed while it waited
+	return v.timed(begin, v.submit(ctx, newDelete(key)))
+}
+
+// logDelete is Delete in a fenced or sealed volume.
+func (v *Volume) logDelete(ctx context.Context, key id.ID) error {
+	if err := v.poisoned(); err != nil {
+		return err
 	}
-	return err
+	if v.deleteLog() == nil { // fenced by an earlier program, without a log
+		if err := v.Fence(ctx); err != nil {
+			return err
+		}
+	}
+	return v.withLog(ctx, func(l *deleteLog) error {
+		if err := l.delete(ctx, key); err != nil {
+			return err
+		}
+		v.counters.deleted.Add(1)
+		return nil
+	})
 }
 
 func newDelete(key id.ID) *op {

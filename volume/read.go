@@ -113,11 +113,12 @@ func (v *Volume) locate(key id.ID, alt uint8) (place, error) {
 	if s := v.sealing.part.Load(); s != nil && !found {
 		return s.locate(v, key, alt) // sealed meanwhile: the index may be empty
 	}
+	gone, unsure := v.logged(key)
 	switch {
-	case deleted || v.later.gone[key]:
+	case deleted || gone:
 		return p, notFound(key, alt)
-	case v.later.unsure != nil:
-		return p, v.corrupt(key, p.off, fmt.Errorf("%v alt %d may have been deleted: %w", key, alt, v.later.unsure))
+	case unsure != nil:
+		return p, v.corrupt(key, p.off, fmt.Errorf("%v alt %d may have been deleted: %w", key, alt, unsure))
 	case !found && len(v.damage.rot) > 0:
 		return p, v.corrupt(key, 0, fmt.Errorf("%w: %v alt %d is not found, and a part of volume %d is damaged",
 			ErrCorrupt, key, alt, v.sb.Volume))

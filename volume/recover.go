@@ -89,6 +89,7 @@ func (v *Volume) recover(limit int64, poisoned bool) error {
 	}
 	v.writer = writer{end: end, allocated: r.size, deletes: r.deletes}
 	v.out.end = end
+	v.deletes.Store(r.deletes)
 	v.synced.Store(end)
 	v.indexed.Store(end)
 	if r.stop == nil {
@@ -292,6 +293,8 @@ func (r *recovery) walkTail() (end, later int64, err error) {
 	}
 	end = r.synced
 	var buf []byte
+	numbers := r.v.isLog() && r.stop == nil
+	missing := false // the number of a delete: nothing behind it is kept
 	for pos := r.synced; pos < r.size; {
 		var h header
 		h, _, err = w.header(pos)
@@ -309,7 +312,8 @@ func (r *recovery) walkTail() (end, later int64, err error) {
 			}
 			whole = err == nil
 		}
-		if whole {
+		missing = missing || whole && numbers && h.Deletes > r.deletes
+		if whole && !missing {
 			end = pos + h.size()
 			f := found{off: pos, end: end, h: h}
 			r.tail = append(r.tail, f)
@@ -476,12 +480,15 @@ func (v *Volume) writeHeader(h *header, off int64) error {
 
 // indexNeedle makes a needle readable.
 func (v *Volume) indexNeedle(h *header, off int64) {
-	_, found, deleted := v.idx.Load().get(h.Key, h.Alt)
-	if found || deleted {
-		return // the first one counts; a tombstone hides all
+	last, found, deleted := v.idx.Load().get(h.Key, h.Alt)
+	if deleted || found && last.off >= off {
+		return // a tombstone hides all; a walk may come here twice
 	}
 	p := place{off, h.size()}
 	v.idx.Load().put(h.Key, h.Alt, p)
+	if found {
+		return // stored once more, the one before being damaged
+	}
 	v.counters.needles.Add(1)
 	v.counters.liveBytes.Add(p.size)
 }

@@ -30,7 +30,7 @@ type source struct {
 
 // sealedSource is the source that a sealed volume is.
 func (v *Volume) sealedSource(p *sealedPart) (*source, error) {
-	if err := errors.Join(p.incomplete, p.unsure); err != nil {
+	if err := errors.Join(p.incomplete, p.unsure, p.log.holds(p.rec.Deletes)); err != nil {
 		return nil, err
 	}
 	s := &source{rec: p.rec}
@@ -64,13 +64,15 @@ func (v *Volume) poisonedSource(ctx context.Context, o *CompactOptions) (*source
 	}
 	s.all = in.settle()
 	s.rec.Digest = digestOf(s.all)
-	if err := createDeleteLog(v.dir, v.sb.Volume, v.o); err != nil {
-		return nil, err
+	if l := v.sealing.log.Load(); l != nil { // of a fenced volume
+		if err := l.renew(); err != nil {
+			return nil, err
+		}
+		s.log = l.share()
+		return s, nil
 	}
-	if s.log, err = openUnusedLog(v.dir, v.sb.Volume, v.o); err != nil {
-		return nil, err
-	}
-	return s, nil
+	s.log, err = openLogFor(v.dir, v.sb.Volume, v.o)
+	return s, err
 }
 
 // settlePoison leaves the marker again unless it is there and says what this
@@ -140,8 +142,9 @@ func (v *Volume) salvageable(ctx context.Context, t throttle) (*inventory, error
 }
 
 // laterDeletes are those of the delete log beside a poisoned volume that is not
-// sealed: they came when its next generation was served. Should that be gone, or
-// not count yet, they count all the same.
+// sealed, and was not fenced by this or a later version: they came when its next
+// generation was served. Should that be gone, or not count yet, they count all the
+// same.
 type laterDeletes struct {
 	gone   map[id.ID]bool
 	unsure error // why some may be missing: then no needle may be served
@@ -149,7 +152,7 @@ type laterDeletes struct {
 
 // loadLater reads the delete log, which is there once a salvage was begun.
 func (v *Volume) loadLater() error {
-	if v.poisoned() == nil || v.isLog() || v.sealing.part.Load() != nil {
+	if v.poisoned() == nil || v.isLog() || v.sealing.log.Load() != nil {
 		return nil
 	}
 	l := &v.later

@@ -26,6 +26,9 @@ const (
 // ErrSealed: the volume is fenced or sealed and takes no puts.
 var ErrSealed = errors.New("volume is sealed")
 
+// ErrNotFenced: only a fenced or sealed volume can do this.
+var ErrNotFenced = errors.New("volume is not fenced")
+
 // ErrNotSealed: only a sealed volume can do this.
 var ErrNotSealed = errors.New("volume is not sealed")
 

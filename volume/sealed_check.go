@@ -43,21 +43,29 @@ func (p *sealedPart) check(ctx context.Context, v *Volume, file vfs.File, t thro
 	if d := digestOf(live); d != p.rec.Digest && len(in.gaps) == 0 {
 		find(Finding{Kind: FindingDigest, Length: in.end, Err: fmt.Errorf("%w: the needles are not those that were sealed", ErrCorrupt)})
 	}
-	log, err := p.log.v.CheckSlowly(ctx, t, func(f Finding) {
-		f.File = DeleteLogName(v.sb.Volume)
-		find(f)
-	})
-	rep.Tombstones += log.Tombstones
+	tombstones, err := p.log.check(ctx, t, find)
+	rep.Tombstones += tombstones
 	if err != nil {
 		return rep, err
 	}
-	switch err := p.log.holds(p.rec.Deletes); {
-	case errors.Is(err, ErrCorrupt):
-		find(Finding{Kind: FindingDeletes, Offset: p.log.v.synced.Load(), File: DeleteLogName(v.sb.Volume), Err: err})
-	case err != nil:
-		return rep, err
+	if err := p.log.holds(p.rec.Deletes); err != nil {
+		find(Finding{Kind: FindingDeletes, Offset: p.log.cur.Load().v.synced.Load(), File: DeleteLogName(v.sb.Volume), Err: err})
 	}
 	return rep, nil
+}
+
+// check is CheckSlowly of the log's file. It returns how many tombstones it holds.
+func (l *deleteLog) check(ctx context.Context, t throttle, find func(Finding)) (int64, error) {
+	for {
+		file := l.cur.Load()
+		rep, err := file.v.CheckSlowly(ctx, t, func(f Finding) {
+			f.File = DeleteLogName(l.id)
+			find(f)
+		})
+		if !l.retry(file, err) {
+			return rep.Tombstones, err
+		}
+	}
 }
 
 func superblockFindings(file vfs.File, find func(Finding)) {

@@ -19,13 +19,15 @@ type sealing struct {
 	head   superblock  // as on the device; used by Open, then by the writer goroutine alone
 	fenced atomic.Bool // puts of clients are refused
 	part   atomic.Pointer[sealedPart]
-	log    *deleteLog // given to Open by a compaction, or nil
+	log    atomic.Pointer[deleteLog] // that deletes go to, nil before the fence; a compaction gives it to Open
 
 	mending sync.Mutex // held by who writes the file of a sealed volume again
 
-	// onDelete, in a delete log, is told of keys that are newly deleted. Set
-	// and called on the writer goroutine.
+	// onDelete, in a delete log, is told on the writer goroutine of keys that are
+	// newly deleted. It is set before anything is written.
 	onDelete func([]id.ID)
+	// replaced: this file is a delete log no more. The writer goroutine's.
+	replaced bool
 }
 
 // sealedPart is what serves a sealed volume. It never changes.
@@ -37,7 +39,7 @@ type sealedPart struct {
 	// missing: a key that is not found may lie there.
 	incomplete error
 	// unsure is why needles of the file may have been deleted: a tombstone in it is
-	// lost, and so is the index; or the delete log has lost its end.
+	// lost, and so is the index.
 	unsure error
 
 	live, liveBytes atomic.Int64 // needles and their records, deletes applied
@@ -98,6 +100,13 @@ func (v *Volume) loadClosing(limit int64, poisoned bool) error {
 	}
 	if err := v.recover(limit, poisoned); err != nil {
 		return err
+	}
+	if sb.Logged {
+		log, err := openDeleteLog(v.dir, v.sb.Volume, v.o)
+		if err != nil {
+			return fmt.Errorf("delete log: %w", err)
+		}
+		v.sealing.log.Store(log)
 	}
 	if v.poisoned() == nil {
 		if stop == nil {
@@ -161,7 +170,8 @@ func (v *Volume) openSealed(stop error, poisoned bool) error {
 	if err := p.loadIndex(v); err != nil {
 		return err
 	}
-	log, given := v.sealing.log, v.sealing.log != nil
+	log := v.sealing.log.Load()
+	given := log != nil
 	if !given {
 		var err error
 		if log, err = openDeleteLog(v.dir, v.sb.Volume, v.o); err != nil {
@@ -176,9 +186,9 @@ func (v *Volume) openSealed(stop error, poisoned bool) error {
 		return err
 	}
 	if err := log.holds(p.rec.Deletes); err != nil {
-		p.unsure = cmp.Or(p.unsure, err)
 		v.event(Event{Kind: EventRot, Err: err})
 	}
+	v.sealing.log.Store(log)
 	v.sealing.part.Store(p)
 	if !given && v.poisoned() == nil {
 		v.removeLeftovers()
@@ -307,34 +317,23 @@ func (p *sealedPart) locate(v *Volume, key id.ID, alt uint8) (place, error) {
 	case !found:
 		return at, notFound(key, alt)
 	}
-	if err := cmp.Or(p.log.unsure, p.unsure); err != nil {
+	if err := p.doubt(); err != nil {
 		return at, v.corrupt(key, at.off, fmt.Errorf("%v alt %d may have been deleted: %w", key, alt, err))
 	}
 	return at, nil
 }
 
 func (p *sealedPart) has(key id.ID) bool {
-	if p.log.deleted(key) || cmp.Or(p.log.unsure, p.unsure) != nil {
+	if p.log.deleted(key) || p.doubt() != nil {
 		return false
 	}
 	_, ok := p.idx.find(key)
 	return ok
 }
 
-// delete is Volume.Delete of a sealed volume.
-func (p *sealedPart) delete(ctx context.Context, v *Volume, key id.ID) error {
-	if err := v.poisoned(); err != nil {
-		return err
-	}
-	if err := v.acquire(ctx); err != nil {
-		return err
-	}
-	defer v.release()
-	if err := p.log.delete(ctx, key); err != nil {
-		return err
-	}
-	v.counters.deleted.Add(1)
-	return nil
+// doubt is why needles that are found may have been deleted.
+func (p *sealedPart) doubt() error {
+	return cmp.Or(p.log.unsure(), p.unsure, p.log.holds(p.rec.Deletes))
 }
 
 // forget subtracts a deleted key from what is live.
@@ -351,17 +350,28 @@ func (p *sealedPart) forget(key id.ID) {
 
 // attach joins the delete log, whose deletes are subtracted from now on.
 func (p *sealedPart) attach(log *deleteLog) error {
-	p.live.Store(p.idx.head.Needles)
-	p.idx.each(func(_ id.ID, _ uint8, at place) bool {
-		p.liveBytes.Add(at.size)
-		return true
-	})
 	p.log = log
 	return log.follow(p)
 }
 
+// recount begins anew with what is live when all that the log deletes is deleted.
+// It runs on the writer goroutine of the log.
+func (p *sealedPart) recount(log *Volume) {
+	var bytes int64
+	p.idx.each(func(_ id.ID, _ uint8, at place) bool {
+		bytes += at.size
+		return true
+	})
+	p.live.Store(p.idx.head.Needles)
+	p.liveBytes.Store(bytes)
+	log.idx.Load().each(func(key id.ID, _ uint8, _ place) bool {
+		p.forget(key)
+		return true
+	})
+}
+
 func (p *sealedPart) stats(v *Volume) Stats {
-	c, l := &v.counters, p.log.v.Stats()
+	c, l := &v.counters, p.log.cur.Load().v.Stats()
 	s := Stats{
 		Identity: v.sb.Identity,
 		Needles:  p.live.Load(), Tombstones: l.Tombstones,

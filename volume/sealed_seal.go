@@ -15,45 +15,6 @@ func (v *Volume) onWriter(ctx context.Context, fn func() error) error {
 	return v.submit(ctx, &op{exec: fn, done: make(chan error, 1)})
 }
 
-// Fence refuses puts from now on, in later processes too; reads and deletes go
-// on. It returns when that is on stable storage. It may be repeated.
-func (v *Volume) Fence(ctx context.Context) error {
-	if v.sealing.part.Load() != nil {
-		return nil
-	}
-	err := v.onWriter(ctx, func() error {
-		if v.sealing.fenced.Load() {
-			return nil
-		}
-		if err := v.poisoned(); err != nil {
-			return err
-		}
-		sb := v.sealing.head
-		sb.State = stateFenced
-		if err := v.writeSuperblock(sb); err != nil {
-			return err
-		}
-		v.sealing.fenced.Store(true)
-		v.event(Event{Kind: EventFenced, Offset: v.writer.end})
-		return nil
-	})
-	if errors.Is(err, ErrSealed) {
-		return nil
-	}
-	return err
-}
-
-// Fill stores needles that another replica of a fenced volume holds; else it
-// is Append. On a volume that is not fenced it does the same.
-func (v *Volume) Fill(ctx context.Context, group []Needle) error {
-	o, err := newPut(group)
-	if err != nil {
-		return err
-	}
-	o.fill = true
-	return v.submit(ctx, o)
-}
-
 // writeSuperblock makes sb, with the next sequence, what both copies say. A
 // failure poisons the volume. Called on the writer goroutine.
 func (v *Volume) writeSuperblock(sb superblock) error {
@@ -77,13 +38,13 @@ func (v *Volume) writeSuperblock(sb superblock) error {
 // Seal ends the life of an open volume as a file that changes: it fences it,
 // reads all of it from the device, and writes into its superblock what info
 // says and the digest of its live needles. When it returns nil that is on
-// stable storage. Reads go on all the time; deletes do too, and go to the
-// delete log from the moment of sealing on.
+// stable storage. Reads and deletes go on all the time.
 //
 // It may be repeated, after a crash or an error too; sealing again with other
 // info is ErrConflict. Damaged needles are reported as events and do not hinder
 // sealing (compaction repairs them); gaps do, with ErrCorrupt, unless
 // info.United. A poisoned volume is not sealed: Compact makes its next generation.
+// The digest is of the file: the delete log has no part in it.
 func (v *Volume) Seal(ctx context.Context, info SealInfo) (SealRecord, error) {
 	if err := info.validate(); err != nil {
 		return SealRecord{}, err
@@ -135,9 +96,6 @@ func (v *Volume) sealFrom(ctx context.Context, file vfs.File, info SealInfo) (p 
 	if err := in.take(ctx, file, &v.seal, v.synced.Load(), true, info.Throttle); err != nil {
 		return nil, err
 	}
-	if err := createDeleteLog(v.dir, v.sb.Volume, v.o); err != nil {
-		return nil, err
-	}
 	err = v.onWriter(ctx, func() (err error) {
 		p, err = v.sealNow(&in, file, info)
 		return err
@@ -145,7 +103,7 @@ func (v *Volume) sealFrom(ctx context.Context, file vfs.File, info SealInfo) (p 
 	return p, err
 }
 
-// sealNow is steps 3 to 5 of docs/format.md, on the writer goroutine.
+// sealNow is steps 3 and 4 of docs/format.md, on the writer goroutine.
 func (v *Volume) sealNow(in *inventory, file vfs.File, info SealInfo) (*sealedPart, error) {
 	if err := v.poisoned(); err != nil {
 		return nil, err
@@ -176,17 +134,14 @@ func (v *Volume) sealNow(in *inventory, file vfs.File, info SealInfo) (*sealedPa
 	if p.idx, err = buildSealIndex(v.sealHead(&p.rec), live); err != nil {
 		return nil, err
 	}
-	log, err := openUnusedLog(v.dir, v.sb.Volume, v.o)
-	if err != nil {
-		return nil, err
-	}
-	if err := p.attach(log); err != nil {
-		return nil, errors.Join(err, log.release())
+	log := v.sealing.log.Load()
+	if err := errors.Join(log.renew(), p.attach(log)); err != nil {
+		return nil, errors.Join(err, log.unfollow(p))
 	}
 	sb := v.sealing.head
-	sb.State, sb.Seal = stateSealed, &p.rec
+	sb.State, sb.Logged, sb.Seal = stateSealed, false, &p.rec
 	if err := v.writeSuperblock(sb); err != nil {
-		return nil, errors.Join(err, log.leave(p))
+		return nil, errors.Join(err, log.unfollow(p))
 	}
 	v.sealing.part.Store(p)
 	v.idx.Store(new(index)) // who finds nothing in it looks for the part again

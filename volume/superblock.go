@@ -57,6 +57,9 @@ const (
 	stateFenced = 1 // no client's put is taken any more
 	stateSealed = 2 // the file never changes again
 
+	// featureLogged, of a fenced file: its deletes are in the delete log too.
+	featureLogged = 1
+
 	superblockMagic = "HAYLOFTV"
 )
 
@@ -69,6 +72,7 @@ type superblock struct {
 	Secret   [32]byte
 	Created  time.Time // to the millisecond
 	State    uint8
+	Logged   bool        // of a fenced volume: deletes go to the delete log
 	Seal     *SealRecord // of a sealed volume, else nil
 }
 
@@ -80,6 +84,9 @@ func encodeSuperblock(s superblock) []byte {
 	le.PutUint16(b[8:], formatVersion)
 	b[10] = byte(s.Class)
 	b[11] = s.State
+	if s.Logged {
+		le.PutUint32(b[12:], featureLogged)
+	}
 	le.PutUint32(b[16:], uint32(s.Volume))
 	le.PutUint32(b[20:], s.Generation)
 	le.PutUint64(b[24:], s.Sequence)
@@ -103,7 +110,8 @@ func decodeSuperblock(b []byte) (superblock, error) {
 	if le.Uint32(b[4092:]) != crc32.Checksum(b[:4092], castagnoli) {
 		return s, fmt.Errorf("%w: superblock checksum", ErrCorrupt)
 	}
-	if v, st, f := le.Uint16(b[8:]), b[11], le.Uint32(b[12:]); v != formatVersion || st > stateSealed || f != 0 {
+	v, st, f := le.Uint16(b[8:]), b[11], le.Uint32(b[12:])
+	if s.Logged = st == stateFenced && f == featureLogged; v != formatVersion || st > stateSealed || f != 0 && !s.Logged {
 		return s, fmt.Errorf("%w: version %d, state %d, features %#x", ErrUnsupported, v, st, f)
 	}
 	s.Class = Class(b[10])

@@ -140,6 +140,7 @@ type Volume struct {
 	out     output        // used by whoever flushes: the flusher, or the writer goroutine while that one is idle
 	stopped chan struct{} // closed when the writer goroutine has ended
 
+	deletes  atomic.Uint32         // in the file, in front of synced
 	synced   atomic.Int64          // end of what is known to be on stable storage and readable
 	indexed  atomic.Int64          // end of what the index knows: behind synced while a batch is made readable
 	poison   atomic.Pointer[error] // why nothing is appended any more
@@ -210,7 +211,7 @@ func openFile(dir string, e Entry, o Options) (*Volume, error) { return openShar
 // is the new volume's, when there is no error.
 func openSharing(dir string, e Entry, o Options, log *deleteLog) (vol *Volume, err error) {
 	vol = &Volume{o: o, dir: dir, name: filepath.Join(dir, e.Name), steps: o.Steps, stopped: make(chan struct{})}
-	vol.sealing.log = log
+	vol.sealing.log.Store(log)
 	vol.idx.Store(new(index))
 	begin := vol.now()
 	vol.pipe.unit = 1
@@ -219,6 +220,9 @@ func openSharing(dir string, e Entry, o Options, log *deleteLog) (vol *Volume, e
 	}
 	if err := vol.load(e); err != nil {
 		vol.out.close()
+		if own := vol.sealing.log.Load(); own != log {
+			err = errors.Join(err, own.release())
+		}
 		return nil, fmt.Errorf("open volume %d: %w", e.Volume, errors.Join(err, vol.file.Close()))
 	}
 	vol.recovery.Elapsed = vol.now() - begin
@@ -351,7 +355,8 @@ func (v *Volume) Has(key id.ID) bool {
 		return p.has(key)
 	}
 	if v.idx.Load().has(key) {
-		return !v.later.gone[key] && v.later.unsure == nil
+		gone, unsure := v.logged(key)
+		return !gone && unsure == nil
 	}
 	p := v.sealing.part.Load()
 	return p != nil && p.has(key) // sealed meanwhile
@@ -363,7 +368,7 @@ func (v *Volume) Stats() Stats {
 	if p := v.sealing.part.Load(); p != nil {
 		return p.stats(v)
 	}
-	return Stats{
+	s := Stats{
 		Identity: v.sb.Identity,
 		Needles:  c.needles.Load(), Tombstones: c.tombstones.Load(),
 		LiveBytes: c.liveBytes.Load(), FileBytes: v.synced.Load(), MaxBytes: v.o.MaxBytes,
@@ -376,6 +381,10 @@ func (v *Volume) Stats() Stats {
 		Rot: len(v.damage.rot), VoidBytes: v.damage.voidBytes, Recovery: v.recovery,
 		Poisoned: v.poisoned(),
 	}
+	if l := v.sealing.log.Load(); l != nil {
+		v.addLog(&s, l)
+	}
+	return s
 }
 
 // Close ends the writer after what is queued, leaves a mark so that the next
@@ -398,6 +407,9 @@ func (v *Volume) Close() error {
 	}
 	err := v.writer.finish(v)
 	v.lastCheckpoint()
+	if l := v.sealing.log.Load(); l != nil {
+		err = errors.Join(err, l.release())
+	}
 	return errors.Join(err, v.file.Close())
 }
 

@@ -18,6 +18,7 @@ type writer struct {
 	deleting map[id.ID]*batch    // the same
 	pending  int                 // batches begun and not concluded
 	fresh    []int               // what plan found new in a group
+	doomed   []id.ID             // the same of keys to delete
 	ops      []*op               // what was taken from the queue
 	spare    []*batch            // for newBatch
 }
@@ -173,6 +174,7 @@ func (v *Volume) observe(b *batch) {
 func (v *Volume) publish(b *batch) {
 	w := &v.writer
 	w.end, w.deletes, w.unmarked = b.off, b.deletes, true
+	v.deletes.Store(w.deletes)
 	v.synced.Store(w.end)
 	var gone []id.ID
 	for i := range b.records {
