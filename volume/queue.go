@@ -18,6 +18,7 @@ type op struct {
 	key     id.ID         // of a delete
 	keys    []id.ID       // of deletes that belong together
 	fill    bool          // the fence lets it pass
+	hasty   bool          // its caller leaves when its context ends, whatever became of it
 	exec    func() error  // runs on the writer goroutine, instead of a put or delete
 	bytes   int64         // size of the records
 	queued  time.Duration // when, as now tells it
@@ -149,6 +150,19 @@ func (v *Volume) Append(ctx context.Context, group []Needle) error {
 	return v.timed(begin, v.submit(ctx, o))
 }
 
+// AppendUntil is Append for a caller who takes the data away when ctx ends: of a
+// group that the writer has by then nobody knows what will become of it, and the
+// error is ErrHung.
+func (v *Volume) AppendUntil(ctx context.Context, group []Needle) error {
+	begin := v.now()
+	o, err := newPut(group)
+	if err != nil {
+		return err
+	}
+	o.hasty = true
+	return v.timed(begin, v.submit(ctx, o))
+}
+
 // timed counts an acknowledged call.
 func (v *Volume) timed(begin time.Duration, err error) error {
 	if err == nil {
@@ -272,6 +286,9 @@ func (v *Volume) submit(ctx context.Context, o *op) error {
 	case <-ctx.Done():
 		if v.queue.withdraw(o) {
 			return ctx.Err()
+		}
+		if o.hasty {
+			break
 		}
 		select {
 		case err := <-o.done:

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"time"
 
 	"hayloft/volume"
 )
@@ -31,7 +32,16 @@ func (d *disk) unmade(row Row, files int) bool {
 	case row.State == StateVoid:
 		return files > 0 || d.s.handle(d.number, v) != nil
 	}
-	return row.Unconfirmed && len(d.birth) == 0
+	return row.Unconfirmed && len(d.birth) == 0 && !d.s.awaited(row)
+}
+
+// birthWait is how long a volume may be unconfirmed that a writer of another node
+// may be making. Taken away too early it costs that writer another volume.
+const birthWait = time.Minute
+
+// awaited reports whether a writer of another node may be making the volume now.
+func (s *Server) awaited(row Row) bool {
+	return s.o.Peers != nil && s.o.Clock.Now().Sub(row.Opened.Time()) < birthWait
 }
 
 // giveUp is the job: make a volume void that nobody confirmed, and remove what

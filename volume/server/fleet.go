@@ -12,13 +12,14 @@ import (
 // fleet is the set of disks in use with their writers: a snapshot that is never
 // changed. A disk that is out for a while is part of it, one that vanished is not.
 type fleet struct {
-	mu      sync.Mutex // held while the snapshot is replaced
+	mu      sync.Mutex // held while the snapshot is replaced; guards roamers
+	roamers map[volume.Class][]*writer
 	present atomic.Pointer[snapshot]
 }
 
 type snapshot struct {
 	disks   []*disk
-	writers map[volume.Class][]*writer // by turns of the disks
+	writers map[volume.Class][]*writer // by turns of the disks, those that roam last
 }
 
 var classes = []volume.Class{volume.ClassVariants, volume.ClassOriginals}
@@ -34,10 +35,18 @@ func (f *fleet) load() *snapshot {
 func (f *fleet) change(make func([]*disk) []*disk) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.present.Store(newSnapshot(make(slices.Clone(f.load().disks))))
+	f.present.Store(newSnapshot(make(slices.Clone(f.load().disks)), f.roamers))
 }
 
-func newSnapshot(disks []*disk) *snapshot {
+// roam adds writers without a disk of their own.
+func (f *fleet) roam(ws map[volume.Class][]*writer) {
+	f.mu.Lock()
+	f.roamers = ws
+	f.mu.Unlock()
+	f.change(func(all []*disk) []*disk { return all })
+}
+
+func newSnapshot(disks []*disk, roamers map[volume.Class][]*writer) *snapshot {
 	sn := &snapshot{disks: disks, writers: make(map[volume.Class][]*writer)}
 	for _, class := range classes {
 		for i, more := 0, true; more; i++ {
@@ -49,6 +58,7 @@ func newSnapshot(disks []*disk) *snapshot {
 				}
 			}
 		}
+		sn.writers[class] = append(sn.writers[class], roamers[class]...)
 	}
 	return sn
 }

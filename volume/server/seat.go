@@ -138,9 +138,7 @@ func (d *disk) begin() {
 	d.writers = make(map[volume.Class][]*writer)
 	for i, class := range classes {
 		for range d.s.o.OpenPerDisk {
-			// No number comes twice: a lease that could not be given back is nobody's.
-			worker := uint16(d.s.workers[i].Add(1) - 1)
-			d.writers[class] = append(d.writers[class], newWriter(d.s, d, class, worker))
+			d.writers[class] = append(d.writers[class], newWriter(d.s, d, class, d.s.worker(i)))
 		}
 	}
 	if !d.s.o.NoUpkeep {

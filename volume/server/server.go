@@ -30,6 +30,7 @@ type Server struct {
 	writing *semaphore.Weighted // bytes
 	turn    atomic.Uint64       // which disk is next
 	workers [2]atomic.Uint32    // writers so far, by class
+	shunned shunned
 
 	mu      sync.RWMutex // guards volumes, closing and closed
 	volumes map[where]*handle
@@ -51,6 +52,8 @@ type Server struct {
 		seals, compactions, failures, upkeep                     atomic.Uint64
 		coded, released, revoked, reclaimed, computed            atomic.Uint64
 		damaged, repaired, rebuilt                               atomic.Uint64
+		replicaWrites, lateReplicas, leftSync                    atomic.Uint64
+		remoteReads, hedges, hedgesWon                           atomic.Uint64
 	}
 }
 
@@ -84,7 +87,7 @@ func Open(ctx context.Context, o Options) (*Server, error) {
 	for _, d := range s.all() {
 		d.begin()
 	}
-	s.fleet.change(func(all []*disk) []*disk { return all }) // with their writers
+	s.fleet.roam(s.newRoamers()) // the writers of the disks come with them
 	if !o.NoUpkeep {
 		s.keeping.Go(func() { s.coder.upkeep(s.life) })
 	}
@@ -122,7 +125,7 @@ func (s *Server) start(ctx context.Context) error {
 			return fmt.Errorf("%w: %s has the identity of %s: one is a copy", ErrDisk, dir, other.dir)
 		}
 	}
-	if len(disks) == 0 {
+	if len(disks) == 0 && len(s.o.Dirs) > 0 {
 		return fmt.Errorf("%w: none can be used: %w", ErrDisk, dead)
 	}
 	for _, d := range disks {
@@ -150,7 +153,7 @@ func (s *Server) start(ctx context.Context) error {
 // readShare is the part of MaxReadBytes that each disk has, and the coded volumes
 // where volumes are coded.
 func (s *Server) readShare() int64 {
-	shares := int64(len(s.o.Dirs))
+	shares := int64(max(1, len(s.o.Dirs)))
 	if s.o.Coding != (coding.Policy{}) {
 		shares++
 	}

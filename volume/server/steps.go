@@ -137,7 +137,7 @@ func (s *Server) closeTile(ctx context.Context, h *handle, row Row) (Row, error)
 		if lease, ok := w.keeper.Lease(); !ok || lease.Slot != row.Slot {
 			continue
 		}
-		after, err := w.end(ctx, h, row)
+		after, err := w.end(ctx, row)
 		if err != nil || after.State != StateOpen {
 			return after, err
 		}

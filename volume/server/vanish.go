@@ -84,10 +84,10 @@ func (w *writer) resign() {
 			err = w.s.o.Directory.CloseTile(ctx, lease, fence)
 		}
 		if err != nil {
-			w.s.o.Events(Event{Kind: EventLease, Dir: w.disk.dir, Err: err})
+			w.s.o.Events(Event{Kind: EventLease, Dir: w.dir(), Err: err})
 		}
 	}
 	if err := w.keeper.Close(ctx); err != nil {
-		w.s.o.Events(Event{Kind: EventLease, Dir: w.disk.dir, Err: err})
+		w.s.o.Events(Event{Kind: EventLease, Dir: w.dir(), Err: err})
 	}
 }

@@ -14,11 +14,12 @@ import (
 	"hayloft/volume"
 )
 
-// writer appends to the volumes of one class on one disk, one at a time. It
-// holds one slot; its tile is where what it mints lies.
+// writer appends to the volumes of one class, one at a time: those with a replica
+// on its own disk, or, when it roams, on any. It holds one slot; its tile is where
+// what it mints lies.
 type writer struct {
 	s      *Server
-	disk   *disk
+	disk   *disk // nil: it roams
 	class  volume.Class
 	keeper *id.Keeper
 	gate   chan struct{}        // held (full) by whoever changes tile
@@ -27,20 +28,24 @@ type writer struct {
 
 // tile is the open tile of a writer, from where this process may fill it.
 type tile struct {
-	slot id.Slot
-	from id.Millis
-	h    *handle
+	slot  id.Slot
+	from  id.Millis
+	ident volume.Identity
+	all   []holder    // of the volume's replicas
+	h     *handle     // the one of them on the writer's own disk, or nil
+	wrote atomic.Bool // something was stored
 }
 
 func (t *tile) holds(blob id.ID) bool { return blob.Slot() == t.slot && blob.Millis() >= t.from }
 
+// newWriter returns a writer of a disk, or one that roams when d is nil.
 func newWriter(s *Server, d *disk, class volume.Class, worker uint16) *writer {
 	w := &writer{s: s, disk: d, class: class, gate: make(chan struct{}, 1)}
 	w.keeper = id.NewKeeper(id.KeeperOptions{
-		Leaser: s.o.Directory.Leaser(class, worker, d.number),
+		Leaser: s.o.Directory.Leaser(class, worker, w.home()),
 		Clock:  s.o.Clock,
 		Every:  s.o.LeaseEvery,
-		Failed: func(err error) { s.o.Events(Event{Kind: EventLease, Dir: d.dir, Err: err}) },
+		Failed: func(err error) { s.o.Events(Event{Kind: EventLease, Dir: w.dir(), Err: err}) },
 	})
 	return w
 }
@@ -74,7 +79,7 @@ func (s *Server) Reserve(ctx context.Context, class volume.Class) (id.ID, id.Coo
 }
 
 // inTurn returns the writers of a class in the order in which to ask them: by
-// turns, and those of suspect disks last.
+// turns, those that roam after those of sound disks, and those of suspect ones last.
 func (s *Server) inTurn(class volume.Class) []*writer {
 	ws := s.writersOf(class)
 	if len(ws) == 0 {
@@ -83,19 +88,23 @@ func (s *Server) inTurn(class volume.Class) []*writer {
 	first := int(s.turn.Add(1) % uint64(len(ws)))
 	ws = slices.Concat(ws[first:], ws[:first])
 	slices.SortStableFunc(ws, func(a, b *writer) int {
-		return cmp.Compare(a.disk.seat.suspect.Load(), b.disk.seat.suspect.Load())
+		return cmp.Compare(a.rank(), b.rank())
 	})
 	return ws
 }
 
 // refusal is the one answer for what every disk refused: want of room only when
-// that is all there is.
+// that is all there is. That no other places are found then is for the same reason.
 func refusal(errs []error) error {
+	full := func(err error) bool { return errors.Is(err, ErrNoSpace) }
+	if slices.ContainsFunc(errs, full) {
+		errs = slices.DeleteFunc(errs, func(err error) bool { return errors.Is(err, ErrPlacement) })
+	}
 	if len(errs) == 0 {
 		return unavailable("%w: all of them", ErrDiskOut)
 	}
 	for _, err := range errs {
-		if !errors.Is(err, ErrNoSpace) {
+		if !full(err) {
 			return unavailable("%w", errors.Join(errs...))
 		}
 	}
@@ -130,7 +139,7 @@ func (w *writer) mintWithin(ctx context.Context, others bool) (id.ID, error) {
 
 // mint returns an id that lies in the open tile.
 func (w *writer) mint(ctx context.Context) (id.ID, error) {
-	if err := w.disk.takesWrites(0); err != nil {
+	if err := w.takesWrites(); err != nil {
 		return 0, err
 	}
 	// The lease may move to another slot between the two steps; not again and again.
@@ -157,7 +166,7 @@ func (w *writer) open(ctx context.Context) (*tile, error) {
 	if t := w.tile.Load(); t != nil {
 		return t, nil
 	}
-	hung := w.disk.hung()
+	hung := w.hung()
 	select {
 	case w.gate <- struct{}{}:
 	case <-hung:
@@ -195,87 +204,19 @@ func (w *writer) openNext(ctx context.Context) (*tile, error) {
 		return nil, err
 	}
 	// After a restart the slot's tile goes on where the former process left it.
-	h := w.former(lease.Slot)
-	if h == nil {
-		if h, err = w.create(ctx, lease, fence); err != nil {
+	t := w.former(ctx, lease.Slot)
+	if t == nil {
+		if t, err = w.create(ctx, lease, fence); err != nil {
 			return nil, err
 		}
 	}
-	t := &tile{slot: lease.Slot, from: fence, h: h}
+	t.slot, t.from = lease.Slot, fence
 	w.tile.Store(t)
-	if err := w.disk.usable(); err != nil { // it went out meanwhile
+	if err := w.usable(); err != nil { // it went out meanwhile
 		w.tile.CompareAndSwap(t, nil)
 		return nil, err
 	}
 	return t, nil
-}
-
-// former returns the volume of the slot's open tile when this writer can go on
-// with it.
-func (w *writer) former(slot id.Slot) *handle {
-	p, ok := w.s.o.Directory.OpenTile(slot)
-	if !ok || len(p.Disks) != 1 || p.Disks[0] != w.disk.number {
-		return nil
-	}
-	if row, ok := w.s.o.Directory.Row(p.Volume.Volume); !ok || row.Unconfirmed {
-		return nil // its maker ended, or does not know whether it was confirmed
-	}
-	h := w.s.handle(w.disk.number, p.Volume.Volume)
-	if !h.appendable() || h.vol.Identity() != p.Volume || h.left.Load() {
-		return nil
-	}
-	return h
-}
-
-// create opens a tile with a new volume on the disk: its row is committed, then
-// its file made, then the row confirmed, and nothing is written there before
-// that. When it fails on the way, the upkeep gives the volume up. One of which
-// it is not known whether it was confirmed stays in service: it may have been.
-func (w *writer) create(ctx context.Context, lease id.Lease, fence id.Millis) (h *handle, err error) {
-	end, err := w.disk.beginBirth(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer func() {
-		end()
-		if err != nil {
-			w.disk.kick()
-		}
-	}()
-	ident, err := w.s.o.Directory.OpenVolume(ctx, lease, []uint32{w.disk.number}, 1, fence)
-	if err != nil {
-		return nil, err
-	}
-	w.disk.kick() // the slot's former volume is to be sealed
-	if h, err = w.make(ident); err != nil {
-		return nil, err
-	}
-	row, err := w.s.o.Directory.ConfirmVolume(ctx, ident.Volume, ident.Generation)
-	if err == nil && (row.State != StateOpen || row.Slot != lease.Slot) {
-		err = fmt.Errorf("server: volume %d is %v before its first write", ident.Volume, row.State)
-	}
-	return h, err
-}
-
-// make makes the file of a volume and serves it. A former process may have made
-// it, and given its slot back before it confirmed: then the directory opened the
-// same volume once more.
-func (w *writer) make(ident volume.Identity) (*handle, error) {
-	h := w.s.handle(w.disk.number, ident.Volume)
-	if h.appendable() && h.vol.Identity() == ident && h.vol.Stats().Needles == 0 {
-		return h, nil
-	}
-	vol, err := volume.Create(w.disk.volumesDir(), ident, w.s.volumeOptions(w.disk))
-	switch {
-	case err == nil:
-		w.disk.failed(nil)
-		return w.s.serve(w.disk, ident.Volume, vol, nil), nil
-	case errors.Is(err, volume.ErrNoSpace):
-		w.disk.outOfRoom()
-		return nil, fmt.Errorf("%w: %s: %w", ErrNoSpace, w.disk.dir, err)
-	}
-	w.disk.failed(err)
-	return nil, err
 }
 
 // Write appends a group, all of whose needles have blob for key, and returns
@@ -307,22 +248,35 @@ func (s *Server) Write(ctx context.Context, blob id.ID, group []volume.Needle) e
 		s.n.moved.Add(1)
 		return fmt.Errorf("%w: %v", ErrMoved, blob)
 	}
-	switch err := w.disk.mayAppend(size); {
-	case errors.Is(err, ErrNoSpace):
-		return s.moved(w, err)
-	case err != nil:
-		return s.moved(w, nil)
+	if t.h != nil {
+		switch err := w.disk.mayAppend(size); {
+		case errors.Is(err, ErrNoSpace):
+			return s.moved(w, err)
+		case err != nil:
+			return s.moved(w, nil)
+		}
 	}
-	err := t.h.vol.Append(ctx, group)
-	switch {
-	case err == nil:
+	err := t.append(ctx, s, group, size)
+	if err == nil {
+		t.wrote.Store(true)
 		s.n.writes.Add(1)
 		return nil
+	}
+	return w.failed(ctx, t, size, err)
+}
+
+// failed is what Write answers when a volume did not take size bytes.
+func (w *writer) failed(ctx context.Context, t *tile, size int64, err error) error {
+	s := w.s
+	switch {
 	case errors.Is(err, volume.ErrFull):
 		// Nearly the size of a volume: it was not certain before.
-		if st := t.h.vol.Stats(); st.Needles == 0 && st.Tombstones == 0 {
+		if t.empty() {
 			return fmt.Errorf("%w: %d bytes do not fit into an empty volume: %w", volume.ErrTooLarge, size, err)
 		}
+		w.leave(ctx, t, err)
+		return s.moved(w, nil)
+	case errors.Is(err, errReplica):
 		w.leave(ctx, t, err)
 		return s.moved(w, nil)
 	case errors.Is(err, volume.ErrHung):
@@ -359,7 +313,7 @@ func (s *Server) moved(from *writer, why error) error {
 		return ErrMoved
 	}
 	for _, w := range s.writersOf(from.class) {
-		if w.disk != from.disk && w.disk.takesWrites(0) == nil {
+		if w.disk != from.disk && w.takesWrites() == nil {
 			s.n.moved.Add(1)
 			return fmt.Errorf("%w: %w", ErrMoved, why)
 		}
@@ -370,7 +324,7 @@ func (s *Server) moved(from *writer, why error) error {
 // end closes the open tile of a volume, row's, as the holder of its slot, and
 // opens no other: the next Reserve does. The row it returns is still open when
 // this writer does not hold the slot any more.
-func (w *writer) end(ctx context.Context, h *handle, row Row) (Row, error) {
+func (w *writer) end(ctx context.Context, row Row) (Row, error) {
 	select {
 	case w.gate <- struct{}{}:
 	case <-ctx.Done():
@@ -382,9 +336,9 @@ func (w *writer) end(ctx context.Context, h *handle, row Row) (Row, error) {
 	if err != nil || row.State != StateOpen {
 		return row, err
 	}
-	if t := w.tile.Load(); t != nil && t.h == h && w.tile.CompareAndSwap(t, nil) {
+	if t := w.tile.Load(); t != nil && t.ident.Volume == row.Volume.Volume && w.tile.CompareAndSwap(t, nil) {
 		w.s.n.rolled.Add(1)
-		w.s.o.Events(Event{Kind: EventRolled, Dir: w.disk.dir, Volume: row.Volume.Volume})
+		w.s.o.Events(Event{Kind: EventRolled, Dir: w.dir(), Volume: row.Volume.Volume})
 	}
 	ctx, cancel := context.WithTimeout(ctx, w.s.o.DirectoryTimeout)
 	defer cancel()
@@ -404,7 +358,7 @@ func (w *writer) end(ctx context.Context, h *handle, row Row) (Row, error) {
 // writerOf returns the writer that appends to a volume now, or nil.
 func (s *Server) writerOf(h *handle) *writer {
 	for _, w := range s.writersOf(h.vol.Identity().Class) {
-		if t := w.tile.Load(); t != nil && t.h == h && !h.left.Load() {
+		if t := w.tile.Load(); t != nil && t.has(h) && !h.left.Load() {
 			return w
 		}
 	}
@@ -415,12 +369,12 @@ func (s *Server) writerOf(h *handle) *writer {
 // caller's next Reserve finds it. When that fails, the next Reserve tries again,
 // and the directory is told that the tile has ended.
 func (w *writer) leave(ctx context.Context, t *tile, why error) {
-	t.h.left.Store(true)
+	t.left()
 	if !w.tile.CompareAndSwap(t, nil) {
 		return // somebody else was faster
 	}
 	w.s.n.rolled.Add(1)
-	w.s.o.Events(Event{Kind: EventRolled, Dir: w.disk.dir, Volume: t.h.vol.Identity().Volume, Err: why})
+	w.s.o.Events(Event{Kind: EventRolled, Dir: w.dir(), Volume: t.ident.Volume, Err: why})
 	// The client's patience does not decide over the tile.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), w.s.o.DirectoryTimeout)
 	defer cancel()
@@ -431,8 +385,8 @@ func (w *writer) leave(ctx context.Context, t *tile, why error) {
 	if err == nil && lease.Slot == t.slot {
 		err = w.s.o.Directory.CloseTile(ctx, lease, fence)
 	}
-	if err != nil && w.disk.usable() == nil {
-		w.s.o.Events(Event{Kind: EventLease, Dir: w.disk.dir, Err: err})
+	if err != nil && w.usable() == nil {
+		w.s.o.Events(Event{Kind: EventLease, Dir: w.dir(), Err: err})
 	}
-	w.disk.kick()
+	w.kick()
 }
