@@ -180,8 +180,8 @@ func TestVolumeRowsOfVersion2(t *testing.T) {
 	r, g, v := delivery(t)
 	b := v.value()
 	b[0] = 2
-	coding := 4 + 4 + 1 + 1 + 1 // of version 4
-	if err := r.db.Set(keyVol(v.ID), b[:len(b)-1-coding], pebble.NoSync); err != nil {
+	later := 4 + 4 + 1 + 1 + 1 + 4 + 1 + 1 + 4 // coding, replicas
+	if err := r.db.Set(keyVol(v.ID), b[:len(b)-1-later], pebble.NoSync); err != nil {
 		t.Fatal(err)
 	}
 	m := newMachine()

@@ -75,7 +75,9 @@ const (
 	// Rows of the directory itself and of volumes have later versions, of which all
 	// from rowVersion on are still read.
 	metaRowVersion   = 2
-	volumeRowVersion = 4
+	nodeRowVersion   = 2
+	diskRowVersion   = 2
+	volumeRowVersion = 5
 )
 
 // newestRow is the version in which rows of a kind are written.
@@ -83,6 +85,10 @@ func newestRow(kind byte) uint8 {
 	switch kind {
 	case 0x01:
 		return metaRowVersion
+	case 0x10:
+		return nodeRowVersion
+	case 0x11:
+		return diskRowVersion
 	case 0x12:
 		return volumeRowVersion
 	}
@@ -118,25 +124,6 @@ func (m *Map) metaValue() []byte {
 	e.u32(uint32(m.lastDisk))
 	e.u32(uint32(m.lastVolume))
 	e.u32(m.volumeRows)
-	return e.b
-}
-
-func (n Node) value() []byte {
-	e := row()
-	e.text(n.Name)
-	e.text(n.Host)
-	e.text(n.Rack)
-	e.text(n.Zone)
-	e.millis(n.Registered)
-	return e.b
-}
-
-func (d Disk) value() []byte {
-	e := row()
-	e.u32(uint32(d.Node))
-	e.bytes(d.UUID[:])
-	e.u64(d.Capacity)
-	e.millis(d.Registered)
 	return e.b
 }
 
@@ -196,9 +183,9 @@ func (l *loader) add(key, value []byte) error {
 			l.m.volumeRows = v.u32()
 		}
 	case 0x10:
-		l.nodes = grow(l.nodes, Node{ID: NodeID(k.u32()), Name: v.text(), Host: v.text(), Rack: v.text(), Zone: v.text(), Registered: v.millis()})
+		l.nodes = grow(l.nodes, readNode(NodeID(k.u32()), version, v))
 	case 0x11:
-		l.disks = grow(l.disks, Disk{ID: DiskID(k.u32()), Node: NodeID(v.u32()), UUID: [16]byte(v.take(16)), Capacity: v.u64(), Registered: v.millis()})
+		l.disks = grow(l.disks, readDisk(DiskID(k.u32()), version, v))
 	case 0x12:
 		row := readVolume(VolumeID(k.u32()), version, v)
 		if row.ID > l.m.lastVolume {

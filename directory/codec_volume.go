@@ -1,9 +1,19 @@
 package directory
 
-import "hayloft/volume/coding/lifecycle"
+import (
+	"slices"
 
-func (v Volume) value() []byte {
-	e := &enc{b: []byte{volumeRowVersion}}
+	"hayloft/volume/coding/lifecycle"
+)
+
+func (v Volume) value() []byte { return v.valueOf(volumeRowVersion) }
+
+// soleRowVersion is that of rows that do not tell which replicas are in sync.
+const soleRowVersion = 4
+
+// valueOf is the row's value in version soleRowVersion or a later one.
+func (v Volume) valueOf(version uint8) []byte {
+	e := &enc{b: []byte{version}}
 	e.u8(uint8(v.Class))
 	e.u8(uint8(v.State))
 	e.u32(v.Generation)
@@ -28,17 +38,26 @@ func (v Volume) value() []byte {
 	}
 	e.bool(v.Unconfirmed)
 	e.coding(v.Coding)
+	if version > soleRowVersion {
+		e.u32(v.Sync)
+		e.u8(v.Target)
+		e.u8(uint8(len(v.InSync)))
+		for _, d := range v.InSync {
+			e.u32(uint32(d))
+		}
+	}
 	return e.b
 }
 
 // readVolume reads a row of any version. Where the tile of one of the first
 // version lies, the tiles tell: placeOldRows. Volumes of the first two count as
-// confirmed.
+// confirmed, replicas of the first four as in sync.
 func readVolume(n VolumeID, version uint8, v *dec) Volume {
 	row := Volume{ID: n, Class: Class(v.u8()), State: State(v.u8()), Generation: v.u32(), Opened: v.millis(), Opener: v.u64()}
 	for range v.u8() {
 		row.Replicas = append(row.Replicas, DiskID(v.u32()))
 	}
+	row.InSync, row.Sync, row.Target = row.Replicas, 1, 1
 	if version == rowVersion {
 		row.LastGeneration = row.Generation
 		return row
@@ -57,11 +76,24 @@ func readVolume(n VolumeID, version uint8, v *dec) Volume {
 	if version > 3 {
 		row.Coding = v.coding(row.Coding.Source)
 	}
+	if version > soleRowVersion {
+		row.Sync, row.Target, row.InSync = v.u32(), v.u8(), nil
+		for range v.u8() {
+			row.InSync = append(row.InSync, DiskID(v.u32()))
+		}
+	}
 	v.bad = v.bad || row.State == StateSealed && row.Seal == nil || row.LastGeneration < row.Generation ||
 		row.Unconfirmed && row.State != StateOpen && row.State <= StateVoid ||
 		row.Coding.Validate() != nil || row.Compaction != nil && row.Coding.Busy() ||
-		len(row.Replicas) > 0 && row.Coding.State() == lifecycle.Released
+		len(row.Replicas) > 0 && row.Coding.State() == lifecycle.Released ||
+		row.Sync == 0 || row.Target == 0 || !row.syncedInOrder()
 	return row
+}
+
+// syncedInOrder reports whether the in-sync set is a part of the replicas, in their
+// order, and not empty when there are any.
+func (v Volume) syncedInOrder() bool {
+	return slices.Equal(v.InSync, common(v.Replicas, v.InSync)) && (len(v.InSync) == 0) == (len(v.Replicas) == 0)
 }
 
 // placeOldRows gives volumes of rows of the first version the tiles that name
@@ -99,6 +131,25 @@ func (c *Compaction) encode(e *enc) {
 
 func readCompaction(d *dec) *Compaction {
 	return &Compaction{d.u32(), [32]byte(d.take(32)), d.millis(), d.u32(), d.u64()}
+}
+
+// disks writes at most maxReplicas of them.
+func (e *enc) disks(ds []DiskID) {
+	e.u8(uint8(len(ds)))
+	for _, x := range ds {
+		e.u32(uint32(x))
+	}
+}
+
+func (d *dec) disks() (out []DiskID) {
+	n := int(d.u8())
+	for range min(n, maxReplicas) {
+		x := DiskID(d.u32())
+		d.bad = d.bad || slices.Contains(out, x)
+		out = append(out, x)
+	}
+	d.bad = d.bad || n > maxReplicas
+	return out
 }
 
 func (e *enc) bool(v bool) {

@@ -3,7 +3,6 @@ package directory
 import (
 	"errors"
 	"fmt"
-	"slices"
 
 	"hayloft/internal/id"
 	"hayloft/volume/coding/lifecycle"
@@ -39,7 +38,7 @@ func (t *table) code(n VolumeID, rule func(lifecycle.Row) (lifecycle.Row, error)
 	}
 	v.Coding = next
 	if v.Generation <= next.Released {
-		v.Replicas = nil // the shards serve, its file may go
+		v = v.placed(nil, nil) // the shards serve, its files may go
 	}
 	t.setVolume(v)
 	return v, nil
@@ -195,27 +194,6 @@ func (c *moveShard) apply(t *table) (any, error) {
 	return t.code(c.volume, func(r lifecycle.Row) (lifecycle.Row, error) {
 		return r.Move(c.epoch, int(c.shard), lifecycle.Disk(c.to), c.verified)
 	})
-}
-
-// replaced is a volume whose next generation, a salvage's too, has become
-// the newest source. Its file lies on disk: that of the one replica, or, when it
-// may have been made out of shards, any one.
-func (t *table) replaced(v Volume, generation uint32, disk DiskID, s *Seal) (Volume, error) {
-	switch {
-	case v.Coding.Committed == nil && (len(v.Replicas) != 1 || !slices.Contains(v.Replicas, disk)):
-		return v, fmt.Errorf("%w: disk %d is not the only replica of volume %d", ErrInvalid, disk, v.ID)
-	case v.Coding.Committed != nil:
-		if err := t.knownHomes(lifecycle.Disk(disk)); err != nil {
-			return v, err
-		}
-	}
-	next, err := v.Coding.Replace(s.source(generation))
-	if err != nil {
-		return v, refusal(v.ID, err)
-	}
-	v.State, v.Generation, v.Seal, v.Compaction, v.Coding = StateSealed, generation, s, nil, next
-	v.Replicas = []DiskID{disk}
-	return v, nil
 }
 
 // encodable refuses a run that has no place in a command.

@@ -268,7 +268,7 @@ func TestVolumeRowsOfVersion3(t *testing.T) {
 	r, v := codable(t)
 	b := v.value()
 	b[0] = 3
-	b = b[:len(b)-(4+4+1+1+1)]
+	b = b[:len(b)-(4+4+1+1+1)-(4+1+1+4)]
 	head := r.m.next.metaValue()
 	head[0] = 1 // without the number of rows
 	for key, value := range map[string][]byte{string(keyVol(v.ID)): b, string(keyMeta()): head[:len(head)-4]} {
@@ -316,12 +316,12 @@ func TestCodingCalls(t *testing.T) {
 		must(d.RegisterDisk(ctx, DiskSpec{Node: node.ID, UUID: [16]byte{1 + i}}))(t)
 	}
 	l := must(d.AcquireSlot(ctx, AcquireRequest{Node: node.ID, Incarnation: 5, Kind: Originals, Disk: 1}))(t)
-	v := must(d.OpenVolume(ctx, l, 1, l.From))(t)
+	v := must(d.OpenVolume(ctx, l, []DiskID{1}, 1, l.From))(t)
 	must(d.ConfirmVolume(ctx, v.ID, 1, 5))(t)
 	if err := d.CloseTile(ctx, l, l.From+1); err != nil {
 		t.Fatal(err)
 	}
-	v = must(d.SealVolume(ctx, v.ID, 1, 1, firstSeal))(t)
+	v = must(d.SealVolume(ctx, v.ID, 1, []DiskID{1}, firstSeal))(t)
 	run, shards := runOf(v, 1, 7), shardsOf(1, 3)
 	long := run
 	long.Homes = append(long.Homes, 4)
@@ -386,7 +386,7 @@ func TestCodingCalls(t *testing.T) {
 		}
 	}
 	for name, spoil := range map[string]func(*Volume){
-		"many replicas": func(v *Volume) { v.Replicas = make([]DiskID, 256) },
+		"many replicas": func(v *Volume) { v.Replicas = make([]DiskID, 9) },
 		"a run":         func(v *Volume) { v.Coding.Epoch, v.Coding.Run = 4, &lifecycle.Run{} },
 		"long commit": func(v *Volume) {
 			c := *v.Coding.Committed

@@ -34,7 +34,19 @@ const (
 	opRevokeCoding      = 20
 	opReleaseSource     = 21
 	opMoveShard         = 22
-	opRestoreVolume     = 23
+	opRestoreOld        = 23
+	opNameNode          = 24
+	opOpenReplicated    = 25
+	opLeaveSync         = 26
+	opJoinSync          = 27
+	opAddReplica        = 28
+	opRemoveReplica     = 29
+	opSealReplicas      = 30
+	opCommitReplicas    = 31
+	opSetNodeState      = 32
+	opSetDiskState      = 33
+	opRestoreVolume     = 34
+	lastOp              = opRestoreVolume
 )
 
 // command is one change of the table. apply checks everything before it changes
@@ -47,55 +59,48 @@ type command interface {
 
 // newCommand returns an empty command of an operation, nil for an unknown one.
 func newCommand(op uint8) command {
-	switch op {
-	case opRegisterNode:
-		return new(registerNode)
-	case opRegisterDisk:
-		return new(registerDisk)
-	case opAcquire:
-		return new(acquire)
-	case opRenew:
-		return new(renew)
-	case opSurrender:
-		return new(surrender)
-	case opOpenVolume:
-		return new(openVolume)
-	case opCloseTile:
-		return new(closeTile)
-	case opAddKey:
-		return new(addKey)
-	case opCloseVolume:
-		return new(closeVolume)
-	case opSealVolume:
-		return new(sealVolume)
-	case opBeginCompaction:
-		return new(beginCompaction)
-	case opCommitCompaction:
-		return new(commitCompaction)
-	case opAbandonCompaction:
-		return new(abandonCompaction)
-	case opConfirmVolume:
-		return new(confirmVolume)
-	case opAbandonVolume:
-		return new(abandonVolume)
-	case opBeginSalvage:
-		return new(beginSalvage)
-	case opBeginCoding:
-		return new(beginCoding)
-	case opCommitCoding:
-		return new(commitCoding)
-	case opAbortCoding:
-		return new(abortCoding)
-	case opRevokeCoding:
-		return new(revokeCoding)
-	case opReleaseSource:
-		return new(releaseSource)
-	case opMoveShard:
-		return new(moveShard)
-	case opRestoreVolume:
-		return new(restoreVolume)
+	if op == 0 || op > lastOp {
+		return nil
 	}
-	return nil
+	return makers[op]()
+}
+
+// makers make an empty command of each operation.
+var makers = [lastOp + 1]func() command{
+	opRegisterNode:      func() command { return new(registerNode) },
+	opRegisterDisk:      func() command { return new(registerDisk) },
+	opAcquire:           func() command { return new(acquire) },
+	opRenew:             func() command { return new(renew) },
+	opSurrender:         func() command { return new(surrender) },
+	opOpenVolume:        func() command { return new(openVolume) },
+	opCloseTile:         func() command { return new(closeTile) },
+	opAddKey:            func() command { return new(addKey) },
+	opCloseVolume:       func() command { return new(closeVolume) },
+	opSealVolume:        func() command { return new(sealVolume) },
+	opBeginCompaction:   func() command { return new(beginCompaction) },
+	opCommitCompaction:  func() command { return new(commitCompaction) },
+	opAbandonCompaction: func() command { return new(abandonCompaction) },
+	opConfirmVolume:     func() command { return new(confirmVolume) },
+	opAbandonVolume:     func() command { return new(abandonVolume) },
+	opBeginSalvage:      func() command { return new(beginSalvage) },
+	opBeginCoding:       func() command { return new(beginCoding) },
+	opCommitCoding:      func() command { return new(commitCoding) },
+	opAbortCoding:       func() command { return new(abortCoding) },
+	opRevokeCoding:      func() command { return new(revokeCoding) },
+	opReleaseSource:     func() command { return new(releaseSource) },
+	opMoveShard:         func() command { return new(moveShard) },
+	opRestoreOld:        func() command { return new(restoreOld) },
+	opNameNode:          func() command { return new(nameNode) },
+	opOpenReplicated:    func() command { return new(openReplicated) },
+	opLeaveSync:         func() command { return new(leaveSync) },
+	opJoinSync:          func() command { return new(joinSync) },
+	opAddReplica:        func() command { return new(addReplica) },
+	opRemoveReplica:     func() command { return new(removeReplica) },
+	opSealReplicas:      func() command { return new(sealReplicas) },
+	opCommitReplicas:    func() command { return new(commitReplicas) },
+	opSetNodeState:      func() command { return new(setNodeState) },
+	opSetDiskState:      func() command { return new(setDiskState) },
+	opRestoreVolume:     func() command { return new(restoreVolume) },
 }
 
 func encodeCommand(op uint8, c command) []byte {
@@ -121,77 +126,6 @@ func decodeCommand(b []byte) (command, error) {
 		return nil, fmt.Errorf("%w: operation %d does not parse", ErrInvalid, b[1])
 	}
 	return c, nil
-}
-
-type registerNode struct {
-	name, host, rack, zone string
-	now                    id.Millis
-}
-
-func (c *registerNode) encode(e *enc) {
-	e.text(c.name)
-	e.text(c.host)
-	e.text(c.rack)
-	e.text(c.zone)
-	e.millis(c.now)
-}
-
-func (c *registerNode) decode(d *dec) {
-	*c = registerNode{d.text(), d.text(), d.text(), d.text(), d.millis()}
-}
-
-func (c *registerNode) apply(t *table) (any, error) {
-	if c.name == "" {
-		return nil, fmt.Errorf("%w: a node needs a name", ErrInvalid)
-	}
-	n := Node{ID: t.lastNode + 1, Registered: c.now}
-	for _, have := range t.Nodes() {
-		if have.Name == c.name {
-			n = have
-		}
-	}
-	before := n
-	n.Name, n.Host, n.Rack, n.Zone = c.name, c.host, c.rack, c.zone
-	if n != before {
-		t.setNode(n)
-	}
-	return n, nil
-}
-
-type registerDisk struct {
-	node     NodeID
-	uuid     [16]byte
-	capacity uint64
-	now      id.Millis
-}
-
-func (c *registerDisk) encode(e *enc) {
-	e.u32(uint32(c.node))
-	e.bytes(c.uuid[:])
-	e.u64(c.capacity)
-	e.millis(c.now)
-}
-
-func (c *registerDisk) decode(d *dec) {
-	*c = registerDisk{NodeID(d.u32()), [16]byte(d.take(16)), d.u64(), d.millis()}
-}
-
-func (c *registerDisk) apply(t *table) (any, error) {
-	if _, ok := t.Node(c.node); !ok {
-		return nil, fmt.Errorf("%w: node %d", ErrUnknown, c.node)
-	}
-	row := Disk{ID: t.lastDisk + 1, UUID: c.uuid, Registered: c.now}
-	for _, have := range t.Disks() {
-		if have.UUID == c.uuid {
-			row = have
-		}
-	}
-	before := row
-	row.Node, row.Capacity = c.node, c.capacity
-	if row != before {
-		t.setDisk(row)
-	}
-	return row, nil
 }
 
 type acquire struct {
@@ -253,17 +187,17 @@ func (t *table) rank(s id.Slot, disk DiskID) int {
 	if !ok {
 		return 1
 	}
-	if v, _ := t.Volume(tile.Volume); disk != 0 && v.On(disk) {
+	if v, _ := t.Volume(tile.Volume); disk != 0 && v.Synced(disk) {
 		return 0
 	}
 	return 2
 }
 
-// tileWanted reports whether a new holder goes on with the tile's volume: it
-// lies on the disk it named, or, if it named none, on a disk of its node.
+// tileWanted reports whether a new holder goes on with the tile's volume: a replica
+// in sync is on the disk it named, or, if it named none, on a disk of its node.
 func (t *table) tileWanted(tile Tile, n NodeID, named DiskID) bool {
 	v, _ := t.Volume(tile.Volume)
-	for _, d := range v.Replicas {
+	for _, d := range v.InSync {
 		if disk, ok := t.Disk(d); ok && disk.Node == n && (named == 0 || named == d) {
 			return true
 		}
@@ -328,65 +262,6 @@ func (c *surrender) apply(t *table) (any, error) {
 	}
 	t.setWindow(c.slot, w)
 	return nil, nil
-}
-
-type openVolume struct {
-	slot        id.Slot
-	incarnation uint64
-	leased      id.Millis
-	disk        DiskID
-	from, now   id.Millis
-}
-
-func (c *openVolume) encode(e *enc) {
-	e.u16(uint16(c.slot))
-	e.u64(c.incarnation)
-	e.millis(c.leased)
-	e.u32(uint32(c.disk))
-	e.millis(c.from)
-	e.millis(c.now)
-}
-
-func (c *openVolume) decode(d *dec) {
-	*c = openVolume{d.slot(), d.u64(), d.millis(), DiskID(d.u32()), d.millis(), d.millis()}
-}
-
-func (c *openVolume) apply(t *table) (any, error) {
-	w := t.Window(c.slot)
-	if !w.HeldBy(c.incarnation, c.leased) {
-		return nil, fmt.Errorf("slot %d: %w", c.slot, id.ErrLeaseLost)
-	}
-	class := KindOf(c.slot).Class()
-	disk, ok := t.Disk(c.disk)
-	switch {
-	case class == None:
-		return nil, fmt.Errorf("%w: slot %d carries no volumes", ErrInvalid, c.slot)
-	case !ok:
-		return nil, fmt.Errorf("%w: disk %d", ErrUnknown, c.disk)
-	case uint32(disk.Node) != w.Node:
-		return nil, fmt.Errorf("%w: disk %d is not of node %d", ErrInvalid, c.disk, w.Node)
-	case c.from < w.From || c.from > w.To:
-		return nil, fmt.Errorf("%w: fence %d is outside the window [%d, %d)", ErrInvalid, c.from, w.From, w.To)
-	}
-	if last, ok := t.lastTile(c.slot); ok {
-		v, _ := t.Volume(last.Volume)
-		switch {
-		case last.To == 0 && last.From == c.from && v.On(c.disk):
-			return v, nil // a repetition
-		case last.From >= c.from || last.To > c.from:
-			return nil, fmt.Errorf("%w: fence %d, the slot's last tile is [%d, %d)", ErrInvalid, c.from, last.From, last.To)
-		case last.To == 0:
-			t.closeTile(last, c.from, c.now)
-		}
-	}
-	v := Volume{
-		ID: t.lastVolume + 1, Class: class, State: StateOpen, Generation: 1,
-		Opened: c.now, Opener: c.incarnation, Replicas: []DiskID{c.disk},
-		Slot: c.slot, From: c.from, LastGeneration: 1, Unconfirmed: true,
-	}
-	t.setVolume(v)
-	t.setTile(Tile{Slot: c.slot, From: c.from, Volume: v.ID})
-	return v, nil
 }
 
 type closeTile struct {

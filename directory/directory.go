@@ -128,33 +128,6 @@ func (d *Directory) Fresh(ctx context.Context) (*Map, error) {
 	return d.Map(), nil
 }
 
-// NodeSpec describes a node. Name is its identity; the others are its failure
-// domains and may be empty.
-type NodeSpec struct{ Name, Host, Rack, Zone string }
-
-// RegisterNode makes a node known or replaces its failure domains.
-func (d *Directory) RegisterNode(ctx context.Context, s NodeSpec) (Node, error) {
-	if err := texts(s.Name, s.Host, s.Rack, s.Zone); err != nil {
-		return Node{}, err
-	}
-	v, _, err := propose[Node](ctx, d, opRegisterNode, &registerNode{s.Name, s.Host, s.Rack, s.Zone, d.now()})
-	return v, err
-}
-
-// DiskSpec describes a data directory. UUID, from its identity file, is its
-// identity; a disk that appears on another node has moved there.
-type DiskSpec struct {
-	Node     NodeID
-	UUID     [16]byte
-	Capacity uint64 // bytes
-}
-
-// RegisterDisk makes a disk known or replaces its node and capacity.
-func (d *Directory) RegisterDisk(ctx context.Context, s DiskSpec) (Disk, error) {
-	v, _, err := propose[Disk](ctx, d, opRegisterDisk, &registerDisk{s.Node, s.UUID, s.Capacity, d.now()})
-	return v, err
-}
-
 // AcquireRequest asks for a slot. The same node, incarnation, worker and kind
 // get the slot they hold, with a longer window.
 type AcquireRequest struct {
@@ -196,18 +169,8 @@ func (d *Directory) SurrenderLease(ctx context.Context, l id.Lease, at id.Millis
 	return err
 }
 
-// OpenVolume makes a new volume on disk the place of everything that the holder
-// of l mints at or after from, which is Minter.Fence: all it minted before lies
-// before from. The slot's former tile ends there and its volume is closing.
-// Repeating the request returns the same volume; to be given another one, take
-// a new fence. The volume waits for ConfirmVolume.
-func (d *Directory) OpenVolume(ctx context.Context, l id.Lease, disk DiskID, from id.Millis) (Volume, error) {
-	v, _, err := propose[Volume](ctx, d, opOpenVolume, &openVolume{l.Slot, l.Holder, l.From, disk, from, d.now()})
-	return v, err
-}
-
-// ConfirmVolume says that the file of a volume that OpenVolume made lies on its
-// disk for good. Nothing is written there before: until then the volume holds
+// ConfirmVolume says that the file of a volume that OpenVolume made lies on all its
+// disks for good. Nothing is written there before: until then the volume holds
 // nothing, and it becomes void when its tile ends. One that is void is ErrStale. incarnation is that of the slot's holder.
 func (d *Directory) ConfirmVolume(ctx context.Context, v VolumeID, generation uint32, incarnation uint64) (Volume, error) {
 	row, _, err := propose[Volume](ctx, d, opConfirmVolume, &confirmVolume{v, generation, incarnation})
@@ -243,13 +206,6 @@ func (d *Directory) CloseVolume(ctx context.Context, v VolumeID, node NodeID, in
 	return row, err
 }
 
-// SealVolume commits what the one replica of a closing volume, on disk, holds
-// for good. Repeating it is harmless; another digest is ErrInvalid.
-func (d *Directory) SealVolume(ctx context.Context, v VolumeID, generation uint32, disk DiskID, s Seal) (Volume, error) {
-	row, _, err := propose[Volume](ctx, d, opSealVolume, &sealVolume{v, generation, disk, s})
-	return row, err
-}
-
 // BeginCompaction gives out the number of the generation that is made from a
 // sealed one, over the deletes up to a number, and all else its file depends on.
 // One that is under way is the answer, with the numbers it was begun with. When
@@ -260,13 +216,6 @@ func (d *Directory) BeginCompaction(ctx context.Context, v VolumeID, generation 
 		return Volume{}, err
 	}
 	row, _, err := propose[Volume](ctx, d, opBeginCompaction, c)
-	return row, err
-}
-
-// CommitCompaction makes a generation that was begun, lies whole on disk and was
-// read back the one that is served. One that was abandoned is ErrStale.
-func (d *Directory) CommitCompaction(ctx context.Context, v VolumeID, generation uint32, disk DiskID, s Seal) (Volume, error) {
-	row, _, err := propose[Volume](ctx, d, opCommitCompaction, &commitCompaction{v, generation, disk, s})
 	return row, err
 }
 

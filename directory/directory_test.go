@@ -71,7 +71,7 @@ func TestRoad(t *testing.T) {
 		t.Fatalf("lease %+v, version %d", lease, d.Map().Version())
 	}
 	m := id.NewMinter(c, lease)
-	v := must(d.OpenVolume(ctx, lease, disk.ID, m.Fence()))(t)
+	v := must(d.OpenVolume(ctx, lease, []DiskID{disk.ID}, 1, m.Fence()))(t)
 	if v.ID != 1 || v.Class != ClassVariants || v.State != StateOpen || !v.On(disk.ID) || !v.Unconfirmed {
 		t.Fatalf("volume %+v", v)
 	}
@@ -99,7 +99,7 @@ func TestRoad(t *testing.T) {
 	if got, ok := d.Map().Locate(later); !ok || got.ID != v.ID {
 		t.Fatalf("the new incarnation does not go on with volume %d but %d, %v", v.ID, got.ID, ok)
 	}
-	v2 := must(d.OpenVolume(ctx, second, disk.ID, m.Fence()))(t)
+	v2 := must(d.OpenVolume(ctx, second, []DiskID{disk.ID}, 1, m.Fence()))(t)
 	v2 = must(d.ConfirmVolume(ctx, v2.ID, 1, 12))(t)
 	last := must(m.Mint())(t)
 	for _, w := range []struct {
@@ -346,7 +346,7 @@ func fill(t testing.TB, d *Directory, n int) {
 			l, err := d.AcquireSlot(ctx, AcquireRequest{Node: node.ID, Incarnation: 5, Worker: uint16(w), Kind: Variants, Want: time.Hour})
 			for k := 0; err == nil && k < n/writers; k++ {
 				var v Volume
-				if v, err = d.OpenVolume(ctx, l, disk.ID, l.From+id.Millis(k)); err == nil {
+				if v, err = d.OpenVolume(ctx, l, []DiskID{disk.ID}, 1, l.From+id.Millis(k)); err == nil {
 					_, err = d.ConfirmVolume(ctx, v.ID, 1, 5)
 				}
 			}

@@ -83,27 +83,48 @@ func (c *sealVolume) decode(d *dec) {
 }
 
 func (c *sealVolume) apply(t *table) (any, error) {
-	v, err := t.volumeFor(c.volume)
+	v, err := t.sealable(c.volume, c.generation, &c.seal)
+	if err != nil || v.State == StateSealed {
+		return v, err // a repetition
+	}
+	if err := v.soleReplica(c.disk); err != nil {
+		return nil, err
+	}
+	return t.sealed(v, c.generation, &c.seal)
+}
+
+// sealable returns the row of a closing volume, or of one that is sealed with the
+// same digest.
+func (t *table) sealable(n VolumeID, generation uint32, s *Seal) (Volume, error) {
+	v, err := t.volumeFor(n)
 	switch {
 	case err != nil:
-		return nil, err
-	case c.generation < v.Generation:
-		return nil, fmt.Errorf("%w: volume %d has generation %d, not %d", ErrStale, v.ID, v.Generation, c.generation)
-	case c.generation > v.Generation || v.State == StateOpen:
-		return nil, fmt.Errorf("%w: generation %d of volume %d, state %d, has generation %d", ErrInvalid, c.generation, v.ID, v.State, v.Generation)
-	case v.State == StateSealed && v.Seal.Digest == c.seal.Digest:
-		return v, nil // a repetition
-	case v.State == StateSealed:
-		return nil, fmt.Errorf("%w: volume %d is sealed with another digest", ErrInvalid, v.ID)
-	case len(v.Replicas) != 1 || v.Replicas[0] != c.disk:
-		return nil, fmt.Errorf("%w: disk %d is not the only replica of volume %d", ErrInvalid, c.disk, v.ID)
+	case generation < v.Generation:
+		err = fmt.Errorf("%w: volume %d has generation %d, not %d", ErrStale, v.ID, v.Generation, generation)
+	case generation > v.Generation || v.State == StateOpen:
+		err = fmt.Errorf("%w: generation %d of volume %d, state %d, has generation %d", ErrInvalid, generation, v.ID, v.State, v.Generation)
+	case v.State == StateSealed && v.Seal.Digest != s.Digest:
+		err = fmt.Errorf("%w: volume %d is sealed with another digest", ErrInvalid, v.ID)
 	}
-	next, err := v.Coding.Replace(c.seal.source(c.generation))
+	return v, err
+}
+
+// soleReplica refuses a disk that has not the only replica.
+func (v Volume) soleReplica(d DiskID) error {
+	if len(v.Replicas) != 1 || v.Replicas[0] != d {
+		return fmt.Errorf("%w: disk %d is not the only replica of volume %d", ErrInvalid, d, v.ID)
+	}
+	return nil
+}
+
+// sealed stores a closing volume with its seal. Sealed where it lies, it needs no
+// salvage any more.
+func (t *table) sealed(v Volume, generation uint32, s *Seal) (any, error) {
+	next, err := v.Coding.Replace(s.source(generation))
 	if err != nil {
 		return nil, refusal(v.ID, err)
 	}
-	// Sealed where it lies, it needs no salvage any more.
-	v.State, v.Seal, v.Compaction, v.Coding = StateSealed, &c.seal, nil, next
+	v.State, v.Seal, v.Compaction, v.Coding = StateSealed, s, nil, next
 	t.setVolume(v)
 	return v, nil
 }
@@ -168,23 +189,48 @@ func (c *commitCompaction) encode(e *enc) { (*sealVolume)(c).encode(e) }
 func (c *commitCompaction) decode(d *dec) { (*sealVolume)(c).decode(d) }
 
 func (c *commitCompaction) apply(t *table) (any, error) {
-	v, err := t.volumeFor(c.volume)
+	v, repeated, err := t.underWay(c.volume, c.generation, &c.seal)
+	if err != nil || repeated {
+		return v, err
+	}
+	if v.Coding.Committed == nil {
+		err = v.soleReplica(c.disk)
+	} else { // it may have been made out of shards, anywhere
+		err = t.knownHomes(lifecycle.Disk(c.disk))
+	}
+	if err != nil {
+		return nil, err
+	}
+	return t.replaced(v.placed([]DiskID{c.disk}, []DiskID{c.disk}), c.generation, &c.seal)
+}
+
+// underWay returns the row of a volume that such a generation is being made of;
+// when it was committed already, repeated is true.
+func (t *table) underWay(n VolumeID, generation uint32, s *Seal) (v Volume, repeated bool, err error) {
+	v, err = t.volumeFor(n)
 	switch {
 	case err != nil:
-		return nil, err
-	case v.State == StateOpen || c.generation > v.LastGeneration:
-		return nil, fmt.Errorf("%w: generation %d of volume %d, state %d, was never begun", ErrInvalid, c.generation, v.ID, v.State)
-	case c.generation == v.Generation && v.Seal != nil && c.seal.Digest == v.Seal.Digest:
-		return v, nil // a repetition
-	case v.Compaction == nil || c.generation != v.Compaction.Generation:
-		return nil, fmt.Errorf("%w: generation %d of volume %d is not under way", ErrStale, c.generation, v.ID)
-	case c.seal.Deletes != v.Compaction.Deletes:
-		return nil, fmt.Errorf("%w: generation %d of volume %d was begun over delete %d, not %d",
-			ErrInvalid, c.generation, v.ID, v.Compaction.Deletes, c.seal.Deletes)
+	case v.State == StateOpen || generation > v.LastGeneration:
+		err = fmt.Errorf("%w: generation %d of volume %d, state %d, was never begun", ErrInvalid, generation, v.ID, v.State)
+	case generation == v.Generation && v.Seal != nil && s.Digest == v.Seal.Digest:
+		repeated = true
+	case v.Compaction == nil || generation != v.Compaction.Generation:
+		err = fmt.Errorf("%w: generation %d of volume %d is not under way", ErrStale, generation, v.ID)
+	case s.Deletes != v.Compaction.Deletes:
+		err = fmt.Errorf("%w: generation %d of volume %d was begun over delete %d, not %d",
+			ErrInvalid, generation, v.ID, v.Compaction.Deletes, s.Deletes)
 	}
-	if v, err = t.replaced(v, c.generation, c.disk, &c.seal); err != nil {
-		return nil, err
+	return v, repeated, err
+}
+
+// replaced stores a volume whose next generation, a salvage's too, has become the
+// newest source. Its file lies on the replicas in sync.
+func (t *table) replaced(v Volume, generation uint32, s *Seal) (any, error) {
+	next, err := v.Coding.Replace(s.source(generation))
+	if err != nil {
+		return nil, refusal(v.ID, err)
 	}
+	v.State, v.Generation, v.Seal, v.Compaction, v.Coding = StateSealed, generation, s, nil, next
 	t.setVolume(v)
 	return v, nil
 }

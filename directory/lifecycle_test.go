@@ -17,6 +17,11 @@ import (
 // randomLifecycle returns a command of sealing or compaction that is often obeyed.
 func randomLifecycle(r *rand.Rand, m *Map, op uint8, now id.Millis) []byte {
 	v, _ := m.Volume(VolumeID(1 + r.IntN(int(m.lastVolume)+1)))
+	for _, other := range m.Volumes() {
+		if op == opAbandonCompaction && other.Compaction != nil && r.IntN(3) == 0 {
+			v = other
+		}
+	}
 	n, generation, disk := v.ID, v.Generation, DiskID(1)
 	if len(v.Replicas) > 0 {
 		disk = v.Replicas[0]
@@ -66,7 +71,7 @@ func lifecycleInvariants(m *Map) error {
 			return fmt.Errorf("coding of %+v", v)
 		case v.Coding.Validate() != nil, v.Compaction != nil && v.Coding.Busy():
 			return fmt.Errorf("coding of %+v, %v", v, v.Coding.Validate())
-		case (len(v.Replicas) == 0) != (v.Coding.State() == lifecycle.Released):
+		case (len(v.Replicas) == 0) != (v.Coding.State() == lifecycle.Released), !v.syncedInOrder(), v.Sync == 0, v.Target == 0 || v.Target > maxReplicas:
 			return fmt.Errorf("replicas of %+v", v)
 		case v.Coding.Homed(func(d lifecycle.Disk) bool { _, ok := m.Disk(DiskID(d)); return !ok }):
 			return fmt.Errorf("homes of %+v", v)

@@ -146,8 +146,8 @@ func randomCommand(r *rand.Rand, m *Map, now id.Millis) []byte {
 	if w.To > w.From {
 		at += id.Millis(r.Uint64N(uint64(w.To-w.From) + 2))
 	}
-	switch op := uint8(1 + r.IntN(opRestoreVolume)); op {
-	case opRestoreVolume:
+	switch op := uint8(1 + r.IntN(lastOp)); op {
+	case opRestoreOld, opRestoreVolume:
 		return randomRestore(r, m, now)
 	case opBeginCoding, opCommitCoding, opAbortCoding, opRevokeCoding, opReleaseSource, opMoveShard:
 		return randomCoding(r, m, op, now)
@@ -155,6 +155,17 @@ func randomCommand(r *rand.Rand, m *Map, now id.Millis) []byte {
 		return randomBirth(r, m, op, now)
 	case opCloseVolume, opSealVolume, opBeginCompaction, opCommitCompaction, opAbandonCompaction, opBeginSalvage:
 		return randomLifecycle(r, m, op, now)
+	case opLeaveSync, opJoinSync, opAddReplica, opRemoveReplica, opSealReplicas, opCommitReplicas:
+		return randomReplicas(r, m, op, now)
+	case opOpenReplicated:
+		disks := randomDisks(r, 1+r.IntN(3))
+		return encodeCommand(op, &openReplicated{slot, holder, leased, disks, uint8(len(disks) + r.IntN(2)), at, now})
+	case opSetNodeState:
+		return encodeCommand(op, &setNodeState{node, Duty(1 + r.IntN(21)/10)})
+	case opSetDiskState:
+		return encodeCommand(op, &setDiskState{DiskID(1 + r.IntN(5)), Duty(1 + r.IntN(21)/10)})
+	case opNameNode:
+		return encodeCommand(op, &nameNode{registerNode{fmt.Sprintf("n%d", r.IntN(4)), "", "r", "z", now}, fmt.Sprintf("a%d", r.IntN(2)), Roles(r.IntN(3))})
 	case opRegisterNode:
 		return encodeCommand(opRegisterNode, &registerNode{fmt.Sprintf("n%d", r.IntN(4)), fmt.Sprintf("h%d", r.IntN(2)), "", "z", now})
 	case opRegisterDisk:
@@ -187,7 +198,7 @@ func TestDeterminism(t *testing.T) {
 	now := id.Millis(1_000_000)
 	var pending [][]byte
 	obeyed := map[byte]int{}
-	for n := range 6000 {
+	for n := range 8000 {
 		now += id.Millis(r.IntN(400))
 		cmd := randomCommand(r, a.m.next, now)
 		if _, errs := a.apply(cmd); errs[0] == nil {
@@ -220,7 +231,7 @@ func TestDeterminism(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for op := byte(1); op <= opRestoreVolume; op++ {
+	for op := byte(1); op <= lastOp; op++ {
 		if obeyed[op] < 5 {
 			t.Errorf("operation %d was obeyed %d times only", op, obeyed[op])
 		}
@@ -304,7 +315,7 @@ func TestRefusals(t *testing.T) {
 	if after := dump(t, r.db); !bytes.Equal(before, after) {
 		t.Error("a refusal changed rows")
 	}
-	for _, cmd := range [][]byte{{2, 1}, {1, opRestoreVolume + 1}, {1, 0}} {
+	for _, cmd := range [][]byte{{2, 1}, {1, lastOp + 1}, {1, 0}} {
 		if _, errs := r.apply(cmd); !errors.Is(errs[0], raftgroup.ErrUnsupported) {
 			t.Errorf("command %x: %v", cmd, errs[0])
 		}
@@ -353,14 +364,14 @@ func TestDamagedRows(t *testing.T) {
 		damage func(*pebble.DB) error
 		want   error
 	}{
-		"row of a later version":        {set(keyNode(1), []byte{2}), raftgroup.ErrUnsupported},
+		"row of a later version":        {set(keyNode(1), []byte{nodeRowVersion + 1}), raftgroup.ErrUnsupported},
 		"volume row of a later version": {set(keyVol(1), []byte{volumeRowVersion + 1}), raftgroup.ErrUnsupported},
 		"head of a later version":       {set(keyMeta(), []byte{metaRowVersion + 1}), raftgroup.ErrUnsupported},
 		"a volume behind the last":      {set(keyVol(2), Volume{}.value()), raftgroup.ErrCorrupt},
 		"row of an unknown kind":        {set([]byte{0x16}, []byte{1}), raftgroup.ErrUnsupported},
 		"empty row":                     {set(keyNode(1), nil), raftgroup.ErrUnsupported},
-		"row cut short":                 {set(keyDisk(1), Disk{Node: 1}.value()[:20]), raftgroup.ErrCorrupt},
-		"row too long":                  {set(keyDisk(1), append(Disk{Node: 1}.value(), 0)), raftgroup.ErrCorrupt},
+		"row cut short":                 {set(keyDisk(1), Disk{Node: 1, State: Active}.value()[:20]), raftgroup.ErrCorrupt},
+		"row too long":                  {set(keyDisk(1), append(Disk{Node: 1, State: Active}.value(), 0)), raftgroup.ErrCorrupt},
 		"key too long":                  {set(append(keyVol(1), 9), Volume{}.value()), raftgroup.ErrCorrupt},
 		"slot out of range":             {set([]byte{0x14, 4, 0}, windowValue(id.Window{})), raftgroup.ErrCorrupt},
 		"tile of no volume":             {set(keyTile(70, 5), Tile{Volume: 9}.value()), raftgroup.ErrCorrupt},

@@ -20,24 +20,46 @@ type restoreVolume struct {
 	row Volume
 }
 
-func (c *restoreVolume) encode(e *enc) {
+func (c *restoreVolume) encode(e *enc) { c.encodeOf(e, volumeRowVersion) }
+
+func (c *restoreVolume) encodeOf(e *enc, version uint8) {
 	e.millis(c.now)
 	e.u32(uint32(c.row.ID))
-	e.bytes(c.row.value())
+	e.bytes(c.row.valueOf(version))
 }
 
-func (c *restoreVolume) decode(d *dec) {
+func (c *restoreVolume) decode(d *dec) { c.decodeOf(d, volumeRowVersion) }
+
+func (c *restoreVolume) decodeOf(d *dec, version uint8) {
 	c.now = d.millis()
-	n, version := VolumeID(d.u32()), d.u8()
-	if version != volumeRowVersion {
+	n := VolumeID(d.u32())
+	if d.u8() != version {
 		d.bad = true
 		return
 	}
 	c.row = readVolume(n, version, d)
 }
 
+// restoreOld is the command from before rows told which replicas are in sync.
+type restoreOld restoreVolume
+
+func (c *restoreOld) encode(e *enc) { (*restoreVolume)(c).encodeOf(e, soleRowVersion) }
+
+func (c *restoreOld) decode(d *dec) { (*restoreVolume)(c).decodeOf(d, soleRowVersion) }
+
+func (c *restoreOld) apply(t *table) (any, error) { return t.restore(c.now, c.row) }
+
 func (c *restoreVolume) apply(t *table) (any, error) {
-	v := c.row
+	if n := len(c.row.Replicas); n > maxReplicas || c.row.Target > maxReplicas || c.row.Sync > maxRestoredSync {
+		return nil, fmt.Errorf("%w: volume %d with %d replicas of %d, sync epoch %d", ErrInvalid, c.row.ID, n, c.row.Target, c.row.Sync)
+	}
+	return t.restore(c.now, c.row)
+}
+
+// maxRestoredSync leaves a restored volume room for more sync epochs.
+const maxRestoredSync = 1 << 31
+
+func (t *table) restore(now id.Millis, v Volume) (any, error) {
 	if have, ok := t.Volume(v.ID); ok {
 		if !bytes.Equal(have.value(), v.value()) {
 			return nil, fmt.Errorf("%w: volume %d is known, with other contents", ErrInvalid, v.ID)
@@ -51,7 +73,7 @@ func (c *restoreVolume) apply(t *table) (any, error) {
 		return nil, err
 	}
 	w := t.Window(v.Slot)
-	if w.From < v.To && w != (id.Window{}) && !w.Over(c.now) {
+	if w.From < v.To && w != (id.Window{}) && !w.Over(now) {
 		return nil, fmt.Errorf("%w: slot %d is leased until %d", ErrInvalid, v.Slot, w.To)
 	}
 	for _, tile := range t.Tiles(v.Slot) {
@@ -117,7 +139,7 @@ func (t *table) knownDisks(v Volume) error {
 // of volumes, generations and epochs above those of the row are given out from then
 // on, so they must not be below those of any file that was found. When the volume is
 // there with other contents, its tile overlaps another one, or somebody may mint
-// inside it, it is ErrInvalid.
+// inside it, it is ErrInvalid. A zero Sync or Target is 1.
 func (d *Directory) RestoreVolume(ctx context.Context, v Volume) (Volume, error) {
 	v.Coding.Source = lifecycle.Source{}
 	if v.Seal != nil {
@@ -133,8 +155,9 @@ func (d *Directory) RestoreVolume(ctx context.Context, v Volume) (Volume, error)
 			}
 		}
 	}
-	if len(v.Replicas) > 255 || v.Coding.Run != nil {
-		return Volume{}, fmt.Errorf("%w: volume %d with %d replicas and work under way", ErrInvalid, v.ID, len(v.Replicas))
+	v.Sync, v.Target = max(v.Sync, 1), max(v.Target, 1)
+	if len(v.Replicas) > maxReplicas || !v.syncedInOrder() || v.Coding.Run != nil {
+		return Volume{}, fmt.Errorf("%w: volume %d with replicas %v, of which %v are in sync, or work under way", ErrInvalid, v.ID, v.Replicas, v.InSync)
 	}
 	row, _, err := propose[Volume](ctx, d, opRestoreVolume, &restoreVolume{d.now(), v})
 	return row, err

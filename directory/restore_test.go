@@ -16,19 +16,22 @@ func randomRestore(r *rand.Rand, m *Map, now id.Millis) []byte {
 	if !ok || r.IntN(4) > 0 {
 		v = restored(m.lastVolume+VolumeID(r.IntN(4)), id.Slot(546+r.IntN(400)), id.Millis(r.IntN(1_000_000)))
 	}
+	if r.IntN(3) == 0 && v.Sync == 1 && v.Target == 1 && len(v.Replicas) == len(v.InSync) {
+		return encodeCommand(opRestoreOld, &restoreOld{now, v})
+	}
 	return encodeCommand(opRestoreVolume, &restoreVolume{now, v})
 }
 
 // restored is a closing volume that the disks told of.
 func restored(n VolumeID, slot id.Slot, from id.Millis) Volume {
-	return Volume{ID: n, Class: ClassOriginals, State: StateClosing, Generation: 2, LastGeneration: 3, Opened: 5, Opener: 6, Replicas: []DiskID{1},
+	return Volume{ID: n, Class: ClassOriginals, State: StateClosing, Generation: 2, LastGeneration: 3, Opened: 5, Opener: 6, Replicas: []DiskID{1}, InSync: []DiskID{1}, Sync: 1, Target: 1,
 		Slot: slot, From: from, To: from + 100, Closed: from + 200}
 }
 
 // coded is one whose shards serve.
 func coded(n VolumeID, slot id.Slot, from id.Millis) Volume {
 	v := restored(n, slot, from)
-	v.State, v.Seal, v.Replicas = StateSealed, &firstSeal, nil
+	v.State, v.Seal, v.Replicas, v.InSync = StateSealed, &firstSeal, nil, nil
 	source := firstSeal.source(v.Generation)
 	v.Coding = lifecycle.Row{Epoch: 5, Source: source, Released: 2, Committed: &lifecycle.Commit{
 		Run:     lifecycle.Run{Epoch: 4, Encoder: 7, Data: 2, Parity: 1, Source: source, IndexBytes: 9, Homes: []lifecycle.Disk{1, 2, 3}},
@@ -127,15 +130,23 @@ func TestRestoreRefusals(t *testing.T) {
 		"overlap around":         {func(v *Volume) { v.From, v.To = 1000, 9000 }, ErrInvalid},
 		"overlap inside":         {func(v *Volume) { v.From, v.To = 5010, 5011 }, ErrInvalid},
 		"a slot in use":          {func(v *Volume) { v.Slot, v.From, v.To = g.slot, 20_500, 20_600 }, ErrInvalid},
-		"on no disk":             {func(v *Volume) { v.Replicas = nil }, ErrInvalid},
-		"on an unknown disk":     {func(v *Volume) { v.Replicas = []DiskID{4} }, ErrUnknown},
-		"on a disk twice":        {func(v *Volume) { v.Replicas = []DiskID{1, 1} }, ErrInvalid},
-		"released, and there":    {func(v *Volume) { *v = coded(8, 700, 1000); v.Replicas = []DiskID{1} }, ErrInvalid},
+		"on no disk":             {func(v *Volume) { v.Replicas, v.InSync = nil, nil }, ErrInvalid},
+		"on an unknown disk":     {func(v *Volume) { v.Replicas = []DiskID{1, 4} }, ErrUnknown},
+		"on a disk twice":        {func(v *Volume) { v.Replicas, v.InSync = []DiskID{1, 1}, []DiskID{1, 1} }, ErrInvalid},
+		"none in sync":           {func(v *Volume) { v.InSync = nil }, ErrInvalid},
+		"in sync on another":     {func(v *Volume) { v.InSync = []DiskID{2} }, ErrInvalid},
+		"in another order":       {func(v *Volume) { v.Replicas, v.InSync = []DiskID{1, 2}, []DiskID{2, 1} }, ErrInvalid},
+		"nine replicas":          {func(v *Volume) { v.Replicas = []DiskID{1, 2, 3, 4, 5, 6, 7, 8, 9} }, ErrInvalid},
+		"no target":              {func(v *Volume) { v.Target = 0 }, ErrInvalid},
+		"a target of nine":       {func(v *Volume) { v.Target = 9 }, ErrInvalid},
+		"no sync epoch":          {func(v *Volume) { v.Sync = 0 }, ErrInvalid},
+		"the last sync epoch":    {func(v *Volume) { v.Sync = 1<<32 - 1 }, ErrInvalid},
+		"released, and there":    {func(v *Volume) { *v = coded(8, 700, 1000); v.Replicas, v.InSync = []DiskID{1}, []DiskID{1} }, ErrInvalid},
 		"shard on no disk":       {func(v *Volume) { *v = coded(8, 700, 1000); v.Coding.Committed.Homes[1] = 4 }, ErrUnknown},
 		"an epoch of the future": {func(v *Volume) { *v = coded(8, 700, 1000); v.Coding.Epoch = 3 }, ErrInvalid},
 		"a run": {func(v *Volume) {
 			*v = coded(8, 700, 1000)
-			v.Replicas, v.Coding.Released, v.Coding.Committed = []DiskID{1}, 0, nil
+			v.Replicas, v.InSync, v.Coding.Released, v.Coding.Committed = []DiskID{1}, []DiskID{1}, 0, nil
 			v.Coding.Run = &lifecycle.Run{Epoch: 5, Encoder: 1, Data: 1, Parity: 1, Source: v.Coding.Source, Homes: []lifecycle.Disk{1, 2}}
 		}, ErrInvalid},
 	} {

@@ -2,6 +2,7 @@ package directory
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"hayloft/internal/id"
@@ -81,23 +82,6 @@ const (
 	StateVoid    State = 4 // it never held anything and never will: nobody confirmed it
 )
 
-// Node is a machine that runs roles.
-type Node struct {
-	ID               NodeID
-	Name             string // unique
-	Host, Rack, Zone string // failure domains, may be empty
-	Registered       id.Millis
-}
-
-// Disk is a data directory on a node.
-type Disk struct {
-	ID         DiskID
-	Node       NodeID
-	UUID       [16]byte // from the disk's identity file
-	Capacity   uint64   // bytes
-	Registered id.Millis
-}
-
 // Volume is one row per volume; the blobs in it have none.
 type Volume struct {
 	ID         VolumeID
@@ -105,8 +89,13 @@ type Volume struct {
 	State      State
 	Generation uint32 // that is served
 	Opened     id.Millis
-	Opener     uint64   // incarnation
-	Replicas   []DiskID // not to be changed; none when the shards alone serve
+	Opener     uint64 // incarnation
+	// Replicas are the disks that should hold its file, in order; none when the shards
+	// alone serve. InSync are those of them, in their order, that have everything that
+	// was acknowledged; the first is the primary. Both are not to be changed.
+	Replicas, InSync []DiskID
+	Sync             uint32 // the sync epoch: raised by every change of Replicas or InSync
+	Target           uint8  // how many replicas it should have, at least 1
 	// Unconfirmed: it is open, and nobody has said yet that its file is there.
 	// It holds nothing.
 	Unconfirmed bool
@@ -157,14 +146,28 @@ func (c *Compaction) String() string {
 // GoString keeps the secret out of logs too.
 func (c *Compaction) GoString() string { return c.String() }
 
-// On reports whether a replica of v lies on disk d.
-func (v Volume) On(d DiskID) bool {
-	for _, r := range v.Replicas {
-		if r == d {
-			return true
-		}
+// On reports whether disk d should hold a replica of v.
+func (v Volume) On(d DiskID) bool { return slices.Contains(v.Replicas, d) }
+
+// Synced reports whether the replica on disk d has everything that was acknowledged.
+func (v Volume) Synced(d DiskID) bool { return slices.Contains(v.InSync, d) }
+
+// Primary returns the disk of the replica that numbers deletes and sees to the
+// volume's life; there is none when the shards alone serve.
+func (v Volume) Primary() (DiskID, bool) {
+	if len(v.InSync) == 0 {
+		return 0, false
 	}
-	return false
+	return v.InSync[0], true
+}
+
+// Missing is how many replicas in sync it has too few of. A volume that is served out
+// of shards misses none.
+func (v Volume) Missing() int {
+	if v.Coding.Committed != nil {
+		return 0
+	}
+	return max(int(v.Target)-len(v.InSync), 0)
 }
 
 // Tile is the rectangle Slot × [From, To) whose blobs lie in Volume.

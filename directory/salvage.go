@@ -42,8 +42,8 @@ func (c *beginSalvage) apply(t *table) (any, error) {
 	case c.generation > v.Generation || v.State != StateClosing || c.secret == [32]byte{} || v.LastGeneration == 1<<32-1:
 		return nil, fmt.Errorf("%w: a salvage from generation %d of volume %d, state %d, generation %d",
 			ErrInvalid, c.generation, v.ID, v.State, v.Generation)
-	case len(v.Replicas) != 1 || v.Replicas[0] != c.disk:
-		return nil, fmt.Errorf("%w: disk %d is not the only replica of volume %d", ErrInvalid, c.disk, v.ID)
+	case len(v.InSync) != 1 || v.InSync[0] != c.disk:
+		return nil, fmt.Errorf("%w: disk %d is not the only replica in sync of volume %d", ErrInvalid, c.disk, v.ID)
 	case v.Compaction != nil:
 		return v, nil
 	}
@@ -54,7 +54,8 @@ func (c *beginSalvage) apply(t *table) (any, error) {
 }
 
 // BeginSalvage gives out the number of the generation that is made from a closing
-// one, on disk, which can never be sealed because a write or sync of it failed.
+// one, on disk, its only replica in sync, which can never be sealed because a write or
+// sync of it failed.
 // CommitCompaction of it seals the volume. All else is as with BeginCompaction.
 func (d *Directory) BeginSalvage(ctx context.Context, v VolumeID, generation uint32, disk DiskID, incarnation uint64) (Volume, error) {
 	c := &beginSalvage{volume: v, generation: generation, disk: disk, incarnation: incarnation, now: d.now()}

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"hayloft/directory"
@@ -36,12 +35,8 @@ func (p placement) Leaser(class volume.Class, worker uint16, disk uint32) id.Lea
 	})
 }
 
-func (p placement) OpenVolume(ctx context.Context, l id.Lease, disks []uint32, _ int, from id.Millis) (volume.Identity, error) {
-	disk, err := one(disks)
-	if err != nil {
-		return volume.Identity{}, err
-	}
-	row, err := p.d.OpenVolume(ctx, l, disk, from)
+func (p placement) OpenVolume(ctx context.Context, l id.Lease, disks []uint32, target int, from id.Millis) (volume.Identity, error) {
+	row, err := p.d.OpenVolume(ctx, l, diskIDs(disks), target, from)
 	return identityOf(row), err
 }
 
@@ -83,12 +78,27 @@ func placeOf(m *directory.Map, t directory.Tile) (server.Place, bool) {
 	if !ok {
 		return server.Place{}, false
 	}
-	place := server.Place{Volume: identityOf(row), Slot: t.Slot, From: t.From, To: t.To, Sync: 1, Target: 1, State: server.State(row.State)}
-	for _, d := range row.Replicas {
-		place.Disks = append(place.Disks, uint32(d))
+	return server.Place{
+		Volume: identityOf(row), Disks: diskNumbers(row.Replicas), InSync: diskNumbers(row.InSync), Sync: row.Sync, Target: int(row.Target),
+		State: server.State(row.State), Slot: t.Slot, From: t.From, To: t.To,
+	}, true
+}
+
+// diskNumbers are disks as the blob server names them, diskIDs as the directory does.
+func diskNumbers(disks []directory.DiskID) []uint32 {
+	out := make([]uint32, len(disks))
+	for i, d := range disks {
+		out[i] = uint32(d)
 	}
-	place.InSync = place.Disks
-	return place, true
+	return out
+}
+
+func diskIDs(disks []uint32) []directory.DiskID {
+	out := make([]directory.DiskID, len(disks))
+	for i, d := range disks {
+		out[i] = directory.DiskID(d)
+	}
+	return out
 }
 
 func identityOf(row directory.Volume) volume.Identity {
@@ -143,11 +153,7 @@ func (p placement) CloseVolume(ctx context.Context, v volume.ID) (server.Row, er
 }
 
 func (p placement) SealVolume(ctx context.Context, v volume.ID, generation uint32, disks []uint32, s server.Sealed) (server.Row, error) {
-	disk, err := one(disks)
-	if err != nil {
-		return server.Row{}, err
-	}
-	return p.changed(p.d.SealVolume(ctx, directory.VolumeID(v), generation, disk, commitOf(s)))
+	return p.changed(p.d.SealVolume(ctx, directory.VolumeID(v), generation, diskIDs(disks), commitOf(s)))
 }
 
 func (p placement) BeginCompaction(ctx context.Context, v volume.ID, generation uint32, digest volume.Digest, deletes uint32) (server.Row, error) {
@@ -159,42 +165,27 @@ func (p placement) BeginSalvage(ctx context.Context, v volume.ID, generation, di
 }
 
 func (p placement) CommitCompaction(ctx context.Context, v volume.ID, generation uint32, disks []uint32, s server.Sealed) (server.Row, error) {
-	disk, err := one(disks)
-	if err != nil {
-		return server.Row{}, err
-	}
-	return p.changed(p.d.CommitCompaction(ctx, directory.VolumeID(v), generation, disk, commitOf(s)))
+	return p.changed(p.d.CommitCompaction(ctx, directory.VolumeID(v), generation, diskIDs(disks), commitOf(s)))
 }
 
 func (p placement) AbandonCompaction(ctx context.Context, v volume.ID, generation uint32) (server.Row, error) {
 	return p.changed(p.d.AbandonCompaction(ctx, directory.VolumeID(v), generation))
 }
 
-// one is the disk of a volume's only replica.
-func one(disks []uint32) (directory.DiskID, error) {
-	if len(disks) != 1 {
-		return 0, errOne
-	}
-	return directory.DiskID(disks[0]), nil
+func (p placement) LeaveSync(ctx context.Context, v volume.ID, disk, sync uint32) (server.Row, error) {
+	return p.changed(p.d.LeaveSync(ctx, directory.VolumeID(v), directory.DiskID(disk), sync))
 }
 
-// errOne refuses more replicas than the directory's rows have.
-var errOne = errors.New("hayloft: a volume has one replica")
-
-func (p placement) LeaveSync(context.Context, volume.ID, uint32, uint32) (server.Row, error) {
-	return server.Row{}, errOne
+func (p placement) JoinSync(ctx context.Context, v volume.ID, disk, generation, sync uint32) (server.Row, error) {
+	return p.changed(p.d.JoinSync(ctx, directory.VolumeID(v), directory.DiskID(disk), generation, sync))
 }
 
-func (p placement) JoinSync(context.Context, volume.ID, uint32, uint32, uint32) (server.Row, error) {
-	return server.Row{}, errOne
+func (p placement) AddReplica(ctx context.Context, v volume.ID, disk, sync uint32) (server.Row, error) {
+	return p.changed(p.d.AddReplica(ctx, directory.VolumeID(v), directory.DiskID(disk), sync))
 }
 
-func (p placement) AddReplica(context.Context, volume.ID, uint32, uint32) (server.Row, error) {
-	return server.Row{}, errOne
-}
-
-func (p placement) RemoveReplica(context.Context, volume.ID, uint32, uint32) (server.Row, error) {
-	return server.Row{}, errOne
+func (p placement) RemoveReplica(ctx context.Context, v volume.ID, disk, sync uint32) (server.Row, error) {
+	return p.changed(p.d.RemoveReplica(ctx, directory.VolumeID(v), directory.DiskID(disk), sync))
 }
 
 func (p placement) CodedRows() []server.Row {
@@ -248,13 +239,12 @@ func (p placement) changed(row directory.Volume, err error) (server.Row, error) 
 func rowOf(m *directory.Map, v directory.Volume) server.Row {
 	row := server.Row{
 		Volume: identityOf(v), State: server.State(v.State), Unconfirmed: v.Unconfirmed, Slot: v.Slot, From: v.From, To: v.To, Opened: v.Opened, Closed: v.Closed,
-		Coding: v.Coding, Sync: 1, Target: 1,
+		Coding: v.Coding, Disks: diskNumbers(v.Replicas), InSync: diskNumbers(v.InSync), Sync: v.Sync, Target: int(v.Target),
 	}
 	for _, d := range v.Replicas {
 		disk, _ := m.Disk(d)
-		row.Disks, row.Replicas = append(row.Disks, uint32(d)), append(row.Replicas, disk.UUID)
+		row.Replicas = append(row.Replicas, disk.UUID)
 	}
-	row.InSync = row.Disks
 	if s := v.Seal; s != nil {
 		row.Seal = &server.Sealed{
 			Digest: s.Digest, Needles: int64(s.Needles), Bytes: int64(s.Bytes), DataBytes: int64(s.DataBytes),

@@ -63,6 +63,7 @@ func restoredRow(v *tools.SurveyedVolume, disks []directory.DiskID) directory.Vo
 	for _, d := range v.Disks {
 		row.Replicas = append(row.Replicas, disks[d])
 	}
+	row.InSync, row.Target = row.Replicas, uint8(len(row.Replicas))
 	r := v.Seal
 	if r == nil {
 		return row

@@ -88,8 +88,8 @@ func (l cutLeaser) Surrender(ctx context.Context, lease id.Lease, at id.Millis) 
 	return l.Leaser.Surrender(ctx, lease, at)
 }
 
-func (w *wire) OpenVolume(ctx context.Context, l id.Lease, disks []uint32, _ int, from id.Millis) (volume.Identity, error) {
-	row, err := w.ask("open", func() (directory.Volume, error) { return w.d.OpenVolume(ctx, l, directory.DiskID(disks[0]), from) })
+func (w *wire) OpenVolume(ctx context.Context, l id.Lease, disks []uint32, target int, from id.Millis) (volume.Identity, error) {
+	row, err := w.ask("open", func() (directory.Volume, error) { return w.d.OpenVolume(ctx, l, diskIDs(disks), target, from) })
 	return row.Volume, err
 }
 
@@ -133,11 +133,8 @@ func locate(m *directory.Map, blob id.ID) (server.Place, bool) {
 
 func place(m *directory.Map, t directory.Tile) (server.Place, bool) {
 	v, ok := m.Volume(t.Volume)
-	p := server.Place{Volume: identity(v), Slot: t.Slot, From: t.From, To: t.To, Sync: 1, Target: 1, State: server.State(v.State)}
-	for _, d := range v.Replicas {
-		p.Disks = append(p.Disks, uint32(d))
-	}
-	p.InSync = p.Disks
+	p := server.Place{Volume: identity(v), Slot: t.Slot, From: t.From, To: t.To, Sync: v.Sync, Target: int(v.Target), State: server.State(v.State)}
+	p.Disks, p.InSync = numbers(v.Replicas), numbers(v.InSync)
 	return p, ok
 }
 

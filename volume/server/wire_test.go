@@ -2,7 +2,6 @@ package server_test
 
 import (
 	"context"
-	"errors"
 	"strings"
 
 	"hayloft/directory"
@@ -96,7 +95,7 @@ func (w *wire) CloseVolume(ctx context.Context, v volume.ID) (server.Row, error)
 
 func (w *wire) SealVolume(ctx context.Context, v volume.ID, generation uint32, disks []uint32, s server.Sealed) (server.Row, error) {
 	return w.ask("seal", func() (directory.Volume, error) {
-		return w.d.SealVolume(ctx, directory.VolumeID(v), generation, directory.DiskID(disks[0]), sealOf(s))
+		return w.d.SealVolume(ctx, directory.VolumeID(v), generation, diskIDs(disks), sealOf(s))
 	})
 }
 
@@ -108,7 +107,7 @@ func (w *wire) BeginCompaction(ctx context.Context, v volume.ID, generation uint
 
 func (w *wire) CommitCompaction(ctx context.Context, v volume.ID, generation uint32, disks []uint32, s server.Sealed) (server.Row, error) {
 	return w.ask("commit", func() (directory.Volume, error) {
-		return w.d.CommitCompaction(ctx, directory.VolumeID(v), generation, directory.DiskID(disks[0]), sealOf(s))
+		return w.d.CommitCompaction(ctx, directory.VolumeID(v), generation, diskIDs(disks), sealOf(s))
 	})
 }
 
@@ -118,35 +117,53 @@ func (w *wire) AbandonCompaction(ctx context.Context, v volume.ID, generation ui
 	})
 }
 
-// Its directory keeps one replica of each volume.
-func (w *wire) LeaveSync(context.Context, volume.ID, uint32, uint32) (server.Row, error) {
-	return server.Row{}, errOne
+func (w *wire) LeaveSync(ctx context.Context, v volume.ID, disk, sync uint32) (server.Row, error) {
+	return w.ask("leave", func() (directory.Volume, error) {
+		return w.d.LeaveSync(ctx, directory.VolumeID(v), directory.DiskID(disk), sync)
+	})
 }
 
-func (w *wire) JoinSync(context.Context, volume.ID, uint32, uint32, uint32) (server.Row, error) {
-	return server.Row{}, errOne
+func (w *wire) JoinSync(ctx context.Context, v volume.ID, disk, generation, sync uint32) (server.Row, error) {
+	return w.ask("join", func() (directory.Volume, error) {
+		return w.d.JoinSync(ctx, directory.VolumeID(v), directory.DiskID(disk), generation, sync)
+	})
 }
 
-func (w *wire) AddReplica(context.Context, volume.ID, uint32, uint32) (server.Row, error) {
-	return server.Row{}, errOne
+func (w *wire) AddReplica(ctx context.Context, v volume.ID, disk, sync uint32) (server.Row, error) {
+	return w.ask("add", func() (directory.Volume, error) {
+		return w.d.AddReplica(ctx, directory.VolumeID(v), directory.DiskID(disk), sync)
+	})
 }
 
-func (w *wire) RemoveReplica(context.Context, volume.ID, uint32, uint32) (server.Row, error) {
-	return server.Row{}, errOne
+func (w *wire) RemoveReplica(ctx context.Context, v volume.ID, disk, sync uint32) (server.Row, error) {
+	return w.ask("remove", func() (directory.Volume, error) {
+		return w.d.RemoveReplica(ctx, directory.VolumeID(v), directory.DiskID(disk), sync)
+	})
 }
 
-var errOne = errors.New("a volume has one replica")
+func numbers(disks []directory.DiskID) (out []uint32) {
+	for _, d := range disks {
+		out = append(out, uint32(d))
+	}
+	return out
+}
+
+func diskIDs(disks []uint32) (out []directory.DiskID) {
+	for _, d := range disks {
+		out = append(out, directory.DiskID(d))
+	}
+	return out
+}
 
 func rowOf(m *directory.Map, v directory.Volume) server.Row {
 	row := server.Row{
 		Volume: identity(v), State: server.State(v.State), Unconfirmed: v.Unconfirmed, Slot: v.Slot, From: v.From, To: v.To, Opened: v.Opened, Closed: v.Closed,
-		Coding: v.Coding, Sync: 1, Target: 1,
+		Coding: v.Coding, Disks: numbers(v.Replicas), InSync: numbers(v.InSync), Sync: v.Sync, Target: int(v.Target),
 	}
 	for _, d := range v.Replicas {
 		disk, _ := m.Disk(d)
-		row.Disks, row.Replicas = append(row.Disks, uint32(d)), append(row.Replicas, disk.UUID)
+		row.Replicas = append(row.Replicas, disk.UUID)
 	}
-	row.InSync = row.Disks
 	if s := v.Seal; s != nil {
 		row.Seal = &server.Sealed{
 			Digest: s.Digest, Needles: int64(s.Needles), Bytes: int64(s.Bytes), DataBytes: int64(s.DataBytes),
