@@ -25,6 +25,8 @@ var mayImport = map[string][]string{
 	"internal":          {"internal"},
 	"internal/id":       {"internal/clock"},
 	"volume/tools":      {"volume", "volume/coding", "volume/server", "internal"},
+	// The wire knows the server, which does not know the wire.
+	"volume/server/peer": {"volume", "volume/server", "internal"},
 	// It kills the engine from outside.
 	"volume/torture": {"volume", "internal/id", "internal/vfs"},
 	// The nouns at the bottom import nothing of ours.
@@ -41,8 +43,9 @@ var mayImport = map[string][]string{
 // volume means the engine, not the server around it, nor what makes and
 // serves shards.
 var notImported = map[string][]string{
-	"volume":    {"volume/server", "volume/tools", "volume/coding", "volume/coded"},
-	"directory": {"directory/plan", "directory/fleet", "directory/steward"},
+	"volume":        {"volume/server", "volume/tools", "volume/coding", "volume/coded"},
+	"directory":     {"directory/plan", "directory/fleet", "directory/steward"},
+	"volume/server": {"volume/server/peer"},
 }
 
 // testsMayImport are siblings that a room's tests may use, though the room
@@ -67,7 +70,7 @@ var placement = map[string][]string{
 	"C":                                    {"cmd/hayloft-media"},
 	"unsafe":                               {"cmd/hayloft-media", "cache", "volume", "volume/coding", "internal/vfs", "internal/slab"}, // slabs outside the heap; the index's size; alignment for direct I/O
 	"net":                                  {"cmd/hayloft", "api", "cache", "client", "bench", "bench/rig", "volume/server", "internal/admin", "internal/mesh", "internal/mesh/certs", "internal/mesh/meshtest"},
-	"net/http":                             {"cmd/hayloft", "client", "bench", "bench/cluster", "bench/rig", "internal/admin", "volume/tools", "internal/mesh"}, // the admin listener: few requests, many features; nodes among themselves
+	"net/http":                             {"cmd/hayloft", "client", "bench", "bench/cluster", "bench/rig", "internal/admin", "volume/tools", "internal/mesh", "volume/server/peer"}, // the admin listener: few requests, many features; nodes among themselves
 	"net/url":                              {"cmd/hayloft", "client", "bench", "api", "api/web", "cache", "internal/sign", "internal/admin", "volume/tools", "internal/mesh/certs"},
 	"net/netip":                            {"cmd/hayloft", "api", "client", "bench", "internal/admin"},
 	"os/exec":                              {"cmd/hayloft", "media", "volume/torture", "bench/disk", "bench/rig"}, // decoding children; what is killed
