@@ -68,9 +68,9 @@ var placement = map[string][]string{
 	"github.com/cockroachdb/pebble":        {"directory", "feed", "feed/timeline", "internal/raftgroup", "internal/cutfs"},
 	"github.com/valyala/fasthttp":          {"api", "cache", "volume/server", "bench"},
 	"C":                                    {"cmd/hayloft-media"},
-	"unsafe":                               {"cmd/hayloft-media", "cache", "volume", "volume/coding", "internal/vfs", "internal/slab"}, // slabs outside the heap; the index's size; alignment for direct I/O
-	"net":                                  {"cmd/hayloft", "api", "cache", "client", "bench", "bench/rig", "volume/server", "internal/admin", "internal/mesh", "internal/mesh/certs", "internal/mesh/meshtest"},
-	"net/http":                             {"cmd/hayloft", "client", "bench", "bench/cluster", "bench/rig", "internal/admin", "volume/tools", "internal/mesh", "volume/server/peer"}, // the admin listener: few requests, many features; nodes among themselves
+	"unsafe":                               {"cmd/hayloft-media", "cache", "volume", "volume/coding", "internal/vfs", "internal/slab"},                                                                                                 // slabs outside the heap; the index's size; alignment for direct I/O
+	"net":                                  {"cmd/hayloft", "api", "cache", "client", "bench", "bench/rig", "volume/server", "internal/admin", "internal/mesh", "internal/mesh/certs", "internal/mesh/meshtest", "internal/raftgroup"}, // raft's streams
+	"net/http":                             {"cmd/hayloft", "client", "bench", "bench/cluster", "bench/rig", "internal/admin", "volume/tools", "internal/mesh", "volume/server/peer"},                                                  // the admin listener: few requests, many features; nodes among themselves
 	"net/url":                              {"cmd/hayloft", "client", "bench", "api", "api/web", "cache", "internal/sign", "internal/admin", "volume/tools", "internal/mesh/certs"},
 	"net/netip":                            {"cmd/hayloft", "api", "client", "bench", "internal/admin"},
 	"os/exec":                              {"cmd/hayloft", "media", "volume/torture", "bench/disk", "bench/rig"}, // decoding children; what is killed
@@ -84,6 +84,7 @@ var placement = map[string][]string{
 	"pgregory.net/rapid":                   {},
 	"go.uber.org/goleak":                   {},
 	"testing":                              {"media/mediatest", "internal/mesh/meshtest"},
+	"github.com/anishathalye/porcupine":    {},
 	"math/rand":                            {}, // math/rand/v2
 	"io/ioutil":                            {},
 	"github.com/DataDog/zstd":              {},

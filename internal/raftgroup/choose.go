@@ -312,7 +312,7 @@ func (g *Group) createLog(conf *raft.Config, p *place) error {
 	err = errors.Join(m.store.Set(birthKey, birth[:]), m.store.Set(mirrorKey, id[:]))
 	if err == nil && !g.opts.Join {
 		s := &logStore{under: m.store, fail: func(error) {}, dead: g.raftDied}
-		err = raft.BootstrapCluster(conf, s, s, g.snaps, g.trans, g.firstVoters())
+		err = raft.BootstrapCluster(conf, s, s, g.snaps, g.wire, g.firstVoters())
 		if p := s.poisoned(); p != nil {
 			err = p // Raft's error does not wrap it
 		}

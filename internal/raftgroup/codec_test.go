@@ -24,11 +24,14 @@ func TestEnvelope(t *testing.T) {
 			}
 			p.add(c)
 		}
-		env := p.envelope()
-		got, err := unpack(env)
-		if err != nil || len(got) != len(cmds) {
-			t.Fatalf("%d commands, %v", len(got), err)
+		id := ticketID{newTag(), rapid.Uint64().Draw(t, "number")}
+		term := rapid.Uint64Min(1).Draw(t, "term")
+		env := pack(term, id, p.counted())
+		e, err := unpack(env)
+		if err != nil || len(e.cmds) != len(cmds) || e.id != id || e.term != term || e.void(term) || !e.void(term+1) {
+			t.Fatalf("%+v, %v", e, err)
 		}
+		got := e.cmds
 		for i := range cmds {
 			if !bytes.Equal(got[i], cmds[i]) {
 				t.Fatalf("command %d: %x, want %x", i, got[i], cmds[i])
@@ -42,7 +45,16 @@ func TestEnvelope(t *testing.T) {
 			t.Fatalf("a byte too many: %v", err)
 		}
 	})
-	if _, err := unpack([]byte{2, 1, 0}); !errors.Is(err, ErrUnsupported) || errors.Is(err, ErrCorrupt) {
+	if e, err := unpack([]byte{1, 1, 1, 'a'}); err != nil || string(e.cmds[0]) != "a" || e.void(7) { // of former versions
+		t.Errorf("version 1: %+v, %v", e, err)
+	}
+	if _, err := unpack([]byte{1, 0}); !errors.Is(err, ErrCorrupt) {
+		t.Errorf("version 1 without commands: %v", err)
+	}
+	if e, err := unpack(pack(3, ticketID{}, (&packer{}).counted())); err != nil || len(e.cmds) != 0 {
+		t.Errorf("a mark: %+v, %v", e, err)
+	}
+	if _, err := unpack([]byte{3, 1, 0}); !errors.Is(err, ErrUnsupported) || errors.Is(err, ErrCorrupt) {
 		t.Errorf("a later version: %v", err)
 	}
 	var p packer
@@ -56,8 +68,10 @@ func FuzzUnpack(f *testing.F) {
 	f.Add([]byte{1, 1, 1, 'a'})
 	f.Add([]byte{1, 2, 0, 1, 'a'})
 	f.Add([]byte{1, 0xff, 0xff, 0xff, 0xff, 0x0f})
+	f.Add(pack(3, ticketID{newTag(), 9}, []byte{1, 1, 'a'}))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		cmds, err := unpack(b)
+		e, err := unpack(b)
+		cmds := e.cmds
 		if err != nil {
 			if !errors.Is(err, ErrCorrupt) && !errors.Is(err, ErrUnsupported) {
 				t.Fatal(err)
@@ -68,7 +82,7 @@ func FuzzUnpack(f *testing.F) {
 		for _, c := range cmds {
 			n += len(c)
 		}
-		if len(cmds) == 0 || n > len(b) {
+		if n > len(b) {
 			t.Fatalf("%d commands of %d bytes out of %d", len(cmds), n, len(b))
 		}
 	})

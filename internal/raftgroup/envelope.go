@@ -5,19 +5,43 @@ import (
 	"fmt"
 )
 
-// An entry's data is an envelope around the commands that were packed into it:
+// An entry's data is an envelope around the commands that were packed into it
+// (docs/group-format.md):
 //
-//	byte 0       envelope version, 1
-//	uvarint      number of commands, at least 1
+//	byte 0       envelope version, 2
+//	u64          term the entry was proposed for
+//	16 bytes     origin
+//	uvarint      number of the request
+//	uvarint      number of commands; none: a mark
 //	then each    uvarint length, bytes
 //
 // Nothing follows the last command. The checksum lies outside, in the entry's
-// extension (see logstore.go), because it covers index and term too.
-const envelopeVersion = 1
+// extension (see logstore.go), because it covers index and term too. Version 1
+// had neither term nor origin nor number.
+const (
+	envelopeVersion  = 2
+	envelopeVersion1 = 1
+	envelopeHead     = 1 + 8 + 16
+)
 
-const envelopeOverhead = 1 + binary.MaxVarintLen32 // per entry; each command adds at most MaxVarintLen32
+// ticketID names one entry of one member: its origin, drawn at each start, and a
+// number.
+type ticketID struct {
+	origin tag
+	number uint64
+}
 
-// packer builds one envelope.
+// envelope is what an entry holds. The commands alias its data.
+type envelope struct {
+	term uint64 // zero for version 1, which is never void
+	id   ticketID
+	cmds [][]byte
+}
+
+// void reports whether an entry that is logged in term has no effect.
+func (e *envelope) void(term uint64) bool { return e.term != 0 && e.term != term }
+
+// packer builds the commands of one envelope.
 type packer struct {
 	body  []byte
 	count int
@@ -33,26 +57,58 @@ func (p *packer) add(cmd []byte) {
 	p.count++
 }
 
-func (p *packer) envelope() []byte {
-	out := make([]byte, 0, envelopeOverhead+len(p.body))
-	out = append(out, envelopeVersion)
+// counted returns the commands with their number before them.
+func (p *packer) counted() []byte {
+	out := make([]byte, 0, binary.MaxVarintLen32+len(p.body))
 	out = binary.AppendUvarint(out, uint64(p.count))
 	return append(out, p.body...)
 }
 
-// unpack returns the commands of an envelope; they alias data.
-func unpack(data []byte) ([][]byte, error) {
+// pack makes an envelope around what counted returned.
+func pack(term uint64, id ticketID, counted []byte) []byte {
+	out := make([]byte, 0, envelopeHead+binary.MaxVarintLen64+len(counted))
+	out = append(out, envelopeVersion)
+	out = binary.LittleEndian.AppendUint64(out, term)
+	out = append(out, id.origin[:]...)
+	out = binary.AppendUvarint(out, id.number)
+	return append(out, counted...)
+}
+
+// unpack returns what is in an envelope; the commands alias data.
+func unpack(data []byte) (e envelope, err error) {
 	if len(data) == 0 {
-		return nil, fmt.Errorf("%w: empty envelope", ErrCorrupt)
+		return e, fmt.Errorf("%w: empty envelope", ErrCorrupt)
 	}
-	if data[0] != envelopeVersion {
-		return nil, fmt.Errorf("%w: envelope version %d", ErrUnsupported, data[0])
+	switch data[0] {
+	case envelopeVersion1:
+		if e.cmds, err = unpackCounted(data[1:]); err == nil && len(e.cmds) == 0 {
+			err = fmt.Errorf("%w: envelope count", ErrCorrupt)
+		}
+		return e, err
+	case envelopeVersion:
+	default:
+		return e, fmt.Errorf("%w: envelope version %d", ErrUnsupported, data[0])
 	}
-	count, n := binary.Uvarint(data[1:])
-	rest := data[1+max(n, 0):]
-	if n <= 0 || count == 0 || count > uint64(len(rest)) {
+	if len(data) < envelopeHead {
+		return e, fmt.Errorf("%w: envelope cut short", ErrCorrupt)
+	}
+	e.term = binary.LittleEndian.Uint64(data[1:])
+	copy(e.id.origin[:], data[9:])
+	number, n := binary.Uvarint(data[envelopeHead:])
+	if n <= 0 || e.term == 0 {
+		return e, fmt.Errorf("%w: envelope head", ErrCorrupt)
+	}
+	e.id.number = number
+	e.cmds, err = unpackCounted(data[envelopeHead+n:])
+	return e, err
+}
+
+func unpackCounted(data []byte) ([][]byte, error) {
+	count, n := binary.Uvarint(data)
+	if n <= 0 || count > uint64(len(data)-n) {
 		return nil, fmt.Errorf("%w: envelope count", ErrCorrupt)
 	}
+	rest := data[n:]
 	cmds := make([][]byte, 0, count)
 	for range count {
 		size, n := binary.Uvarint(rest)

@@ -19,45 +19,39 @@ var _ raft.BatchingFSM = fsm{}
 type result struct {
 	value any
 	err   error
+	again bool // err says why the command had no effect; another leader may take it
 }
 
 // Apply implements raft.FSM.
 func (f fsm) Apply(l *raft.Log) any { return f.ApplyBatch([]*raft.Log{l})[0] }
 
-// ApplyBatch implements raft.BatchingFSM. The answer to an entry is a []result,
-// one per command, or an error when the entry was not applied.
-func (f fsm) ApplyBatch(logs []*raft.Log) (answers []any) {
+// ApplyBatch implements raft.BatchingFSM. Proposals are answered by their tickets,
+// on the member that made them; Raft gets no answers.
+func (f fsm) ApplyBatch(logs []*raft.Log) (none []any) {
 	g := f.g
-	answers = make([]any, len(logs))
+	none = make([]any, len(logs))
 	done := false
 	defer func() {
 		if !done {
 			g.raftDied() // Pebble ended the goroutine after a fatal error
 		}
 	}()
-	for next := 0; next < len(logs); {
-		if err := g.stoppedErr(); err != nil {
-			for i := next; i < len(logs); i++ {
-				answers[i] = err
-			}
-			break
-		}
-		n, err := g.applySome(logs[next:], answers[next:])
+	for next := 0; next < len(logs) && g.stoppedErr() == nil; {
+		n, err := g.applySome(logs[next:])
 		if err != nil {
 			g.fail(err)
-			continue // the rest, this part included, is answered above
 		}
 		next += n
 	}
 	done = true
-	return answers
+	return none
 }
 
 // applySome applies entries until the batch is large enough, commits it and
 // tells the Machine. On an error nothing of it is applied; zero entries without an
 // error means that the state was lost with its disk and the next one is to be
 // tried.
-func (g *Group) applySome(logs []*raft.Log, answers []any) (n int, err error) {
+func (g *Group) applySome(logs []*raft.Log) (n int, err error) {
 	in, err := g.states.await(nil)
 	if err != nil {
 		return 0, err
@@ -83,30 +77,43 @@ func (g *Group) applySome(logs []*raft.Log, answers []any) (n int, err error) {
 			}
 		}
 	}()
-	n, err = g.applyTo(in, logs, answers)
+	n, err = g.applyTo(in, logs)
 	if err != nil && (in.place.isGone() || in.failed(err)) && g.nextState(in, err) {
 		return 0, nil
 	}
 	return n, err
 }
 
-func (g *Group) applyTo(in *instance, logs []*raft.Log, answers []any) (n int, err error) {
-	applied := g.applied.Load()
+// outcome is what one entry came to.
+type outcome struct {
+	id  ticketID
+	res []result
+}
+
+func (g *Group) applyTo(in *instance, logs []*raft.Log) (n int, err error) {
+	applied, term := g.applied.Load(), uint64(0)
 	b := in.db.NewIndexedBatch()
 	var commands, bytes int
+	var outcomes []outcome
 	for n < len(logs) && b.Len() < maxBatchBytes {
 		l := logs[n]
 		bytes += len(l.Data)
+		if l.Type == raft.LogConfiguration {
+			g.conf.Store(&confAt{l.Index, raft.DecodeConfiguration(l.Data).Servers})
+		}
 		if l.Index > applied {
 			if l.Type == raft.LogCommand {
-				res, err := applyEntry(g.opts.Machine, b, l)
+				o, err := applyEntry(g.opts.Machine, b, l)
 				if err != nil {
 					return 0, errors.Join(fmt.Errorf("apply entry %d: %w", l.Index, err), b.Close())
 				}
-				answers[n] = res
-				commands += len(res)
+				if len(o.res) > 0 {
+					outcomes = append(outcomes, o)
+					commands += len(o.res)
+				}
 			}
 			applied = l.Index
+			term = l.Term
 		}
 		n++
 	}
@@ -119,29 +126,36 @@ func (g *Group) applyTo(in *instance, logs []*raft.Log, answers []any) (n int, e
 	} else if err := b.Close(); err != nil {
 		return 0, err
 	}
+	for _, o := range outcomes {
+		g.tickets.applied(o.id, o.res)
+	}
+	if term > g.lastTerm.Load() { // what was logged in earlier terms has come before it
+		g.lastTerm.Store(term)
+		g.tickets.passed(term)
+	}
 	g.noteApplied(n, commands, bytes)
 	return n, nil
 }
 
 // applyEntry runs the commands of one entry.
-func applyEntry(m Machine, b *pebble.Batch, l *raft.Log) ([]result, error) {
-	cmds, err := unpack(l.Data)
-	if err != nil {
-		return nil, err
+func applyEntry(m Machine, b *pebble.Batch, l *raft.Log) (o outcome, err error) {
+	e, err := unpack(l.Data)
+	if err != nil || e.void(l.Term) {
+		return o, err
 	}
-	res := make([]result, len(cmds))
-	for i, cmd := range cmds {
+	o = outcome{id: e.id, res: make([]result, len(e.cmds))}
+	for i, cmd := range e.cmds {
 		before := b.Count()
 		v, err := m.Apply(b, cmd)
 		if errors.Is(err, ErrUnsupported) || errors.Is(err, ErrBroken) {
-			return nil, err
+			return o, err
 		}
 		if err != nil && b.Count() != before {
-			return nil, fmt.Errorf("command %d was refused after it wrote: %w", i, err)
+			return o, fmt.Errorf("command %d was refused after it wrote: %w", i, err)
 		}
-		res[i] = result{v, err}
+		o.res[i] = result{value: v, err: err}
 	}
-	return res, nil
+	return o, nil
 }
 
 // Snapshot implements raft.FSM. A stopped group takes none: Raft counts entries

@@ -13,12 +13,15 @@ import (
 
 // Errors of a Group. Each may come wrapped.
 var (
-	// ErrNotLeader means this node does not lead, or has not yet applied what
-	// was committed before it did. Another member, or this one later, will.
+	// ErrNotLeader means that nobody leads who can be asked, or, of Leading, that
+	// this member does not, or has not yet applied what was committed before it did.
 	ErrNotLeader = errors.New("raftgroup: not the leader")
 	// ErrStopped means the group was closed or stopped for good. It wraps the
 	// cause, if there is one.
 	ErrStopped = errors.New("raftgroup: stopped")
+	// ErrNotMember is an ErrNotLeader: this member is not, or not any more, one of
+	// those that the leader answers.
+	ErrNotMember = fmt.Errorf("%w: and not a member of the group", ErrNotLeader)
 	// ErrTooLarge means a command of more than MaxCommandBytes.
 	ErrTooLarge = errors.New("raftgroup: command too large")
 	// ErrOutcomeUnknown means a command may or may not have been applied.
@@ -47,18 +50,29 @@ type Group struct {
 	snaps   *snapshots
 	states  *states
 	raft    *raft.Raft
-	trans   raft.Transport
+	wire    *wire // the transport
 
 	applied atomic.Uint64
 	ready   atomic.Uint64 // the term this node leads in with everything before applied, or 0
+	freshAt atomic.Int64  // Elapsed of the last time this member was sure to be up to date, or neverFresh
+	conf    atomic.Pointer[confAt]
 
 	// applyMu is held while the Machine is called or the state replaced.
-	applyMu sync.Mutex
+	applyMu  sync.Mutex
+	lastTerm atomic.Uint64 // of the last entry applied, whose proposals and all earlier ones are answered
 
 	mu     sync.Mutex    // guards the fields below
 	moved  chan struct{} // closed and replaced when applied or ready moves, or the group stops
 	reason error         // why the group stopped
 
+	ctx        context.Context // ends with stop
+	cancel     context.CancelFunc
+	tickets    *tickets
+	desk       desk
+	leads      rounds // read indexes of a leader
+	asks       rounds // and of others
+	seen       chan raft.Observation
+	resume     chan struct{} // holds one when this member is silent no more
 	queue      chan *proposal
 	slots      chan struct{} // one token per entry in flight
 	pending    *inflight
@@ -91,6 +105,7 @@ func (g *Group) fail(err error) {
 		g.mu.Unlock()
 		g.ready.Store(0)
 		close(g.stop)
+		g.cancel()
 		g.wake()
 		g.emit(Event{Kind: EventStopped, Err: err})
 	})
@@ -148,8 +163,7 @@ func (g *Group) noteApplied(entries, commands, bytes int) {
 	}
 }
 
-// lead is the goroutine that follows Raft's leadership. A new leader is ready
-// when a barrier has passed: then everything committed before is applied.
+// lead is the goroutine that follows Raft's leadership.
 func (g *Group) lead() {
 	defer g.loops.Done()
 	for {
@@ -161,22 +175,39 @@ func (g *Group) lead() {
 				g.emit(Event{Kind: EventFollower})
 				continue
 			}
-			term := g.raft.CurrentTerm()
-			if !g.pending.begin() {
-				return
+			g.beginTerm()
+		case <-g.resume:
+			if g.raft.State() == raft.Leader && g.ready.Load() == 0 {
+				g.beginTerm()
 			}
-			err := g.raft.Barrier(0).Error()
-			g.pending.end()
-			if err != nil || g.raft.CurrentTerm() != term || g.stoppedErr() != nil {
-				continue // lost again: LeaderCh will tell, or the group stops
-			}
-			g.ready.Store(term)
+		case <-g.seen: // another leader
 			g.wake()
-			g.emit(Event{Kind: EventLeader, Index: g.applied.Load()})
 		case <-g.stop:
 			return
 		}
 	}
+}
+
+// beginTerm makes a new leader ready: when it has applied a mark, an entry of its
+// own term without commands, then everything committed before is applied. The mark
+// also tells every member that nothing of an earlier term will come any more.
+func (g *Group) beginTerm() {
+	term := g.raft.CurrentTerm()
+	if !g.pending.begin() {
+		return
+	}
+	err := g.raft.Apply(pack(term, ticketID{origin: g.tickets.origin}, (&packer{}).counted()), 0).Error()
+	g.pending.end()
+	if err != nil || g.raft.CurrentTerm() != term || g.stoppedErr() != nil {
+		return // lost again: LeaderCh will tell, or the group stops
+	}
+	g.ready.Store(term)
+	if g.wire.silent.Load() { // resume will tell
+		g.ready.Store(0)
+		return
+	}
+	g.wake()
+	g.emit(Event{Kind: EventLeader, Index: g.applied.Load()})
 }
 
 // snapshotLoop is the goroutine that takes snapshots when enough was applied.
@@ -198,8 +229,7 @@ func (g *Group) Checkpoint() error {
 	if err := g.stoppedErr(); err != nil {
 		return err
 	}
-	g.sinceSnap.Store(0)
-	g.sinceBytes.Store(0)
+	g.trail(g.sinceSnap.Swap(0), g.sinceBytes.Swap(0))
 	err := g.raft.Snapshot().Error()
 	if errors.Is(err, raft.ErrNothingNewToSnapshot) {
 		return nil
@@ -211,13 +241,40 @@ func (g *Group) Checkpoint() error {
 	return err
 }
 
+// trail sets how many entries stay in the log behind a snapshot: TrailingLogs, but
+// no more than have SnapshotBytes, going by the size of the last ones.
+func (g *Group) trail(entries uint64, bytes int64) {
+	keep := g.opts.TrailingLogs
+	if bytes > 0 && entries > 0 {
+		fit := uint64(float64(g.opts.SnapshotBytes) / (float64(bytes) / float64(entries)))
+		keep = min(keep, max(fit, maxAppend))
+	}
+	c := g.raft.ReloadableConfig()
+	if c.TrailingLogs == keep {
+		return
+	}
+	c.TrailingLogs = keep
+	if err := g.raft.ReloadConfig(c); err != nil {
+		g.emit(Event{Kind: EventLog, Level: Error, Text: "entries to keep: " + err.Error(), Err: err})
+	}
+}
+
 // supervise is the goroutine that takes Raft down after the group stopped.
 func (g *Group) supervise() {
 	<-g.stop
 	<-g.packerDone
-	select {
-	case <-g.pending.drain(): // Raft answers what it has taken,
-	case <-g.died: // unless its goroutines are gone
+	drained := g.pending.drain()
+	for waits := true; waits; {
+		select {
+		case <-drained: // Raft answers what it has taken,
+			waits = false
+		case <-g.died: // unless its goroutines are gone
+			waits = false
+		case <-g.opts.Clock.After(g.opts.Patience): // or wait for a disk
+			if g.log.watch.busy() {
+				g.mirrors.giveUp()
+			}
+		}
 	}
 	_ = g.raft.Shutdown().Error() // closes the transport
 	g.loops.Wait()
@@ -225,13 +282,31 @@ func (g *Group) supervise() {
 }
 
 // Close stops the group, waits for every Snapshot and View to end and closes
-// the files. What was proposed before is answered.
+// the files. A leader has another voter lead first. What was proposed before is
+// answered.
 func (g *Group) Close() error {
+	g.handLead()
 	g.fail(ErrStopped)
 	<-g.closed
 	g.states.close()
 	return g.mirrors.Close()
 }
+
+// handLead gives leadership away before a stop, so that nobody has to miss the
+// leader first.
+func (g *Group) handLead() {
+	if g.stoppedErr() != nil || g.ready.Load() == 0 || g.alone() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(g.ctx, handLeadTime)
+	defer cancel()
+	if err := g.transferHere(ctx, ""); err != nil {
+		g.emit(Event{Kind: EventLog, Level: Warn, Text: "nobody takes the lead: " + err.Error()})
+	}
+}
+
+// handLeadTime bounds how long a stop waits for another leader.
+const handLeadTime = 3 * time.Second
 
 // Ready waits until this node leads and has applied everything that was
 // committed before, or until ctx ends or the group stops.
@@ -264,44 +339,6 @@ func (g *Group) Leading() error {
 		return ErrNotLeader
 	}
 	return nil
-}
-
-// Fresh returns nil when this node is certain to lead: a View or Snapshot taken
-// after Fresh was called shows every command that was acknowledged, on any node,
-// before the call. Otherwise it is ErrNotLeader, ErrStopped or ctx's error.
-//
-// A reader may as well read first and then call Fresh: if it returns nil the
-// reading was fresh as of the time it was made.
-func (g *Group) Fresh(ctx context.Context) error {
-	if err := g.stoppedErr(); err != nil {
-		return err
-	}
-	term := g.ready.Load()
-	if term == 0 || g.raft.CurrentTerm() != term {
-		return ErrNotLeader
-	}
-	if !g.pending.begin() {
-		return ErrStopped
-	}
-	verified := make(chan error, 1)
-	go func() {
-		defer g.pending.end()
-		verified <- g.raft.VerifyLeader().Error()
-	}()
-	select {
-	case err := <-verified:
-		if err != nil || g.raft.CurrentTerm() != term {
-			if stopped := g.stoppedErr(); stopped != nil {
-				return stopped
-			}
-			return ErrNotLeader
-		}
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-g.stop:
-		return g.stoppedErr()
-	}
 }
 
 // AppliedIndex is the log index of the last entry a View shows.
@@ -358,7 +395,3 @@ func (g *Group) snapshotIndex() uint64 {
 	}
 	return metas[0].Index
 }
-
-// electionKick is how long an attempt to become leader at once may take before
-// the ordinary election timeout is left to do it.
-const electionKick = time.Second

@@ -106,6 +106,9 @@ type logStore struct {
 	dead  func()      // tells that a goroutine of Raft's ended early
 	armed atomic.Bool // callers are Raft's goroutines
 	err   atomic.Pointer[error]
+	watch logWatch
+	holds holds
+	now   func() time.Duration // nil: nothing is held
 }
 
 // poison remembers the first failure and stops the group.
@@ -151,6 +154,7 @@ func (s *logStore) LastIndex() (i uint64, err error) {
 // GetLog implements raft.LogStore. An entry that is not there is
 // raft.ErrLogNotFound, which Raft answers with a snapshot.
 func (s *logStore) GetLog(index uint64, log *raft.Log) error {
+	defer s.watch.call()()
 	err := s.read(index, log)
 	if err == nil || errors.Is(err, raft.ErrLogNotFound) {
 		return err
@@ -188,6 +192,7 @@ func (s *logStore) StoreLog(log *raft.Log) error { return s.StoreLogs([]*raft.Lo
 
 // StoreLogs implements raft.LogStore. It returns after the sync.
 func (s *logStore) StoreLogs(logs []*raft.Log) error {
+	defer s.watch.call()()
 	if err := s.poisoned(); err != nil {
 		return err
 	}
@@ -208,10 +213,17 @@ func (s *logStore) StoreLogs(logs []*raft.Log) error {
 	return nil
 }
 
-// DeleteRange implements raft.LogStore.
+// DeleteRange implements raft.LogStore. What a follower will need after the
+// snapshot it is given stays at the front.
 func (s *logStore) DeleteRange(lo, hi uint64) error {
+	defer s.watch.call()()
 	if err := s.poisoned(); err != nil {
 		return err
+	}
+	if last, err := s.LastIndex(); s.now != nil && err == nil && hi < last {
+		if hi = s.holds.limit(s.now(), hi); hi < lo {
+			return nil
+		}
 	}
 	if err := guarded(func() error { return s.under.DeleteRange(lo, hi) }); err != nil {
 		return s.poison(fmt.Errorf("truncate the log: %w", err))
@@ -221,6 +233,7 @@ func (s *logStore) DeleteRange(lo, hi uint64) error {
 
 // Set implements raft.StableStore.
 func (s *logStore) Set(key, val []byte) error {
+	defer s.watch.call()()
 	if err := s.poisoned(); err != nil {
 		return err
 	}
@@ -238,6 +251,7 @@ func (s *logStore) Get(key []byte) (val []byte, err error) {
 
 // SetUint64 implements raft.StableStore. Raft panics when it fails.
 func (s *logStore) SetUint64(key []byte, val uint64) error {
+	defer s.watch.call()()
 	err := s.poisoned()
 	if err == nil {
 		err = guarded(func() error { return s.under.SetUint64(key, val) })

@@ -121,6 +121,11 @@ func (s *mirrors) gather(places []*place, f func(*place) error) (ok int, failed 
 				failed[p] = errHangs
 			}
 			clear(waiting)
+		case <-s.given:
+			for p := range waiting {
+				failed[p] = errHangs
+			}
+			clear(waiting)
 		case <-news:
 		}
 	}
@@ -198,6 +203,8 @@ func read[T any](s *mirrors, op func(store) (T, error)) (v T, err error) {
 		case a = <-done:
 		case <-limit:
 			a.err = errHangs
+		case <-s.given:
+			return v, errHangs
 		case <-m.place.gone:
 			continue
 		}

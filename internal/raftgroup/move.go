@@ -186,6 +186,7 @@ func (g *Group) restoreSent(r io.Reader) error {
 	if err := g.adopt(in, seq, applied); err != nil {
 		return err
 	}
+	g.tickets.jumped()
 	g.emit(Event{Kind: EventRestored, Index: applied})
 	return nil
 }

@@ -10,7 +10,6 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
-	"github.com/hashicorp/raft"
 )
 
 // Defaults and limits.
@@ -18,7 +17,7 @@ const (
 	// MaxCommandBytes is the largest command Propose takes.
 	MaxCommandBytes = 1 << 20
 
-	maxEntryBytes    = 1 << 20 // an entry is closed when the next command would pass this
+	maxEntryBytes    = 256 << 10 // an entry is closed when the next command would pass this
 	maxEntryCommands = 1024
 	queueLength      = 2048 // proposals waiting for the packer; more wait in Propose
 	maxInFlight      = 2    // entries between the packer and their answers: one syncs while one is applied
@@ -26,7 +25,7 @@ const (
 
 	defaultSnapshotEntries = 8192
 	defaultSnapshotBytes   = 64 << 20
-	defaultTrailingLogs    = 256
+	defaultTrailingLogs    = 8192
 	defaultPatience        = 5 * time.Second
 )
 
@@ -61,20 +60,27 @@ type Options struct {
 	// Events, when set, is told what happens. See Event.
 	Events func(Event)
 
-	// Transport connects the voters; the group closes it. Nil means an
-	// in-memory one, for a group of one voter.
-	Transport raft.Transport
+	// Transport connects the members; the group closes it. Nil means an
+	// in-memory one, for a group of one voter. A member's address is its NodeID. A
+	// group that was alone without one goes on with one, as the first of several.
+	Transport Transport
+	// Peers carries requests between members, see Group.Serve. Nil means that
+	// members cannot ask one another: only the leader can propose.
+	Peers Peers
 	// Bootstrap lists the first voters of a new group, the same list on each
 	// of them. Empty means this node alone. It is used only when Dirs hold no
 	// state at all.
 	Bootstrap []Voter
 	// Join leaves a new group without a configuration: the node waits until a
-	// member adds it. Without Join, an empty log is ErrCorrupt.
+	// member adds it as a learner. Without Join, an empty log is ErrCorrupt. A
+	// member that lost its log comes back with Join too, and takes part in nothing
+	// until it was removed and added again. It may stay set.
 	Join bool
 
 	// SnapshotEntries and SnapshotBytes of log since the last snapshot cause the
 	// next one. TrailingLogs entries stay in the log behind a snapshot, for
-	// followers that are a little late. Zero means 8192, 64 MiB and 256.
+	// followers that are a little late, but no more than have SnapshotBytes. Zero
+	// means 8192, 64 MiB and 8192.
 	SnapshotEntries uint64
 	SnapshotBytes   int64
 	TrailingLogs    uint64
@@ -112,6 +118,7 @@ func (o *Options) Validate() error {
 	need(o.Machine != nil, "Machine is nil")
 	need(o.SnapshotBytes >= 0, "SnapshotBytes is negative")
 	need(!o.Join || len(o.Bootstrap) == 0, "Join and Bootstrap exclude each other")
+	need(!o.Join || o.Peers != nil, "Join needs Peers")
 	need(o.Transport != nil || (!o.Join && len(o.Bootstrap) == 0), "Join and Bootstrap need a Transport")
 	self := len(o.Bootstrap) == 0
 	seen := map[string]bool{}

@@ -70,13 +70,16 @@ type mirrors struct {
 	epoch   uint64        // of the last record
 	news    chan struct{} // closed and replaced when a place is lost
 	closing sync.WaitGroup
+
+	given     chan struct{} // closed when nobody waits for a disk any more
+	givenOnce sync.Once
 }
 
 // errHangs is why a mirror is given up that does not answer.
 var errHangs = errors.New("it does not answer")
 
 func newMirrors(o *Options, emit func(Event)) (*mirrors, error) {
-	s := &mirrors{o: o, emit: emit, news: make(chan struct{})}
+	s := &mirrors{o: o, emit: emit, news: make(chan struct{}), given: make(chan struct{})}
 	for i, dir := range o.Dirs {
 		abs, err := filepath.Abs(dir)
 		if err != nil {
@@ -88,6 +91,10 @@ func newMirrors(o *Options, emit func(Event)) (*mirrors, error) {
 	}
 	return s, nil
 }
+
+// giveUp ends every wait for a disk: the group has stopped, and its last mirror
+// hangs.
+func (s *mirrors) giveUp() { s.givenOnce.Do(func() { close(s.given) }) }
 
 func (s *mirrors) newsChan() <-chan struct{} {
 	s.mu.Lock()

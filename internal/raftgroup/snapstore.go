@@ -19,6 +19,7 @@ type snapshots struct {
 	mirrors *mirrors
 	home    func() *place // of the working state; nil: it has none now
 	stop    <-chan struct{}
+	sending func(index uint64, r io.ReadCloser) io.ReadCloser // a follower may be given it
 
 	commit sync.Mutex // held while a snapshot becomes visible in every mirror, and while a mirror joins
 
@@ -96,7 +97,7 @@ func (s *snapshots) Open(id string) (*raft.SnapshotMeta, io.ReadCloser, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	return m.raft(), r, nil
+	return m.raft(), s.sending(m.Index, r), nil
 }
 
 // Create implements raft.SnapshotStore.

@@ -34,16 +34,29 @@ func Open(ctx context.Context, o Options) (*Group, error) {
 		opts: o, moved: make(chan struct{}), queue: make(chan *proposal, queueLength), slots: make(chan struct{}, maxInFlight),
 		stop: make(chan struct{}), died: make(chan struct{}), packerDone: make(chan struct{}), closed: make(chan struct{}),
 		wantSnap: make(chan struct{}, 1), pending: newInflight(), mend: make(chan struct{}, 1), mended: make(chan struct{}),
+		tickets: newTickets(), seen: make(chan raft.Observation, 1), resume: make(chan struct{}, 1),
 	}
+	g.ctx, g.cancel = context.WithCancel(context.Background())
+	g.leads.ask, g.asks.ask = g.leadIndex, g.askIndex
+	g.freshAt.Store(neverFresh)
 	if err := g.start(); err != nil {
 		return nil, fmt.Errorf("open group %s: %w", o.Name, err)
 	}
-	g.loops.Add(2)
+	g.raft.RegisterObserver(raft.NewObserver(g.seen, false, func(o *raft.Observation) bool {
+		_, ok := o.Data.(raft.LeaderObservation)
+		return ok
+	}))
+	g.loops.Add(3)
 	go g.lead()
 	go g.snapshotLoop()
+	go g.watch()
+	if o.Peers != nil {
+		g.loops.Add(1)
+		go g.pulseLoop()
+	}
 	go g.pack()
 	go g.supervise()
-	if g.soleVoter() {
+	if g.alone() {
 		if err := g.takeLead(ctx); err != nil {
 			return nil, errors.Join(fmt.Errorf("open group %s: %w", o.Name, err), g.Close())
 		}
@@ -59,7 +72,7 @@ func (g *Group) start() (err error) {
 		return err
 	}
 	g.mirrors.kick, g.mirrors.moved = g.wantMend, g.states.retire
-	g.snaps = &snapshots{mirrors: g.mirrors, home: g.states.home, stop: g.stop}
+	g.snaps = &snapshots{mirrors: g.mirrors, home: g.states.home, stop: g.stop, sending: g.sending}
 	conf, err := g.prepare()
 	if err == nil {
 		g.loops.Add(1)
@@ -75,11 +88,12 @@ func (g *Group) start() (err error) {
 		if stopped := g.stoppedErr(); stopped == nil {
 			g.stopOnce.Do(func() { close(g.stop) })
 		}
+		g.cancel()
 		g.loops.Wait()
 		g.states.close()
 		err = errors.Join(err, g.mirrors.Close())
-		if g.trans != nil {
-			closeTransport(g.trans)
+		if g.wire != nil {
+			_ = g.wire.Close() // nothing was sent
 		}
 	}
 	return err
@@ -98,10 +112,11 @@ func (g *Group) prepare() (*raft.Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	g.log = &logStore{under: g.mirrors, fail: g.fail, dead: g.raftDied}
+	g.log = &logStore{under: g.mirrors, fail: g.fail, dead: g.raftDied, now: g.opts.Clock.Elapsed}
 	if err := g.openState(found); err != nil {
 		return nil, err
 	}
+	g.wire.blank.Store(g.withoutLog(found))
 	for _, m := range g.mirrors.healthy() {
 		p := m.place
 		err := writeIdentity(p.disk, p.dir, g.opts.Name, g.opts.NodeID)
@@ -118,7 +133,8 @@ func (g *Group) raftConfig() *raft.Config {
 	c.Logger = raftLogger(g.emit)
 	c.NoSnapshotRestoreOnStart = true // the state has its own applied index
 	c.BatchApplyCh = true
-	c.MaxAppendEntries = 64
+	c.MaxAppendEntries = maxAppend
+	c.HeartbeatTimeout, c.ElectionTimeout, c.LeaderLeaseTimeout = electionTime, electionTime, electionTime
 	c.TrailingLogs = g.opts.TrailingLogs
 	c.SnapshotThreshold = math.MaxUint64 // snapshotLoop decides, by entries and bytes
 	c.SnapshotInterval = 24 * time.Hour
@@ -126,21 +142,41 @@ func (g *Group) raftConfig() *raft.Config {
 	return c
 }
 
-func (g *Group) openTransport() error {
-	g.trans = g.opts.Transport
-	if g.trans == nil {
-		addr := raft.ServerAddress(g.opts.NodeID)
-		_, t := raft.NewInmemTransportWithTimeout(addr, electionKick)
-		t.Connect(addr, t) // for takeLead
-		g.trans = t
+// electionTime is how long a follower does without its leader, a candidate waits
+// for votes, and a leader does without a majority. A follower notices after one to
+// three of it. Heartbeats go out every tenth of it and wait for the former's
+// answer: a link of 200 ms each way leaves half of it to spare.
+const electionTime = 900 * time.Millisecond
+
+// maxAppend bounds the entries of one message.
+const maxAppend = 32
+
+func (g *Group) openTransport() (err error) {
+	t := g.opts.Transport
+	if t == nil {
+		_, t = raft.NewInmemTransportWithTimeout(raft.ServerAddress(g.opts.NodeID), time.Second)
 	}
-	return nil
+	if g.wire, err = newWire(t, g.admitted); err != nil {
+		closeTransport(t)
+	}
+	return err
+}
+
+// withoutLog reports whether this member waits to be added and holds nothing of
+// the group.
+func (g *Group) withoutLog(found []*finding) bool {
+	for _, f := range found {
+		if f.member && (f.last > 0 || f.snap.ID != "") {
+			return false
+		}
+	}
+	return g.opts.Join
 }
 
 func (g *Group) firstVoters() raft.Configuration {
 	voters := g.opts.Bootstrap
 	if len(voters) == 0 {
-		voters = []Voter{{ID: g.opts.NodeID, Addr: string(g.trans.LocalAddr())}}
+		voters = []Voter{{ID: g.opts.NodeID, Addr: string(g.wire.LocalAddr())}}
 	}
 	var c raft.Configuration
 	for _, v := range voters {
@@ -166,7 +202,7 @@ func (g *Group) startRaft(conf *raft.Config) error {
 			done <- s
 		}()
 		g.log.armed.Store(true)
-		s.r, s.err = raft.NewRaft(conf, fsm{g}, g.log, g.log, g.snaps, g.trans)
+		s.r, s.err = raft.NewRaft(conf, fsm{g}, g.log, g.log, g.snaps, g.wire)
 	}()
 	s := <-done
 	g.raft = s.r
@@ -176,31 +212,16 @@ func (g *Group) startRaft(conf *raft.Config) error {
 	return s.err
 }
 
-func (g *Group) soleVoter() bool {
-	f := g.raft.GetConfiguration()
-	if f.Error() != nil {
-		return false
-	}
-	voters, self := 0, false
-	for _, s := range f.Configuration().Servers {
-		if s.Suffrage == raft.Voter {
-			voters++
-			self = self || s.ID == raft.ServerID(g.opts.NodeID)
-		}
-	}
-	return voters == 1 && self
-}
-
 // takeLead makes the only voter leader without waiting for a heartbeat that
 // nobody will send: it asks itself to stand for election now, the way a leader
 // asks its successor. The timeouts stay those of a larger group.
 func (g *Group) takeLead(ctx context.Context) error {
-	self, addr := raft.ServerID(g.opts.NodeID), g.trans.LocalAddr()
+	self, addr := raft.ServerID(g.opts.NodeID), g.wire.LocalAddr()
 	req := raft.TimeoutNowRequest{RPCHeader: raft.RPCHeader{
-		ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(self), Addr: g.trans.EncodePeer(self, addr),
+		ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(self), Addr: g.wire.EncodePeer(self, addr),
 	}}
 	// A failure costs no more than the ordinary election timeout.
-	if err := g.trans.TimeoutNow(self, addr, &req, new(raft.TimeoutNowResponse)); err != nil {
+	if err := g.wire.local(&req, ctx.Done()); err != nil {
 		g.emit(Event{Kind: EventLog, Level: Warn, Text: "no election at once", Err: err})
 	}
 	return g.Ready(ctx)
