@@ -61,7 +61,7 @@ func (f *Feed) checkSession(s NewSession) error {
 
 // Credentials returns the account and its password hash for a login.
 func (f *Feed) Credentials(ctx context.Context, handle string) (user id.ID, passwordHash string, err error) {
-	err = f.read(ctx, func(v *view) error {
+	err = f.readSure(ctx, func(v *view) error {
 		a, err := v.byHandle(handle)
 		if err != nil {
 			return err
@@ -92,7 +92,7 @@ func (f *Feed) CreateSession(ctx context.Context, user id.ID, s NewSession) (Ses
 func (f *Feed) SessionByToken(ctx context.Context, hash [32]byte) (Session, error) {
 	var out Session
 	now := f.now()
-	err := f.read(ctx, func(v *view) error {
+	err := f.readSure(ctx, func(v *view) error {
 		s, err := v.session(hash)
 		if err != nil {
 			return err
@@ -114,7 +114,7 @@ func (s store) session(hash [32]byte) (*sessionRow, error) {
 func (f *Feed) Sessions(ctx context.Context, user id.ID) ([]Session, error) {
 	var out []Session
 	now := f.now()
-	err := f.read(ctx, func(v *view) error {
+	err := f.serve(ctx, func(v *view) error {
 		return v.list(tabUserSession, user, 0, func(_ id.ID, value []byte) error {
 			hash, err := hashOf(value)
 			if err != nil {
@@ -166,7 +166,7 @@ func (v *view) mustAccount(user id.ID) (*accountRow, error) {
 // found.
 func (f *Feed) UserByID(ctx context.Context, viewer, user id.ID) (UserView, error) {
 	var out UserView
-	err := f.read(ctx, func(v *view) error {
+	err := f.readSure(ctx, func(v *view) error {
 		a, err := v.mustAccount(user)
 		if err == nil {
 			out, err = v.userView(viewer, a)
@@ -179,7 +179,7 @@ func (f *Feed) UserByID(ctx context.Context, viewer, user id.ID) (UserView, erro
 // UserByHandle is UserByID for a handle.
 func (f *Feed) UserByHandle(ctx context.Context, viewer id.ID, handle string) (UserView, error) {
 	var out UserView
-	err := f.read(ctx, func(v *view) error {
+	err := f.readSure(ctx, func(v *view) error {
 		a, err := v.byHandle(handle)
 		if err == nil {
 			out, err = v.userView(viewer, a)

@@ -35,6 +35,8 @@ func (c *checker) queueRow(k, v []byte) error {
 			return err
 		}
 		return c.dueAt(dueIdempotency, k[1:], row.Due)
+	case tabWatermark:
+		return decodeRow(v, new(watermarkRow))
 	}
 	return nil
 }

@@ -43,6 +43,7 @@ var commandKinds = []struct {
 	{50, func() command { return new(cmdSweep) }},
 	{51, func() command { return new(cmdTrimEvents) }},
 	{52, func() command { return new(cmdTrimPurges) }},
+	{53, func() command { return new(cmdWatermark) }},
 }
 
 var makeCommand, commandKind = commandTables()

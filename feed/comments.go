@@ -21,7 +21,7 @@ func (f *Feed) AddComment(ctx context.Context, user, photo id.ID, text string, p
 		return Comment{}, err
 	}
 	var c Comment
-	err = f.read(ctx, func(v *view) error {
+	err = f.serve(ctx, func(v *view) error {
 		row, err := v.comment(out.ID)
 		if err != nil || row == nil { // deleted since
 			return firstErr(err, ErrNotFound)
@@ -59,7 +59,7 @@ func (v *view) commentView(viewer id.ID, row *commentRow) (c Comment, ok bool, e
 
 // Comments lists a photo's top-level comments, newest first.
 func (f *Feed) Comments(ctx context.Context, viewer, photo id.ID, p Page) (rows []Comment, next id.ID, err error) {
-	err = f.read(ctx, func(v *view) error {
+	err = f.serve(ctx, func(v *view) error {
 		if _, err := v.mustSee(viewer, photo); err != nil {
 			return err
 		}
@@ -86,7 +86,7 @@ func (v *view) takeComment(viewer, comment id.ID, rows *[]Comment) (bool, error)
 // Replies lists the replies to a top-level comment, oldest first. A reply has
 // none.
 func (f *Feed) Replies(ctx context.Context, viewer, comment id.ID, p Page) (rows []Comment, next id.ID, err error) {
-	err = f.read(ctx, func(v *view) error {
+	err = f.serve(ctx, func(v *view) error {
 		top, err := topComment(v, comment)
 		if err != nil || top == nil {
 			return firstErr(err, ErrNotFound)

@@ -15,8 +15,12 @@
 // ErrUnavailable leaves open whether the change was or will yet be made.
 //
 // Threads: a Feed may be used by many goroutines. Returned values are the
-// caller's. Run derives, sweeps and trims in the background; RunEffects hands
-// out work that is owed to the world outside, and only on the node that leads.
+// caller's. Run derives, sweeps and trims in the background; RunEffects handles
+// work that is owed to the world outside, lent by the member that leads.
+//
+// Replicas: every member of the group answers. What it says is of a state that is
+// at most Policy.MaxStale old; that something is not there, or may be served, it
+// says only when it is certain (decision 171).
 //
 // Errors: refusals are the Err values of types.go and errors.go; an Invalid says
 // which field is wrong. The package writes no log: what an operator should know

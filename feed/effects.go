@@ -9,10 +9,11 @@ import (
 	"time"
 )
 
-// RunEffects hands the effects of one kind to handle, at most workers at a
-// time, until ctx ends; then it waits for the handlers and returns ctx's error,
-// or earlier that of a group that has stopped. It works only while this node
-// leads.
+// RunEffects hands the effects of one kind to handle, at most workers at a time,
+// until ctx ends; then it waits for the handlers and returns ctx's error, or earlier
+// that of a group that has stopped. The leader lends effects, each to one member at
+// a time (lend.go); a member that cannot reach it waits, and without Options.Lender
+// for its own turn to lead.
 //
 // A handler's nil completes the effect, unless a command of the handler's own
 // (MarkReady, MarkFailed) already has; a photo that is still pending is not
@@ -20,46 +21,28 @@ import (
 // a pause that doubles up to Policy.EffectBackoffMax, for as long as it takes:
 // an outage ends, and what it held up goes on by itself. Only an error marked
 // with Poison parks an effect, and only one of a kind that can be poisonous.
-// A handler may see an effect twice: after a crash, or when the photo was
-// deleted and restored meanwhile. What is cut short by ctx is not counted as an
-// attempt.
+// A handler may see an effect twice: after a crash, when another member leads
+// before it is done, or when the photo was deleted and restored meanwhile. What is
+// cut short by ctx is not counted as an attempt.
 func (f *Feed) RunEffects(ctx context.Context, kind EffectKind, workers int, handle func(context.Context, Effect) error) error {
 	var running sync.WaitGroup
 	defer running.Wait()
 	free := make(chan struct{}, max(workers, 1))
-	w := &f.machine.watch
 	for {
-		if err := f.lead(ctx); err != nil {
-			return err
-		}
 		select {
 		case free <- struct{}{}: // a worker is free
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-		changed := w.on(&w.effects)
-		e, wait, err := f.leaseEffect(ctx, kind)
+		l, err := f.obtain(ctx, kind)
 		if err != nil {
-			if ctx.Err() != nil {
-				return ctx.Err()
-			}
 			return err
 		}
-		if e != nil {
-			running.Go(func() {
-				defer func() { <-free }()
-				defer f.leases.release(e.Seq)
-				f.work(ctx, *e, handle)
-			})
-			continue
-		}
-		<-free
-		select {
-		case <-changed:
-		case <-f.clock.After(wait):
-		case <-ctx.Done():
-			return ctx.Err()
-		}
+		running.Go(func() {
+			defer func() { <-free }()
+			defer l.release()
+			f.work(l.keep(ctx), l.effect, handle)
+		})
 	}
 }
 
@@ -68,18 +51,18 @@ const effectLook = time.Minute
 
 // leaseEffect takes the first effect that is due and that nobody holds, or says
 // how long there will be none.
-func (f *Feed) leaseEffect(ctx context.Context, kind EffectKind) (*Effect, time.Duration, error) {
+func (f *Feed) leaseEffect(ctx context.Context, kind EffectKind, holder string) (*Effect, time.Duration, error) {
 	for {
-		e, wait, err := f.findEffect(ctx, kind)
+		e, wait, err := f.findEffect(ctx, kind, holder)
 		// The view may be older than the release of the last lease on it.
 		if err != nil || e == nil || f.owed(ctx, e.Seq) {
 			return e, wait, err
 		}
-		f.leases.release(e.Seq)
+		f.leases.release(e.Seq, holder)
 	}
 }
 
-func (f *Feed) findEffect(ctx context.Context, kind EffectKind) (e *Effect, wait time.Duration, err error) {
+func (f *Feed) findEffect(ctx context.Context, kind EffectKind, holder string) (e *Effect, wait time.Duration, err error) {
 	now := f.now()
 	wait = effectLook
 	first, end := []byte{tabEffectByTime, byte(kind)}, []byte{tabEffectByTime, byte(kind) + 1}
@@ -87,10 +70,10 @@ func (f *Feed) findEffect(ctx context.Context, kind EffectKind) (e *Effect, wait
 	// No pause is that long: such a time is of a clock that ran ahead.
 	beyond := effectTimeKey(kind, millis(now.Add(longestPause(f.policy.EffectBackoffMax)))+1, 0)
 	err = f.read(ctx, func(v *view) (err error) {
-		if e, err = f.takeEffect(v, first, later); err != nil || e != nil {
+		if e, err = f.takeEffect(v, holder, first, later); err != nil || e != nil {
 			return err
 		}
-		if e, err = f.takeEffect(v, beyond, end); err != nil || e != nil {
+		if e, err = f.takeEffect(v, holder, beyond, end); err != nil || e != nil {
 			return err
 		}
 		return v.scan(later, beyond, func(k, _ []byte) error {
@@ -103,18 +86,18 @@ func (f *Feed) findEffect(ctx context.Context, kind EffectKind) (e *Effect, wait
 
 // takeEffect leases the first effect queued under a key in [from, to) that
 // nobody holds; nil: there is none.
-func (f *Feed) takeEffect(v *view, from, to []byte) (e *Effect, err error) {
+func (f *Feed) takeEffect(v *view, holder string, from, to []byte) (e *Effect, err error) {
 	err = v.scan(from, to, func(k, _ []byte) error {
 		if len(k) != 18 {
 			return corrupt("effect key %x", k)
 		}
 		seq := parseBE(k[10:])
-		if !f.leases.take(seq) {
+		if !f.leases.take(seq, holder, f.leaseEnd(holder), f.clock.Elapsed()) {
 			return nil
 		}
 		row, err := v.effect(seq)
 		if err != nil || row == nil {
-			f.leases.release(seq)
+			f.leases.release(seq, holder)
 			return firstErr(err, corrupt("effect %d is queued but missing", seq))
 		}
 		e = effectOf(seq, row)
@@ -135,33 +118,34 @@ func (f *Feed) work(ctx context.Context, e Effect, handle func(context.Context, 
 	}
 	ctx, cancel := f.outlive(ctx)
 	defer cancel()
-	var cmd command = &cmdEffectDone{Seq: e.Seq}
-	if herr != nil {
-		cmd = f.retry(e, herr)
-	}
 	for pause := sweepRetry; ; pause = min(2*pause, effectLook) {
-		if herr == nil && !f.owed(ctx, e.Seq) {
-			return // the handler's own command has completed it
-		}
-		_, err := f.propose(ctx, cmd)
+		err := f.finish(ctx, e, herr)
 		if err == nil {
 			return
 		}
-		if herr == nil && errors.Is(err, ErrConflict) {
-			herr = errUnfinished
-			cmd = f.retry(e, herr)
-			continue
-		}
 		f.notify(Notice{Kind: SweepFailed, Effect: e, Err: err})
-		if f.lead(ctx) != nil {
-			return // the lease ends; whoever leads next starts over
-		}
 		select {
 		case <-f.clock.After(pause):
 		case <-ctx.Done():
-			return
+			return // the lease ends; it is started over
 		}
 	}
+}
+
+// finish records how handling an effect went.
+func (f *Feed) finish(ctx context.Context, e Effect, herr error) error {
+	if herr == nil {
+		if !f.owed(ctx, e.Seq) {
+			return nil // the handler's own command has completed it
+		}
+		_, err := f.propose(ctx, &cmdEffectDone{Seq: e.Seq})
+		if !errors.Is(err, ErrConflict) {
+			return err
+		}
+		herr = errUnfinished
+	}
+	_, err := f.propose(ctx, f.retry(e, herr))
+	return err
 }
 
 // errUnfinished is a handler's fault: it said that it was done with a photo that

@@ -200,12 +200,12 @@ func TestEffectsDoNotWaitForAClockThatRanAhead(t *testing.T) {
 	ctx := context.Background()
 	find := func(what string, want bool) {
 		t.Helper()
-		e, wait, err := h.feed.findEffect(ctx, EffectTranscode)
+		e, wait, err := h.feed.findEffect(ctx, EffectTranscode, "n1")
 		if err != nil || (e != nil) != want || e == nil && (wait <= 0 || wait > effectLook) {
 			t.Errorf("%s: found %+v, wait %v, %v", what, e, wait, err)
 		}
 		if e != nil {
-			h.feed.leases.release(e.Seq)
+			h.feed.leases.release(e.Seq, "n1")
 		}
 	}
 	anna := h.user("anna")

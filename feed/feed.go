@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -16,18 +15,30 @@ import (
 	"hayloft/internal/raftgroup"
 )
 
-// Group is what the feed needs of its Raft group. All methods are called from
-// many goroutines.
+// Group is what the feed needs of its Raft group, on any member. All methods are
+// called from many goroutines.
 type Group interface {
 	// Propose returns the machine's answer once cmd is durable and applied here.
 	Propose(ctx context.Context, cmd []byte) (any, error)
+	// Fresh returns when the state here shows all that was acknowledged anywhere
+	// before the call.
+	Fresh(ctx context.Context) error
 	// Snapshot is a consistent view of the state; it must be closed.
 	Snapshot() (*raftgroup.Snapshot, error)
 	// View calls f with the live state, for a single read.
 	View(f func(pebble.Reader) error) error
 	AppliedIndex() uint64
-	// Ready waits until this node leads and has applied everything before.
+	WaitApplied(ctx context.Context, index uint64) error
+	// Ready waits until this node leads and has applied everything before; Leading
+	// tells at once.
 	Ready(ctx context.Context) error
+	Leading() error
+	// Working tells at once whether this member can answer: it leads, or follows a
+	// leader that it hears.
+	Working() error
+	// Staleness is how old the state here may be at most; 0 where it leads.
+	Staleness() time.Duration
+	Members() ([]raftgroup.Member, error)
 }
 
 // Policy holds the settings that decide something. The zero value of each
@@ -42,6 +53,7 @@ type Policy struct {
 	PurgeLogLife       time.Duration // how long purge entries are kept; default 48 hours, at least 24
 	EffectBackoff      time.Duration // before the second attempt, doubled for each further one; default 1 second
 	EffectBackoffMax   time.Duration // the longest such pause, a quarter may come on top; default 10 minutes
+	MaxStale           time.Duration // how old what a replica answers may be when it hears no leader; default 5 minutes
 	Limits             Limits
 }
 
@@ -50,6 +62,7 @@ type Policy struct {
 type Options struct {
 	Group   Group
 	Machine *Machine // the one that Group runs
+	Member  string   // this member of Group
 	// Mint makes an id under a lease of this process. It is asked for each new
 	// account, photo, comment, and position.
 	Mint  func(ctx context.Context) (id.ID, error)
@@ -57,6 +70,10 @@ type Options struct {
 
 	TimelineDirs []string         // one of them holds the derived timelines; each may be lost at any time
 	Timeline     timeline.Options // Dirs, Source and Clock are filled in
+
+	// Lender is where a member that does not lead borrows effects: the leader, over
+	// whatever lies between. Nil: effects are handled by the leader alone.
+	Lender Lender
 
 	Policy Policy
 	// Notify, when set, is told what an operator should know. It must not block
@@ -92,10 +109,11 @@ func (o *Options) Validate() error {
 	need(o.Group != nil, "Group is nil")
 	need(o.Machine != nil, "Machine is nil")
 	need(o.Mint != nil, "Mint is nil")
+	need(o.Member != "", "Member is empty")
 	need(len(o.TimelineDirs) > 0, "TimelineDirs is empty")
 	p := o.Policy
 	for _, d := range []time.Duration{
-		p.DeleteGrace, p.IntentLife, p.UploadSlack, p.StoredLife, p.IdempotencyLife, p.EffectBackoff, p.EffectBackoffMax,
+		p.DeleteGrace, p.IntentLife, p.UploadSlack, p.StoredLife, p.IdempotencyLife, p.EffectBackoff, p.EffectBackoffMax, p.MaxStale,
 	} {
 		need(d >= 0, "a duration of Policy is negative")
 	}
@@ -120,6 +138,7 @@ func (p Policy) withDefaults() Policy {
 	orElse(&p.PurgeLogLife, 48*time.Hour)
 	orElse(&p.EffectBackoff, time.Second)
 	orElse(&p.EffectBackoffMax, 10*time.Minute)
+	orElse(&p.MaxStale, 5*time.Minute)
 	p.Limits = p.Limits.withDefaults()
 	return p
 }
@@ -128,13 +147,16 @@ func (p Policy) withDefaults() Policy {
 type Feed struct {
 	group    Group
 	machine  *Machine
+	member   string
 	mint     func(context.Context) (id.ID, error)
 	clock    clock.Clock
 	policy   Policy
 	notify   func(Notice)
 	timeline *timeline.Store
+	lender   Lender
 	leases   leases
 	guard    guard
+	laggards map[string]laggard // trim's
 
 	// Tests replace these.
 	snapshot  func() (pebble.Reader, error) // Group.Snapshot
@@ -154,8 +176,8 @@ func Open(o Options) (*Feed, error) {
 		o.Notify = func(Notice) {}
 	}
 	f := &Feed{
-		group: o.Group, machine: o.Machine, mint: o.Mint, clock: o.Clock,
-		policy: o.Policy.withDefaults(), notify: o.Notify, sweepRows: sweepRows,
+		group: o.Group, machine: o.Machine, member: o.Member, lender: o.Lender, mint: o.Mint, clock: o.Clock,
+		policy: o.Policy.withDefaults(), notify: o.Notify, sweepRows: sweepRows, laggards: map[string]laggard{},
 	}
 	f.snapshot = func() (pebble.Reader, error) { return f.group.Snapshot() }
 	to := o.Timeline
@@ -175,6 +197,7 @@ func (f *Feed) Run(ctx context.Context) error {
 	g.Go(func() error { return f.sweep(ctx) })
 	g.Go(func() error { return f.trim(ctx) })
 	g.Go(func() error { return f.keepTime(ctx) })
+	g.Go(func() error { return f.publish(ctx) })
 	return g.Wait()
 }
 
@@ -185,12 +208,16 @@ func (f *Feed) Close() error { return f.timeline.Close() }
 // AppliedIndex is the Raft index this replica has applied.
 func (f *Feed) AppliedIndex() uint64 { return f.group.AppliedIndex() }
 
+// WaitApplied waits until this replica has applied an index that another one
+// answered with.
+func (f *Feed) WaitApplied(ctx context.Context, index uint64) error {
+	return f.group.WaitApplied(ctx, index)
+}
+
 // Ready returns nil when the feed can serve and accept writes.
 func (f *Feed) Ready() error {
-	ctx, cancel := context.WithCancel(context.Background())
-	cancel() // ask, don't wait
-	if err := f.group.Ready(ctx); err != nil {
-		return fmt.Errorf("%w: not leading", ErrUnavailable)
+	if err := f.group.Working(); err != nil {
+		return unavailable(err)
 	}
 	return nil
 }
@@ -267,6 +294,35 @@ func (v *view) account(user id.ID) (*accountRow, error) {
 	return a, err
 }
 
+// readSure is serve where "not found" must not only mean "not yet": a replica that
+// follows may be behind what a client has been told elsewhere. It asks how far the
+// others are before it says so, and says that it is unavailable when nobody answers.
+func (f *Feed) readSure(ctx context.Context, do func(v *view) error) error {
+	before := f.group.AppliedIndex()
+	err := f.serve(ctx, do)
+	if !errors.Is(err, ErrNotFound) || f.group.Leading() == nil {
+		return err
+	}
+	if err := f.group.Fresh(ctx); err != nil {
+		return unavailable(err)
+	}
+	if f.group.AppliedIndex() == before {
+		return err
+	}
+	return f.serve(ctx, do)
+}
+
+// errStale is what a replica answers that has not heard of the others for too long.
+var errStale = fmt.Errorf("%w: this replica is cut off", ErrUnavailable)
+
+// serve is read for who asks from outside: of a state that is at most MaxStale old.
+func (f *Feed) serve(ctx context.Context, do func(v *view) error) error {
+	if f.group.Staleness() > f.policy.MaxStale {
+		return errStale
+	}
+	return f.read(ctx, do)
+}
+
 // read calls do with a consistent view.
 func (f *Feed) read(ctx context.Context, do func(v *view) error) (err error) {
 	if err := ctx.Err(); err != nil {
@@ -282,29 +338,4 @@ func (f *Feed) read(ctx context.Context, do func(v *view) error) (err error) {
 		}
 	}()
 	return do(&view{store: store{snap}})
-}
-
-// leases are the effects that handlers of this process are working on.
-type leases struct {
-	mu   sync.Mutex // guards held
-	held map[uint64]bool
-}
-
-func (l *leases) take(seq uint64) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.held[seq] {
-		return false
-	}
-	if l.held == nil {
-		l.held = make(map[uint64]bool)
-	}
-	l.held[seq] = true
-	return true
-}
-
-func (l *leases) release(seq uint64) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	delete(l.held, seq)
 }

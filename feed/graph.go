@@ -106,7 +106,7 @@ func (f *Feed) Mutes(ctx context.Context, user id.ID, p Page) (rows []UserView, 
 
 // people pages through one of a user's lists of users.
 func (f *Feed) people(ctx context.Context, table byte, viewer, user id.ID, p Page) (rows []UserView, next id.ID, err error) {
-	err = f.read(ctx, func(v *view) error {
+	err = f.serve(ctx, func(v *view) error {
 		a, err := v.mustAccount(user)
 		if err != nil {
 			return err

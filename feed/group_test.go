@@ -45,7 +45,7 @@ func (r *roof) open() {
 		r.t.Fatal(err)
 	}
 	f, err := Open(Options{
-		Group: g, Machine: m, TimelineDirs: []string{"timelines"}, Clock: clock.Real{},
+		Group: g, Machine: m, Member: "n1", TimelineDirs: []string{"timelines"}, Clock: clock.Real{},
 		Timeline: timeline.Options{FS: r.lines, Cap: 20},
 		Mint: func(context.Context) (id.ID, error) {
 			r.mu.Lock()

@@ -36,6 +36,12 @@ func WithIdempotency(ctx context.Context, i Idempotency) context.Context {
 	return context.WithValue(ctx, idempotencyContext{}, &i)
 }
 
+// IdempotencyOf returns what WithIdempotency put into a context, or nil.
+func IdempotencyOf(ctx context.Context) *Idempotency {
+	i, _ := ctx.Value(idempotencyContext{}).(*Idempotency)
+	return i
+}
+
 // withoutIdempotency is for further commands of the same call.
 func withoutIdempotency(ctx context.Context) context.Context {
 	return context.WithValue(ctx, idempotencyContext{}, (*Idempotency)(nil))
@@ -48,7 +54,7 @@ func (i *Idempotency) hash() [32]byte {
 }
 
 func (f *Feed) idempotencyOf(ctx context.Context, now time.Time) (rec *idempotency, earlier *id.ID) {
-	i, _ := ctx.Value(idempotencyContext{}).(*Idempotency)
+	i := IdempotencyOf(ctx)
 	if i == nil {
 		return nil, nil
 	}
@@ -62,7 +68,7 @@ func (f *Feed) idempotencyOf(ctx context.Context, now time.Time) (rec *idempoten
 // there was none; another fingerprint is ErrIdempotencyReused.
 func (f *Feed) Repeated(ctx context.Context, i Idempotency) (earlier id.ID, found bool, err error) {
 	now := f.now()
-	err = f.read(ctx, func(v *view) error {
+	err = f.serve(ctx, func(v *view) error {
 		row, err := v.idempotent(i.Account, i.hash())
 		if err != nil || row == nil || !row.Due.After(now) {
 			return err

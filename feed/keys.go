@@ -40,6 +40,7 @@ const (
 	tabChore        = 0x45
 	tabDue          = 0x46
 	tabIdempotency  = 0x47
+	tabWatermark    = 0x48
 )
 
 // Names in tabMeta.

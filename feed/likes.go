@@ -24,7 +24,7 @@ func (f *Feed) Unlike(ctx context.Context, user, photo id.ID) error {
 
 // Likes lists who likes a photo, newest first.
 func (f *Feed) Likes(ctx context.Context, viewer, photo id.ID, p Page) (rows []UserView, next id.ID, err error) {
-	err = f.read(ctx, func(v *view) error {
+	err = f.serve(ctx, func(v *view) error {
 		if _, err := v.mustSee(viewer, photo); err != nil {
 			return err
 		}

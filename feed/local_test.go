@@ -116,7 +116,16 @@ func (g *localGroup) AppliedIndex() uint64 {
 	return g.applied
 }
 
-func (g *localGroup) Ready(context.Context) error { return nil }
+func (g *localGroup) Ready(context.Context) error               { return nil }
+func (g *localGroup) WaitApplied(context.Context, uint64) error { return nil }
+func (g *localGroup) Fresh(context.Context) error               { return nil }
+func (g *localGroup) Leading() error                            { return nil }
+func (g *localGroup) Working() error                            { return nil }
+func (g *localGroup) Staleness() time.Duration                  { return 0 }
+
+func (g *localGroup) Members() ([]raftgroup.Member, error) {
+	return []raftgroup.Member{{ID: "n1", Voter: true, Leader: true}}, nil
+}
 
 // dump is every key and value but the group's own.
 func (g *localGroup) dump(t testing.TB) []string {
@@ -165,7 +174,7 @@ func newHouse(t testing.TB, tune func(*Options)) *house {
 
 func (h *house) open() {
 	o := Options{
-		Group: h.group, Machine: h.group.machine, Clock: h.clock, TimelineDirs: []string{h.dir},
+		Group: h.group, Machine: h.group.machine, Member: "n1", Clock: h.clock, TimelineDirs: []string{h.dir},
 		Mint:     func(context.Context) (id.ID, error) { return h.mint(), nil },
 		Timeline: timeline.Options{CacheBytes: 1 << 20, MemoryBytes: 1 << 20},
 	}

@@ -26,7 +26,7 @@ func (v *view) photoView(viewer id.ID, p *photoRow) (PhotoView, error) {
 // Photo returns a photo that viewer may see; the author sees it from Pending on.
 func (f *Feed) Photo(ctx context.Context, viewer, photo id.ID) (PhotoView, error) {
 	var out PhotoView
-	err := f.read(ctx, func(v *view) error {
+	err := f.readSure(ctx, func(v *view) error {
 		p, err := v.mustSee(viewer, photo)
 		if err == nil {
 			out, err = v.photoView(viewer, p)
@@ -40,7 +40,7 @@ func (f *Feed) Photo(ctx context.Context, viewer, photo id.ID) (PhotoView, error
 // error is ErrNotFound when there is none.
 func (f *Feed) PhotoRow(ctx context.Context, photo id.ID) (Photo, error) {
 	var out Photo
-	err := f.read(ctx, func(v *view) error {
+	err := f.serve(ctx, func(v *view) error {
 		p, err := v.photo(photo)
 		if err != nil || p == nil {
 			return firstErr(err, ErrNotFound)
@@ -155,7 +155,7 @@ func (f *Feed) RestorePhoto(ctx context.Context, owner, photo id.ID) (PhotoView,
 // DeletedPhotos lists what owner may restore, latest delete first.
 func (f *Feed) DeletedPhotos(ctx context.Context, owner id.ID, p Page) (rows []PhotoView, next id.ID, err error) {
 	now := f.now()
-	err = f.read(ctx, func(v *view) error {
+	err = f.serve(ctx, func(v *view) error {
 		next, err = v.pager(tabDeleted, owner, p, func(_ id.ID, value []byte) (bool, error) {
 			if len(value) != 8 {
 				return false, corrupt("deleted list: value of %d bytes", len(value))
@@ -177,7 +177,7 @@ func (f *Feed) DeletedPhotos(ctx context.Context, owner id.ID, p Page) (rows []P
 
 // PhotosBy lists an author's photos that viewer may see, by position descending.
 func (f *Feed) PhotosBy(ctx context.Context, viewer, author id.ID, p Page) (rows []PhotoView, next id.ID, err error) {
-	err = f.read(ctx, func(v *view) error {
+	err = f.serve(ctx, func(v *view) error {
 		a, err := v.mustAccount(author)
 		if err != nil {
 			return err
@@ -212,7 +212,7 @@ func (f *Feed) PhotosBy(ctx context.Context, viewer, author id.ID, p Page) (rows
 // FeedPage lists the photos of those the viewer follows and the viewer's own,
 // by position descending. A page may be short, even empty, while next is not 0.
 func (f *Feed) FeedPage(ctx context.Context, viewer id.ID, p Page) (rows []PhotoView, next id.ID, err error) {
-	err = f.read(ctx, func(v *view) error {
+	err = f.serve(ctx, func(v *view) error {
 		if _, err := v.mustAccount(viewer); err != nil {
 			return err
 		}

@@ -2,17 +2,40 @@ package feed
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"hayloft/internal/id"
 )
 
-// Access says whether and how a blob may be served, as of now.
+// verdictAge is how old the state may be by which blobs are served: what was deleted
+// is gone within that time, and with it the time of a cache (design section 6).
+const verdictAge = time.Second
+
+// current returns nil when the state here is not older than verdictAge.
+func (f *Feed) current(ctx context.Context) error {
+	if f.group.Staleness() <= verdictAge {
+		return nil
+	}
+	if err := f.group.Fresh(ctx); err != nil {
+		return unavailable(err)
+	}
+	return nil
+}
+
+// Access says whether and how a blob may be served, as of verdictAge ago at most.
+// A blob is said to be gone only as of now.
 func (f *Feed) Access(ctx context.Context, blob id.ID) (Verdict, error) {
+	if err := f.current(ctx); err != nil {
+		return Verdict{}, err
+	}
 	var out Verdict
-	err := f.read(ctx, func(v *view) error {
+	err := f.readSure(ctx, func(v *view) error {
 		b, err := v.blob(blob)
-		if err != nil || b == nil || b.Role == roleIntent {
+		if err == nil && (b == nil || b.Role == roleIntent) {
+			err = ErrNotFound
+		}
+		if err != nil {
 			return err
 		}
 		p, err := v.photo(b.Photo)
@@ -22,6 +45,9 @@ func (f *Feed) Access(ctx context.Context, blob id.ID) (Verdict, error) {
 		out, err = verdict(v, p)
 		return err
 	})
+	if errors.Is(err, ErrNotFound) {
+		return Verdict{}, nil // gone
+	}
 	return out, err
 }
 
@@ -37,6 +63,9 @@ func (f *Feed) Purges(ctx context.Context, after uint64, limit int) ([]Purge, er
 	var beat <-chan time.Time
 	for {
 		changed := w.on(&w.purges)
+		if err := f.current(ctx); err != nil { // that nothing was missed is not certain
+			return nil, err
+		}
 		list, err := f.purgesNow(ctx, after, max(limit, 1))
 		if err != nil || len(list) > 0 {
 			return list, err

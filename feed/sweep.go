@@ -110,8 +110,11 @@ func (f *Feed) trim(ctx context.Context) error {
 }
 
 func (f *Feed) trimNow(ctx context.Context) error {
-	through := f.timeline.DurableCursor()
 	now, err := f.sweepTime(ctx)
+	if err != nil {
+		return err
+	}
+	through, err := f.processed(ctx, f.timeline.DurableCursor())
 	if err != nil {
 		return err
 	}

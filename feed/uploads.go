@@ -31,7 +31,7 @@ func (f *Feed) BeginUpload(ctx context.Context, owner id.ID, spec UploadSpec) (i
 // Spec says what was stored, with the announced expiry.
 func (f *Feed) Upload(ctx context.Context, photo id.ID) (Upload, error) {
 	var out Upload
-	err := f.read(ctx, func(v *view) error {
+	err := f.readSure(ctx, func(v *view) error {
 		p, err := v.photo(photo)
 		if err != nil || p == nil || p.Purging {
 			return firstErr(err, ErrNotFound)
@@ -94,7 +94,7 @@ func (f *Feed) checkPeople(ctx context.Context, people []id.ID) error {
 	if len(people) == 0 {
 		return nil
 	}
-	return f.read(ctx, func(v *view) error {
+	return f.serve(ctx, func(v *view) error {
 		for _, p := range people {
 			_, err := v.mustAccount(p)
 			if errors.Is(err, ErrNotFound) {
@@ -125,7 +125,7 @@ func (f *Feed) Finalize(ctx context.Context, owner, photo id.ID, d Details) (Pho
 // at its Status: only a Pending photo waits. A deleted one is ErrNotFound.
 func (f *Feed) Master(ctx context.Context, photo id.ID) (Photo, error) {
 	var out Photo
-	err := f.read(ctx, func(v *view) error {
+	err := f.serve(ctx, func(v *view) error {
 		p, err := v.photo(photo)
 		if err != nil || p == nil || p.Status == Deleted || p.Master.Blob == 0 {
 			return firstErr(err, ErrNotFound)

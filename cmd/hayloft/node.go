@@ -163,7 +163,7 @@ func (n *node) sign(ctx context.Context) error {
 // openFeed opens the feed on its group.
 func (n *node) openFeed(context.Context) (err error) {
 	n.feed, err = feed.Open(feed.Options{
-		Group: n.group, Machine: n.machine, Mint: n.ids.Mint, Clock: n.clock,
+		Group: n.group, Machine: n.machine, Member: n.who.name, Mint: n.ids.Mint, Clock: n.clock,
 		TimelineDirs: in(n.s.data, timelines...),
 		Timeline: timeline.Options{
 			Cap: n.s.timelineCap, ActiveWindow: time.Duration(n.s.activeWindow), Notify: n.timelineNotice,

@@ -12,7 +12,8 @@ var mayImport = map[string][]string{
 	"client":        {}, // what the public imports brings nothing of ours along
 	"media":         {"media", "volume", "internal"},
 	"feed":          {"feed/timeline", "volume", "internal"},
-	"feed/timeline": {"internal"}, // the feed's leaf
+	"feed/timeline": {"internal"},         // the feed's leaf
+	"feed/remote":   {"feed", "internal"}, // the feed for those who have no replica
 	"cache":         {"volume", "internal"},
 	"volume/server": {"volume", "volume/coding", "volume/coded", "internal"},
 	"directory":     {"volume", "volume/coding/lifecycle", "internal"}, // the rules, not the encoder
