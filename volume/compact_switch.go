@@ -80,10 +80,22 @@ func (v *Volume) removeLeftovers() {
 		if !redundant {
 			continue
 		}
+		if tmp && isVolume && v.inUse(n) { // a generation that is being received
+			continue
+		}
 		if err := v.o.FS.Remove(filepath.Join(v.dir, n)); err == nil {
 			v.event(Event{Kind: EventRemoved})
 		}
 	}
+}
+
+// inUse tells whether somebody has a file open for writing.
+func (v *Volume) inUse(name string) bool {
+	f, err := v.o.FS.OpenWrite(filepath.Join(v.dir, name))
+	if err == nil {
+		_ = f.Close() // nothing was written
+	}
+	return errors.Is(err, vfs.ErrLocked)
 }
 
 // RemoveSuperseded removes the files of all generations of volume id in dir but

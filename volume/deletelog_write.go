@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 
 	"hayloft/internal/id"
+	"hayloft/internal/vfs"
 )
 
 // AppendDeletes deletes keys, in the delete log of a fenced or sealed volume, and
@@ -251,18 +252,10 @@ func (l *deleteLog) replace(list []Delete) error {
 // exchange does with the files what replace does, on the writer goroutine of the
 // former one.
 func (l *deleteLog) exchange(former *Volume, content []byte) (*logFile, error) {
-	name := filepath.Join(l.dir, DeleteLogName(l.id))
-	if err := l.writeNew(name+tmpExt, content); err != nil {
+	moved, err := placeDeleteLog(l.o.FS, l.dir, l.id, content)
+	if !moved {
 		return nil, err
 	}
-	// First of all: what the marker says of the former log would cut the new one.
-	if err := RemoveDeleteLogMarker(l.o.FS, l.dir, l.id); err != nil {
-		return nil, err
-	}
-	if err := l.o.FS.Rename(name+tmpExt, name); err != nil {
-		return nil, err
-	}
-	err := l.o.FS.SyncDir(l.dir)
 	var file *logFile
 	if err == nil {
 		file, err = l.open()
@@ -276,13 +269,26 @@ func (l *deleteLog) exchange(former *Volume, content []byte) (*logFile, error) {
 	return file, nil
 }
 
-func (l *deleteLog) writeNew(name string, content []byte) error {
-	f, err := l.o.FS.Create(name)
+// placeDeleteLog puts a file in the place of the delete log of volume v in dir, and
+// returns when it is there for good. moved tells, with an error, that it may be.
+func placeDeleteLog(fsys vfs.FS, dir string, v ID, content []byte) (moved bool, err error) {
+	name := filepath.Join(dir, DeleteLogName(v))
+	f, err := fsys.Create(name + tmpExt)
 	if err != nil {
-		return err
+		return false, err
 	}
 	if _, err = f.WriteVAt([][]byte{content}, 0); err == nil {
 		err = f.Sync()
 	}
-	return errors.Join(err, f.Close())
+	if err = errors.Join(err, f.Close()); err != nil {
+		return false, err
+	}
+	// First of all: what the marker says of the former log would cut the new one.
+	if err := RemoveDeleteLogMarker(fsys, dir, v); err != nil {
+		return false, err
+	}
+	if err := fsys.Rename(name+tmpExt, name); err != nil {
+		return true, err
+	}
+	return true, fsys.SyncDir(dir)
 }

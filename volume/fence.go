@@ -101,4 +101,7 @@ func (v *Volume) addLog(s *Stats, log *deleteLog) {
 	s.DeleteLogBytes = of.FileBytes
 	s.Batches, s.Syncs, s.BatchBytes = s.Batches+of.Batches, s.Syncs+of.Syncs, s.BatchBytes+of.BatchBytes
 	s.Rot, s.VoidBytes = s.Rot+of.Rot, s.VoidBytes+of.VoidBytes
+	if s.Poisoned == nil {
+		s.Poisoned = of.Poisoned
+	}
 }

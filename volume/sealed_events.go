@@ -9,9 +9,12 @@ const (
 	EventCompacting                              // Offset of Length bytes are copied
 	EventCompacted                               // a new generation of Length bytes is there
 	EventRepaired                                // a damaged needle was replaced by a good copy
-	EventRemoved                                 // a leftover or an older generation was removed
+	EventRemoved                                 // a leftover, an older generation or a file in quarantine was removed
+	EventReceived                                // a generation of Length bytes came from another replica
+	EventQuarantined                             // a file of Length bytes was moved to quarantine
 )
 
 var sealEventNames = [...]string{
 	"fenced", "sealed", "sealed-index-lost", "sealed-index-failed", "compacting", "compacted", "repaired", "removed",
+	"received", "quarantined",
 }

@@ -107,8 +107,8 @@ func blank(fsys vfs.FS, name string) (is bool, err error) {
 	}
 }
 
-// RemoveUnfinished removes files that Create was making when the process ended,
-// and that never got their name, of volumes that have no other file in dir. No
+// RemoveUnfinished removes files that Create or Receive was making when the process
+// ended, and that never got their name, of volumes that have no other file in dir. No
 // other process may be making volumes there.
 func RemoveUnfinished(dir string, o Options) error {
 	o = o.withDefaults()
@@ -126,8 +126,8 @@ func RemoveUnfinished(dir string, o Options) error {
 	}
 	for _, n := range names {
 		base, tmp := strings.CutSuffix(n, tmpExt)
-		v, generation, ok := parseName(base)
-		if !tmp || !ok || generation != 1 || have[v] {
+		v, _, ok := parseName(base)
+		if !tmp || !ok || have[v] {
 			continue
 		}
 		if err := o.FS.Remove(filepath.Join(dir, n)); err != nil {

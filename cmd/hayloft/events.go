@@ -253,7 +253,9 @@ var engineLines = map[volume.EventKind]struct {
 	volume.EventCompacting:        {slog.LevelInfo, "compacting"},
 	volume.EventCompacted:         {slog.LevelInfo, "compacted: a new generation is there"},
 	volume.EventRepaired:          {slog.LevelInfo, "a damaged needle was replaced by a good copy"},
-	volume.EventRemoved:           {slog.LevelInfo, "a leftover or an older generation was removed"},
+	volume.EventRemoved:           {slog.LevelInfo, "a leftover, an older generation or a file in quarantine was removed"},
+	volume.EventReceived:          {slog.LevelInfo, "received: a generation came from another replica"},
+	volume.EventQuarantined:       {slog.LevelWarn, "a file was moved to quarantine: another one takes its place here, or none"},
 }
 
 // engineEvent logs what a volume reports.
