@@ -47,14 +47,19 @@ type life struct {
 	m  *lifeModel
 }
 
-func (l *life) put(v *Volume, group ...Needle) error {
+func (l *life) put(v *Volume, group ...Needle) error { return l.store(v.Append, group) }
+
+// fill is put of what another replica holds.
+func (l *life) fill(v *Volume, group ...Needle) error { return l.store(v.Fill, group) }
+
+func (l *life) store(put func(context.Context, []Needle) error, group []Needle) error {
 	l.m.mu.Lock()
 	for _, n := range group {
 		l.m.puts[pair{n.Key, n.Alt}] = n
 		l.m.tried[pair{n.Key, n.Alt}] = true
 	}
 	l.m.mu.Unlock()
-	if err := v.Append(bg, group); err != nil {
+	if err := put(bg, group); err != nil {
 		return err
 	}
 	l.m.mu.Lock()
@@ -66,16 +71,67 @@ func (l *life) put(v *Volume, group ...Needle) error {
 }
 
 func (l *life) del(v *Volume, key id.ID) error {
+	return l.kill([]id.ID{key}, func() error { return v.Delete(bg, key) })
+}
+
+// bury deletes as another replica's file has.
+func (l *life) bury(v *Volume, keys ...id.ID) error {
+	return l.kill(keys, func() error { return v.Bury(bg, keys) })
+}
+
+// log deletes as a primary or its follower does.
+func (l *life) log(v *Volume, follow bool, keys ...id.ID) error {
+	return l.kill(keys, func() error {
+		newest, err := v.NewestDelete()
+		if err != nil {
+			return err
+		}
+		if !follow {
+			_, err = v.AppendDeletes(bg, keys)
+			return err
+		}
+		if n, err := v.LogDeletes(bg, newest, keys); err != nil || n != newest+uint32(len(keys)) {
+			return fmt.Errorf("newest delete %d after %d: %w", n, newest, err)
+		}
+		return nil
+	})
+}
+
+func (l *life) kill(keys []id.ID, del func() error) error {
 	l.m.mu.Lock()
-	l.m.dying[key] = true
+	for _, key := range keys {
+		l.m.dying[key] = true
+	}
 	l.m.mu.Unlock()
-	if err := v.Delete(bg, key); err != nil {
+	if err := del(); err != nil {
 		return err
 	}
 	l.m.mu.Lock()
 	defer l.m.mu.Unlock()
-	l.m.deleted[key] = true
+	for _, key := range keys {
+		l.m.deleted[key] = true
+	}
 	return nil
+}
+
+// fence fences, and lives on until the seal: deletes go to the log, and the file is
+// made equal to another replica's.
+func (l *life) fence(v *Volume) error {
+	if err := v.Fence(bg); err != nil {
+		return err
+	}
+	end := v.synced.Load()
+	err := errors.Join(l.del(v, 51), l.log(v, false, 44, 37, 93), l.log(v, true, 30, 23))
+	if err == nil && v.synced.Load() != end {
+		err = errors.New("a delete went to the file of a fenced volume")
+	}
+	if err == nil {
+		err = l.fill(v, testNeedle(44, 9, 300), testNeedle(200, 0, 700), testNeedle(201, 3, 20))
+	}
+	if err == nil {
+		err = l.bury(v, 16, 201)
+	}
+	return err
 }
 
 func (l *life) seal(v *Volume) error {
@@ -126,7 +182,7 @@ func (l *life) run() error {
 		return err
 	}
 	var key id.ID = 100
-	for i := range 6 {
+	for i := range 12 {
 		key -= 7 // against the order of keys
 		group := []Needle{testNeedle(key, 0, 100*i), testNeedle(key, 1, 400), testNeedle(key, 3, 33)}
 		if err := l.put(v, group[:1+i%3]...); err != nil {
@@ -134,6 +190,9 @@ func (l *life) run() error {
 		}
 	}
 	err = l.del(v, 93)
+	if err == nil {
+		err = l.fence(v)
+	}
 	if err == nil {
 		err = l.seal(v)
 	}

@@ -114,7 +114,7 @@ func (l *life) any(rng *rand.Rand) (err error) {
 		return nil
 	}
 	for range rng.IntN(10) {
-		key := id.ID(100 + rng.IntN(1000))
+		key := id.ID(300 + rng.IntN(1000))
 		if _, there := l.m.puts[pair{key, 0}]; there {
 			continue
 		}
@@ -129,6 +129,11 @@ func (l *life) any(rng *rand.Rand) (err error) {
 	}
 	if err := del(4); err != nil {
 		return err
+	}
+	if rng.IntN(2) == 0 {
+		if err := l.fence(v); err != nil {
+			return err
+		}
 	}
 	for range rng.IntN(3) { // sealing again changes nothing
 		if err := l.seal(v); err != nil {
