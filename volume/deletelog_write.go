@@ -1,6 +1,7 @@
 package volume
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -259,6 +260,11 @@ func (l *deleteLog) exchange(former *Volume, content []byte) (*logFile, error) {
 	var file *logFile
 	if err == nil {
 		file, err = l.open()
+	}
+	if err == nil {
+		if err = cmp.Or(file.unsure, file.v.poisoned()); err != nil {
+			err = errors.Join(err, file.v.Close())
+		}
 	}
 	if err != nil {
 		// The former file may have no name any more: nothing may be stored in it. No

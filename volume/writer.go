@@ -251,6 +251,9 @@ func (w *writer) finish(v *Volume) error {
 	if v.poisoned() != nil {
 		return nil // whoever got the error knows; the file is not touched again
 	}
+	if v.sealing.replaced {
+		return nil // it has no name any more, and a marker would be taken for one of its successor
+	}
 	if w.unmarked {
 		if err := w.mark(v); err != nil {
 			v.poisonWith(err)
