@@ -55,6 +55,7 @@ type disk struct {
 
 	troubles troubles
 	scrub    *scrubber
+	damage   damageList
 
 	mu      sync.Mutex // guards all below
 	space   Space

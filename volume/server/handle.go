@@ -11,14 +11,15 @@ import (
 // Who uses vol holds a pin: when another generation takes its place, the volume
 // is closed as soon as the last pin is gone.
 type handle struct {
-	disk   *disk          // nil when coded
-	coded  *codedVolume   // the shards that vol is read from, or nil
-	vol    *volume.Volume // nil when sick
-	sick   error
-	opened uint64      // of a coded one: changes of the disks that were known then
-	void   atomic.Bool // of a coded one: its epoch was to be revoked, and may be
-	gate   gate        // of its deletes
-	left   atomic.Bool // a writer of this process has left it
+	disk      *disk          // nil when coded
+	coded     *codedVolume   // the shards that vol is read from, or nil
+	vol       *volume.Volume // nil when sick
+	sick      error
+	opened    uint64      // of a coded one: changes of the disks that were known then
+	void      atomic.Bool // of a coded one: its epoch was to be revoked, and may be
+	gate      gate        // of its deletes
+	shipments shipments   // of its deletes, while it is the primary
+	left      atomic.Bool // a writer of this process has left it
 	// heir is the generation that this process made of a poisoned vol and does not
 	// serve yet; 0 without one.
 	heir atomic.Uint32

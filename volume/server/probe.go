@@ -17,9 +17,16 @@ type Probed struct {
 // Probe looks up a blob as Read does, and reads every needle of it, with no cookie:
 // for operators. What Read would answer for all of them is its error.
 func (s *Server) Probe(ctx context.Context, blob id.ID) (Probed, error) {
-	return read(ctx, s, blob, func(*Probed) {}, func(ctx context.Context, v *volume.Volume) (Probed, error) {
-		p, err := v.Probe(ctx, blob)
-		return Probed{Volume: v.Identity(), Coded: s.servedCoded(v), Probed: p}, err
+	return read(ctx, s, reading[Probed]{
+		blob: blob, drop: func(*Probed) {},
+		here: func(ctx context.Context, v *volume.Volume) (Probed, error) {
+			p, err := v.Probe(ctx, blob)
+			return Probed{Volume: v.Identity(), Coded: s.servedCoded(v), Probed: p}, err
+		},
+		there: func(ctx context.Context, peer Peer, disk uint32, v volume.Identity) (Probed, error) {
+			p, err := peer.Probe(ctx, disk, v.Volume, blob)
+			return Probed{Volume: v, Probed: p}, err
+		},
 	})
 }
 

@@ -57,8 +57,14 @@ func (s *Server) shardsOf(p Place) (*handle, error) {
 // Read returns the needle of a blob, verified. Its memory is the caller's, who
 // owes Release or Take and asks for no other meanwhile; see volume.Blob.
 func (s *Server) Read(ctx context.Context, blob id.ID, alt uint8, cookie id.Cookie) (volume.Blob, error) {
-	return read(ctx, s, blob, (*volume.Blob).Release, func(ctx context.Context, v *volume.Volume) (volume.Blob, error) {
-		return v.Read(ctx, blob, alt, cookie)
+	return read(ctx, s, reading[volume.Blob]{
+		blob: blob, drop: (*volume.Blob).Release,
+		here: func(ctx context.Context, v *volume.Volume) (volume.Blob, error) {
+			return v.Read(ctx, blob, alt, cookie)
+		},
+		there: func(ctx context.Context, p Peer, disk uint32, v volume.Identity) (volume.Blob, error) {
+			return p.Read(ctx, disk, v.Volume, blob, alt, cookie)
+		},
 	})
 }
 
@@ -66,18 +72,33 @@ func (s *Server) Read(ctx context.Context, blob id.ID, alt uint8, cookie id.Cook
 // verified as Volume.ReadRange does, and owed Release as by Read. What is read
 // piece by piece is of one needle as long as Size and ETag stay the same.
 func (s *Server) ReadRange(ctx context.Context, blob id.ID, alt uint8, cookie id.Cookie, off, n int64) (volume.Range, error) {
-	return read(ctx, s, blob, (*volume.Range).Release, func(ctx context.Context, v *volume.Volume) (volume.Range, error) {
-		return v.ReadRange(ctx, blob, alt, cookie, off, n)
+	return read(ctx, s, reading[volume.Range]{
+		blob: blob, drop: (*volume.Range).Release,
+		here: func(ctx context.Context, v *volume.Volume) (volume.Range, error) {
+			return v.ReadRange(ctx, blob, alt, cookie, off, n)
+		},
+		there: func(ctx context.Context, p Peer, disk uint32, v volume.Identity) (volume.Range, error) {
+			return p.ReadRange(ctx, disk, v.Volume, blob, alt, cookie, off, n)
+		},
 	})
 }
 
 // errSlow is why a read ends that has no better reason.
 var errSlow = errors.New("server: the disk did not answer in time")
 
-// read runs f on the volume of a blob and returns when it has ended or ctx has.
-// A read that hangs in the kernel cannot be called off: it keeps its goroutine
-// and its part of the disk's budget, and drop gets what it brings too late.
-func read[T any](ctx context.Context, s *Server, blob id.ID, drop func(*T), f func(context.Context, *volume.Volume) (T, error)) (T, error) {
+// reading is a read of a blob: how it is done on a replica here and on one at a
+// peer. drop gets what comes too late.
+type reading[T any] struct {
+	blob  id.ID
+	drop  func(*T)
+	here  func(context.Context, *volume.Volume) (T, error)
+	there func(context.Context, Peer, uint32, volume.Identity) (T, error)
+}
+
+// read does a reading and returns when it has ended or ctx has. A read that hangs
+// in the kernel cannot be called off: it keeps its goroutine and its part of the
+// disk's budget.
+func read[T any](ctx context.Context, s *Server, rd reading[T]) (T, error) {
 	type result struct {
 		got T
 		err error
@@ -93,23 +114,18 @@ func read[T any](ctx context.Context, s *Server, blob id.ID, drop func(*T), f fu
 	go func() {
 		defer s.calls.Done()
 		var r result
-		r.err = s.locate(ctx, blob, func(h *handle) (err error) {
-			if h.coded != nil {
-				r.got, err = again(ctx, s, h, drop, f)
+		if s.o.Peers != nil {
+			r.got, r.err = anywhere(ctx, s, &rd)
+		} else {
+			r.err = s.locate(ctx, rd.blob, func(h *handle) (err error) {
+				r.got, err = readOn(ctx, s, h, &rd)
 				return err
-			}
-			end, err := h.disk.beginRead(ctx)
-			if err != nil {
-				return err
-			}
-			defer end()
-			r.got, err = f(ctx, h.vol)
-			return h.disk.blame(err)
-		})
+			})
+		}
 		select {
 		case done <- r:
 		case <-ctx.Done(): // the caller has gone, or goes
-			drop(&r.got)
+			rd.drop(&r.got)
 		}
 	}()
 	var r result
@@ -127,6 +143,14 @@ func read[T any](ctx context.Context, s *Server, blob id.ID, drop func(*T), f fu
 		return none, unavailable("%w", context.Cause(ctx))
 	}
 	return r.got, r.err
+}
+
+// readOn does a reading on a replica here, or on the shards of a coded volume.
+func readOn[T any](ctx context.Context, s *Server, h *handle, rd *reading[T]) (T, error) {
+	if h.coded != nil {
+		return again(ctx, s, h, rd.drop, rd.here)
+	}
+	return readHere(ctx, s, h, rd.blob, rd.here)
 }
 
 // again runs f on a coded volume, and once more beside it when that takes so long

@@ -12,7 +12,6 @@ import (
 
 	"golang.org/x/sync/semaphore"
 
-	"hayloft/internal/id"
 	"hayloft/volume"
 	"hayloft/volume/coding"
 )
@@ -31,6 +30,8 @@ type Server struct {
 	turn    atomic.Uint64       // which disk is next
 	workers [2]atomic.Uint32    // writers so far, by class
 	shunned shunned
+	latency latencies
+	hedging allowance
 
 	mu      sync.RWMutex // guards volumes, closing and closed
 	volumes map[where]*handle
@@ -90,6 +91,9 @@ func Open(ctx context.Context, o Options) (*Server, error) {
 	s.fleet.roam(s.newRoamers()) // the writers of the disks come with them
 	if !o.NoUpkeep {
 		s.keeping.Go(func() { s.coder.upkeep(s.life) })
+		if o.Peers != nil {
+			s.keeping.Go(func() { s.tendTiles(s.life) })
+		}
 	}
 	for _, t := range s.seats {
 		if o.WatchEvery < 0 {
@@ -348,34 +352,4 @@ func hexOf(u [16]byte) string { return hex.EncodeToString(u[:]) }
 // unavailable marks an error that says nothing about the blob.
 func unavailable(format string, args ...any) error {
 	return fmt.Errorf("%w: %w", ErrUnavailable, fmt.Errorf(format, args...))
-}
-
-// Delete makes a blob unreadable for ever and returns when that is durable. One
-// that was never written, or is deleted already, can be deleted.
-func (s *Server) Delete(ctx context.Context, blob id.ID) error {
-	if err := s.enter(); err != nil {
-		return err
-	}
-	defer s.calls.Done()
-	var err error
-	for range 3 { // while its volume passes from file to shards, or between epochs
-		err = s.locate(ctx, blob, func(h *handle) error {
-			return h.gate.pass(func() error { return h.blame(h.vol.Delete(ctx, blob)) })
-		})
-		if !errors.Is(err, errElsewhere) {
-			break
-		}
-	}
-	switch {
-	case err == nil:
-		s.n.deletes.Add(1)
-		return nil
-	case errors.Is(err, volume.ErrNotFound):
-		return nil // in no tile: nothing can ever be written under this id
-	case errors.Is(err, volume.ErrPoisoned), errors.Is(err, volume.ErrHung), errors.Is(err, errElsewhere):
-		return unavailable("%w", err) // until another replica takes its place
-	case errors.Is(err, volume.ErrNoSpace):
-		return fmt.Errorf("%w: %w", ErrNoSpace, err)
-	}
-	return err
 }

@@ -48,6 +48,7 @@ type Stats struct {
 	NotFound      uint64
 	CorruptReads  uint64
 	Deletes       uint64
+	Replication   ReplicationStats
 
 	Classes []ClassStats
 	// Seals, Compactions and UpkeepFailures count what came to its end and what
@@ -58,6 +59,18 @@ type Stats struct {
 	// for its seal; zero when none does.
 	OldestClosing time.Time
 	Coded         CodedStats
+}
+
+// ReplicationStats counts what replicas on several nodes bring with them. Counters
+// start at Open.
+type ReplicationStats struct {
+	Appends     uint64 // groups sent to one of several replicas, here or elsewhere
+	Late        uint64 // that a replica did not take in time
+	LeftSync    uint64 // replicas that were put out of sync because they did not answer a delete
+	RemoteReads uint64 // asked of other nodes
+	Hedges      uint64 // that another replica was asked for too, since the first one was slow
+	HedgesWon   uint64 // and was faster
+	OutOfSync   int    // replicas that this node should have, and that lack something
 }
 
 // ClassStats counts the replicas of a class on this node by state. Open, Closing
@@ -78,6 +91,10 @@ func (s *Server) Stats() Stats {
 		NotFound: s.n.notFound.Load(), CorruptReads: s.n.corrupt.Load(), Deletes: s.n.deletes.Load(),
 		Seals: s.n.seals.Load(), Compactions: s.n.compactions.Load(), UpkeepFailures: s.n.failures.Load(), UpkeepBytes: s.n.upkeep.Load(),
 		Classes: []ClassStats{{Class: volume.ClassVariants}, {Class: volume.ClassOriginals}},
+		Replication: ReplicationStats{
+			Appends: s.n.replicaWrites.Load(), Late: s.n.lateReplicas.Load(), LeftSync: s.n.leftSync.Load(),
+			RemoteReads: s.n.remoteReads.Load(), Hedges: s.n.hedges.Load(), HedgesWon: s.n.hedgesWon.Load(),
+		},
 	}
 	byDisk := make(map[*disk]int)
 	disks := s.all()
@@ -91,6 +108,9 @@ func (s *Server) Stats() Stats {
 	inService := s.inService(&st, byDisk)
 	for _, d := range disks {
 		for _, r := range s.o.Directory.Rows(d.number) {
+			if !r.empty() && !slices.Contains(r.InSync, d.number) {
+				st.Replication.OutOfSync++
+			}
 			if v, ok := inService[where{d.number, r.Volume.Volume}]; !r.empty() && (ok || !r.coded()) {
 				st.count(r, v, ok)
 			}

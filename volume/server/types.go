@@ -252,6 +252,7 @@ const (
 	EventScrubFound                             // the scrub found something: see Scrub
 	EventScrubRepaired                          // what it found is right again
 	EventScrubUnrepairable                      // what it found cannot be repaired now
+	EventLeftSync                               // a replica, on Disk, did not answer a delete and is out of sync now
 	EventDeleteLog                              // a copy of a delete log does not count any more, or they were united
 )
 
@@ -260,6 +261,7 @@ type Event struct {
 	Kind   EventKind
 	Dir    string // data directory
 	Volume volume.ID
+	Disk   uint32 // with EventLeftSync: the directory's number
 	File   string // with EventUnknownFile and those of the scrub: below Dir
 	Work   string // with EventUpkeepFailed: what VolumeInfo.Work says
 	Err    error

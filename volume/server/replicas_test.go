@@ -1,0 +1,295 @@
+package server_test
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"testing"
+	"time"
+
+	"hayloft/internal/id"
+	"hayloft/volume"
+	"hayloft/volume/server"
+)
+
+// run lets time go by while fn runs, so that whoever waits for a replica that is
+// silent comes to the end of it.
+func (c *cluster) run(fn func()) {
+	c.t.Helper()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		fn()
+	}()
+	limit, tick := time.After(2*time.Minute), time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for {
+		select {
+		case <-done:
+			return
+		case <-tick.C:
+			c.clock.Advance(20 * time.Millisecond)
+		case <-limit:
+			c.t.Fatal("it did not end in two minutes")
+		}
+	}
+}
+
+// until waits for what does not need time to go by.
+func (c *cluster) until(what string, ok func() bool) {
+	c.t.Helper()
+	limit, again := time.After(time.Minute), time.NewTicker(time.Millisecond)
+	defer again.Stop()
+	for !ok() {
+		select {
+		case <-again.C:
+		case <-limit:
+			c.t.Fatalf("waited a minute for %s", what)
+		}
+	}
+}
+
+// put stores a blob through a member, as every caller must: reserving again when
+// moved. It counts the writes that it took.
+func (m *member) put(class volume.Class, size int) (b stored, tries int, err error) {
+	ctx := context.Background()
+	s := m.server()
+	for tries = 1; tries <= 20; tries++ {
+		blob, cookie, err := s.Reserve(ctx, class)
+		if err != nil {
+			return stored{}, tries, err
+		}
+		err = s.Write(ctx, blob, group(blob, cookie, size, 1))
+		if !errors.Is(err, server.ErrMoved) {
+			return stored{blob, cookie, size, 1}, tries, err
+		}
+	}
+	return stored{}, tries, errors.New("moved again and again")
+}
+
+func (m *member) mustPut(size int) (b stored) {
+	m.c.t.Helper()
+	m.c.run(func() {
+		var err error
+		if b, _, err = m.put(volume.ClassOriginals, size); err != nil {
+			m.c.t.Error(m.name, err)
+		}
+	})
+	return b
+}
+
+// read reads a blob through a member and compares all bytes.
+func (m *member) read(b stored) error {
+	got, err := m.server().Read(context.Background(), b.blob, 0, b.cookie)
+	if err != nil {
+		return err
+	}
+	defer got.Release()
+	if string(got.Data) != string(content(b.blob, 0, b.size)) {
+		m.c.t.Errorf("%s: %v: wrong bytes", m.name, b.blob)
+	}
+	return nil
+}
+
+func (m *member) delete(b stored) (err error) {
+	m.c.run(func() { err = m.server().Delete(context.Background(), b.blob) })
+	return err
+}
+
+// row returns the row of the volume of a blob.
+func (c *cluster) row(blob id.ID) server.Row {
+	c.t.Helper()
+	t := c.dir.table()
+	p, ok := t.locate(blob)
+	if !ok {
+		c.t.Fatalf("no tile holds %v", blob)
+	}
+	return t.rows[p.Volume.Volume].Row
+}
+
+// holds reports whether the file of a blob's volume on a disk has the blob.
+func (c *cluster) holds(disk uint32, blob id.ID) (has bool) {
+	c.t.Helper()
+	s := c.of(disk).server()
+	if s == nil {
+		return false
+	}
+	err := s.Use(c.row(blob).Volume.Volume, disk, func(v *volume.Volume) error {
+		has = v.Has(blob)
+		return nil
+	})
+	return err == nil && has
+}
+
+// everywhere fails unless a blob is on every replica of its row.
+func (c *cluster) everywhere(b stored, want int) {
+	c.t.Helper()
+	row := c.row(b.blob)
+	if len(row.Disks) != want {
+		c.t.Errorf("%v has replicas on %v, want %d", b.blob, row.Disks, want)
+	}
+	for _, d := range row.Disks {
+		if !c.holds(d, b.blob) {
+			c.t.Errorf("disk %d does not have %v", d, b.blob)
+		}
+	}
+}
+
+var three = server.Options{Replicas: 3, NoUpkeep: true}
+
+func TestWriteIsOnEveryReplica(t *testing.T) {
+	c := newCluster(t, three, 2, 2, 2)
+	for i, m := range c.members {
+		for range 4 {
+			b := m.mustPut(1000)
+			c.everywhere(b, 3)
+			if row := c.row(b.blob); c.of(row.Disks[0]) != m || row.Target != 3 {
+				t.Errorf("written at node %d: %+v", i+1, row)
+			}
+			for _, at := range c.members {
+				if err := at.read(b); err != nil {
+					t.Errorf("%s: %v", at.name, err)
+				}
+			}
+		}
+		if st := m.server().Stats(); st.Moved != 0 || st.Replication.Appends != 12 || st.Replication.Late != 0 {
+			t.Errorf("%s: moved %d, %+v", m.name, st.Moved, st.Replication)
+		}
+	}
+}
+
+// A replica that takes a write too late, or refuses it, or whose answer is lost, costs
+// one more write, and the next volume avoids it.
+func TestReplicaThatFailsCostsOneRetry(t *testing.T) {
+	for name, fault := range map[string]linkFault{
+		"silent": func(ctx context.Context, m string, call func(context.Context) error) error {
+			if m == "Append" {
+				return linkSilent(ctx, m, call)
+			}
+			return call(ctx)
+		},
+		"refuses":      linkFails("Append"),
+		"answers late": linkLoses("Append"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := newCluster(t, three, 1, 1, 1, 1)
+			a := c.members[0]
+			first := a.mustPut(1000)
+			c.everywhere(first, 3)
+			bad := c.of(c.row(first.blob).Disks[2])
+			c.fault(a, bad, fault)
+			var tries int
+			var b stored
+			c.run(func() {
+				var err error
+				if b, tries, err = a.put(volume.ClassOriginals, 1000); err != nil {
+					t.Error(err)
+				}
+			})
+			if tries != 2 {
+				t.Errorf("it took %d writes, want 2", tries)
+			}
+			c.everywhere(b, 3)
+			if row := c.row(b.blob); slices.Contains(row.Disks, bad.disks()[0]) {
+				t.Errorf("the replicas are on %v, one at %s", row.Disks, bad.name)
+			}
+			if row := c.row(first.blob); row.State != server.StateClosing {
+				t.Errorf("the volume that was left is %v", row.State)
+			}
+			for range 3 {
+				if _, tries, err := a.put(volume.ClassOriginals, 100); err != nil || tries != 1 {
+					t.Errorf("%d writes, %v", tries, err)
+				}
+			}
+		})
+	}
+}
+
+// With fewer healthy nodes than replicas the floor is enough, and the target stays.
+func TestFewerNodesThanReplicas(t *testing.T) {
+	c := newCluster(t, three, 1, 1, 1)
+	a, gone := c.members[0], c.members[2]
+	gone.stop()
+	b := a.mustPut(500)
+	c.everywhere(b, 2)
+	if row := c.row(b.blob); row.Target != 3 {
+		t.Errorf("the target is %d", row.Target)
+	}
+	c.members[1].stop()
+	var err error
+	c.run(func() { _, _, err = a.put(volume.ClassOriginals, 500) })
+	if !errors.Is(err, server.ErrUnavailable) {
+		t.Errorf("with one node of three left: %v", err)
+	}
+}
+
+// A process without disks writes, reads and deletes at those that have some.
+func TestProcessWithoutDisks(t *testing.T) {
+	c := newCluster(t, three, 1, 1, 1, 0)
+	m := c.members[3]
+	b := m.mustPut(3000)
+	c.everywhere(b, 3)
+	if err := m.read(b); err != nil {
+		t.Error(err)
+	}
+	if err := m.delete(b); err != nil {
+		t.Error(err)
+	}
+	for _, at := range c.members {
+		if err := at.read(b); !errors.Is(err, volume.ErrNotFound) {
+			t.Errorf("%s: %v", at.name, err)
+		}
+	}
+}
+
+// A disk that cannot make its file costs its place in the volume, no more.
+func TestReplicaThatCannotBeMade(t *testing.T) {
+	c := newCluster(t, three, 1, 1, 1, 1)
+	a := c.members[0]
+	c.fault(a, c.members[1], linkFails("Create"))
+	b := a.mustPut(700)
+	c.everywhere(b, 3)
+	if row := c.row(b.blob); slices.Contains(row.Disks, c.members[1].disks()[0]) {
+		t.Errorf("the replicas are on %v", row.Disks)
+	}
+	void := 0
+	for _, r := range c.dir.table().rows {
+		if r.State == server.StateVoid {
+			void++
+		}
+	}
+	if void != 1 {
+		t.Errorf("%d volumes are void, want 1", void)
+	}
+}
+
+// A replica that is fenced, or that is of another volume, takes nothing.
+func TestReplicaRefusesWhatIsNotForIt(t *testing.T) {
+	c := newCluster(t, three, 1, 1, 1)
+	a := c.members[0]
+	b := a.mustPut(100)
+	row := c.row(b.blob)
+	p := peerOf(c.of(row.Disks[1]).server())
+	ctx := t.Context()
+	other := row.Volume
+	other.Generation++
+	g := group(b.blob+1, b.cookie, 100, 1)
+	if err := p.Append(ctx, row.Disks[1], other, g); !errors.Is(err, server.ErrUnavailable) {
+		t.Errorf("another generation: %v", err)
+	}
+	if err := p.Append(ctx, row.Disks[0], row.Volume, g); !errors.Is(err, server.ErrUnavailable) {
+		t.Errorf("another node's disk: %v", err)
+	}
+	if err := p.Create(ctx, row.Disks[1], row.Volume); !errors.Is(err, server.ErrUnavailable) {
+		t.Errorf("a volume that was confirmed was made again: %v", err)
+	}
+	if err := c.of(row.Disks[1]).server().Use(row.Volume.Volume, row.Disks[1], func(v *volume.Volume) error { return v.Fence(ctx) }); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Append(ctx, row.Disks[1], row.Volume, g); !errors.Is(err, volume.ErrSealed) {
+		t.Errorf("a fenced one: %v", err)
+	}
+	if b := a.mustPut(100); c.row(b.blob).Volume == row.Volume {
+		t.Error("the writer goes on with a volume that is fenced")
+	}
+}
