@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -38,6 +39,17 @@ type member struct {
 	mem    *vfs.Mem
 	opts   server.Options
 	s      *server.Server // nil while it is down
+	ill    atomic.Pointer[func(vfs.Op) error]
+}
+
+// sicken has calls to the member's files fail; nil heals it.
+func (m *member) sicken(f func(vfs.Op) error) { m.ill.Store(&f) }
+
+func (m *member) before(op vfs.Op) (o vfs.Outcome) {
+	if f := m.ill.Load(); f != nil && *f != nil {
+		o.Err = (*f)(op)
+	}
+	return o
 }
 
 // linkFault does a call between two members or does not. method is the name of the
@@ -85,7 +97,7 @@ func (m *member) start() {
 	m.c.t.Helper()
 	m.wire = &fakeNode{d: m.c.dir, node: m.number, incarnation: m.wire.incarnation + 1}
 	o := m.opts
-	o.FS, o.Directory, o.Peers = m.mem, m.wire, fakePeers{m}
+	o.FS, o.Directory, o.Peers = &vfs.Fault{FS: m.mem, Before: m.before}, m.wire, fakePeers{m}
 	s, err := server.Open(context.Background(), o)
 	if err != nil {
 		m.c.t.Fatal(m.name, err)

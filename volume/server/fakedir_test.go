@@ -440,13 +440,12 @@ func (n *fakeNode) SealVolume(ctx context.Context, v volume.ID, generation uint3
 		case r.State == server.StateSealed && r.Seal.Digest != s.Digest:
 			return fmt.Errorf("%w: another digest", errRefused)
 		case r.State == server.StateSealed:
-			*r = t.with(*r, r.Disks, only(r.Disks, slices.Concat(r.InSync, disks)))
 			return nil
 		case len(only(r.InSync, disks)) == 0:
 			return fmt.Errorf("%w: none of %v is in sync", errRefused, disks)
 		}
 		r.State, r.Seal, r.Attempt = server.StateSealed, &s, nil
-		*r = t.with(*r, have, have)
+		*r = t.with(*r, have, only(r.InSync, disks))
 		return nil
 	})
 }
