@@ -116,7 +116,7 @@ func (s *Server) openCoded(ctx context.Context, row Row) *handle {
 	for i, h := range homes {
 		cv.shards = append(cv.shards, s.openShard(cv.c, i, h))
 	}
-	h := &handle{coded: cv}
+	h := &handle{coded: cv, gate: new(gate)}
 	eng, err := coded.Open(ctx, cv.c, cv.class, cv.readers(), s.logCopies(cv.c, homes), coded.Options{
 		Engine: s.coder.engineOptions(), Reader: cv.readerOptions(), Tolerance: survives(homes, cv.c.Parity), LogTimeout: s.o.LogTimeout,
 		Events: func(e coded.Event) {

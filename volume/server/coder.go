@@ -330,13 +330,19 @@ func (c *coder) rows() []Row {
 	}
 	for _, d := range c.s.all() {
 		for _, r := range c.s.o.Directory.Rows(d.number) {
-			if v := r.Volume.Volume; r.State == StateSealed && !seen[v] {
+			if v := r.Volume.Volume; r.State == StateSealed && !seen[v] && c.ours(r) {
 				seen[v] = true
 				rows = append(rows, r)
 			}
 		}
 	}
 	return rows
+}
+
+// ours reports whether a volume of which no shard is here is this node's to code: the
+// node of its primary does that.
+func (c *coder) ours(r Row) bool {
+	return len(r.Disks) <= 1 || len(r.InSync) > 0 && c.s.hasDisk(r.InSync[0])
 }
 
 // due is what a volume needs now: kind 0 for nothing.

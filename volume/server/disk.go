@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"hayloft/internal/id"
 	"hayloft/internal/vfs"
 	"hayloft/volume"
 )
@@ -47,11 +48,12 @@ type disk struct {
 	removed  atomic.Bool                   // it is out for good
 	buried   chan struct{}                 // closed when it is gone and its files are closed
 
-	turn   chan struct{} // held (full) by the job that is at work on the disk
-	birth  chan struct{} // held (full) by who makes a volume here, or gives one up
-	kicked chan struct{} // holds one token when the disk is to be looked over
-	pace   pace
-	blind  bool // the upkeep could not list the files; the upkeep's alone
+	turn    chan struct{} // held (full) by the job that is at work on the disk
+	helping chan struct{} // has one token of each generation that is being made here
+	birth   chan struct{} // held (full) by who makes a volume here, or gives one up
+	kicked  chan struct{} // holds one token when the disk is to be looked over
+	pace    pace
+	blind   bool // the upkeep could not list the files; the upkeep's alone
 
 	troubles troubles
 	scrub    *scrubber
@@ -64,6 +66,8 @@ type disk struct {
 	failing error // of the last attempt to open a volume
 	fails   int   // in a row
 	until   time.Time
+	idles   map[volume.ID]idle
+	ill     map[volume.ID][]id.ID // blobs of which reads have found something damaged
 }
 
 func (d *disk) volumesDir() string { return filepath.Join(d.dir, volumesName) }

@@ -77,12 +77,7 @@ func (c *coder) epoch(ctx context.Context, j *job) (d *disk, row Row, err error)
 // compacts that first when it holds what is dead: shards keep it for long.
 func (c *coder) compacted(ctx context.Context, j *job, row *Row) (*disk, error) {
 	for again := true; ; again = false {
-		var d *disk
-		for _, n := range row.Disks {
-			if on := c.s.diskByNumber(n); on != nil && c.s.handle(n, j.v) != nil && on.usable() == nil {
-				d = on
-			}
-		}
+		d := c.sourceOf(*row)
 		if d == nil {
 			return nil, c.s.nowhere(j.v, 0)
 		}
@@ -91,11 +86,22 @@ func (c *coder) compacted(ctx context.Context, j *job, row *Row) (*disk, error) 
 			return nil, err
 		}
 		st := h.vol.Stats()
+		rec, _ := h.vol.Sealed()
 		h.unpin()
+		// Replicas that were sealed where they lie differ in length, and the row has one's.
+		fits := rec.End == row.Seal.Bytes
+		if !fits && row.Coding.Run != nil && row.Coding.Committed == nil {
+			if *row, err = c.abort(ctx, *row); err != nil { // it was begun over another replica
+				return nil, err
+			}
+		}
+		if !again && !fits {
+			return nil, unavailable("volume %d: the file in %s has %d bytes, the directory has %d", j.v, d.dir, rec.End, row.Seal.Bytes)
+		}
 		// What was made out of shards lost what was dead on the way, and an epoch that
 		// was begun is of the generation there is.
 		begun := row.Coding.Committed != nil || row.Coding.Run != nil
-		if !again || row.Attempt == nil && (begun || garbage(st)*mostGarbage <= st.FileBytes) {
+		if !again || row.Attempt == nil && fits && (begun || garbage(st)*mostGarbage <= st.FileBytes) {
 			return d, nil
 		}
 		if _, err := c.s.do(ctx, d, j.v, jobCompact, nil); err != nil {
@@ -105,6 +111,23 @@ func (c *coder) compacted(ctx context.Context, j *job, row *Row) (*disk, error) 
 			return nil, err
 		}
 	}
+}
+
+// abort makes the run of a row void.
+func (c *coder) abort(ctx context.Context, row Row) (Row, error) {
+	return c.s.decide(ctx, func(ctx context.Context) (Row, error) {
+		return c.s.o.Directory.AbortCoding(ctx, row.Volume.Volume, row.Coding.Run.Epoch, row.Coding.Run.Encoder)
+	})
+}
+
+// sourceOf returns the disk that a volume is coded from: that of its primary.
+func (c *coder) sourceOf(row Row) (d *disk) {
+	for _, n := range row.InSync[:min(len(row.InSync), 1)] {
+		if on := c.s.diskByNumber(n); on != nil && c.s.handle(n, row.Volume.Volume) != nil && on.usable() == nil {
+			d = on
+		}
+	}
+	return d
 }
 
 // mostGarbage is the part of a file, one in so many, that may be dead when it is
@@ -247,8 +270,11 @@ func (c *coder) switchTo(ctx context.Context, old *handle, row Row, digests []li
 		return err
 	}
 	old.gate.close(func() error {
-		if err = c.carryLog(ctx, old.vol, v, homes...); err != nil {
+		if err = c.standAlone(ctx, v); err != nil {
 			return c.doubtOf(v) // of an earlier attempt
+		}
+		if err = c.carryLog(ctx, old.vol, v, homes...); err != nil {
+			return c.doubtOf(v)
 		}
 		row, err = c.s.decide(ctx, func(ctx context.Context) (Row, error) {
 			return c.s.o.Directory.CommitCoding(ctx, v, run.Epoch, run.Encoder, digests)
@@ -262,6 +288,28 @@ func (c *coder) switchTo(ctx context.Context, old *handle, row Row, digests []li
 		return errElsewhere
 	})
 	return err
+}
+
+// standAlone takes all replicas but the primary out of the set: from then on nobody
+// else numbers deletes, so those that are carried to the shards are all. It is called
+// while nobody deletes. When the epoch is not committed they are admitted again.
+func (c *coder) standAlone(ctx context.Context, v volume.ID) error {
+	row, err := c.fresh(ctx, v)
+	if err != nil {
+		return err
+	}
+	if len(row.InSync) > 0 && !c.s.hasDisk(row.InSync[0]) {
+		return unavailable("volume %d: its primary is on disk %d now", v, row.InSync[0])
+	}
+	for len(row.InSync) > 1 {
+		row, err = c.s.decide(ctx, func(ctx context.Context) (Row, error) {
+			return c.s.o.Directory.LeaveSync(ctx, v, row.InSync[len(row.InSync)-1], row.Sync)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // carryLog writes the deletes of a volume to other homes.

@@ -22,6 +22,9 @@ var errRefused = errors.New("the directory refuses")
 // nodes. Each sees it through a fakeNode. It codes no volumes.
 type fakeDir struct {
 	clock clock.Clock
+	// around, unless nil, makes the changes that nodes ask for, or does not. It is set
+	// before there is a node.
+	around func(n *fakeNode, what string, do func() error) error
 
 	mu  sync.Mutex // guards now
 	now *table
@@ -195,7 +198,11 @@ func (n *fakeNode) ask(ctx context.Context, what string, fn func(*table) error) 
 	if err := errors.Join(away, ctx.Err()); err != nil {
 		return err
 	}
-	err := n.d.change(fn)
+	do := func() error { return n.d.change(fn) }
+	if n.d.around != nil {
+		do = func() error { return n.d.around(n, what, func() error { return n.d.change(fn) }) }
+	}
+	err := do()
 	if lose {
 		return errAway
 	}
@@ -440,7 +447,7 @@ func (n *fakeNode) SealVolume(ctx context.Context, v volume.ID, generation uint3
 		case r.State == server.StateSealed && r.Seal.Digest != s.Digest:
 			return fmt.Errorf("%w: another digest", errRefused)
 		case r.State == server.StateSealed:
-			return nil
+			return nil // a repetition: who has left since has missed deletes
 		case len(only(r.InSync, disks)) == 0:
 			return fmt.Errorf("%w: none of %v is in sync", errRefused, disks)
 		}

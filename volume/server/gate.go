@@ -31,3 +31,22 @@ func (g *gate) close(fn func() error) {
 	defer g.mu.Unlock()
 	g.shut = fn()
 }
+
+// hold is close for who may not open a gate that is shut: it returns why that is.
+func (g *gate) hold(fn func() error) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.shut == nil {
+		g.shut = fn()
+	}
+	return g.shut
+}
+
+// reopen opens a gate that is shut for one reason.
+func (g *gate) reopen(why error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.shut == why { //nolint:errorlint // that very one
+		g.shut = nil
+	}
+}

@@ -17,9 +17,10 @@ type handle struct {
 	sick      error
 	opened    uint64      // of a coded one: changes of the disks that were known then
 	void      atomic.Bool // of a coded one: its epoch was to be revoked, and may be
-	gate      gate        // of its deletes
+	gate      *gate       // of its deletes; all generations on a disk that follow one another share one
 	shipments shipments   // of its deletes, while it is the primary
 	left      atomic.Bool // a writer of this process has left it
+	rotten    atomic.Bool // what is damaged in its file cannot be restored in place
 	// heir is the generation that this process made of a poisoned vol and does not
 	// serve yet; 0 without one.
 	heir atomic.Uint32

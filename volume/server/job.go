@@ -19,6 +19,10 @@ const (
 	jobCompact
 	jobRemove  // of generations that were replaced
 	jobAbandon // of what was never confirmed
+	jobLeave   // the in-sync set, with a replica that cannot be served
+	jobFill    // a replica that is not in sync
+	jobRepair  // what a read found damaged
+	jobDrop    // files that the directory does not list
 )
 
 // The coder's.
@@ -34,6 +38,7 @@ const (
 
 var jobNames = map[jobKind]string{
 	jobSeal: "sealing", jobCompact: "compacting", jobRemove: "removing", jobAbandon: "abandoning",
+	jobLeave: "leaving", jobFill: "filling", jobRepair: "repairing", jobDrop: "dropping",
 	jobEncode: "encoding", jobRelease: "releasing", jobRevoke: "revoking", jobRebuild: "rebuilding", jobReclaim: "reclaiming", jobClear: "clearing", jobOpen: "opening",
 }
 
@@ -83,6 +88,7 @@ type job struct {
 	mu    sync.Mutex    // guards all below
 	moved chan struct{} // closed and replaced when done has moved; nil when nobody looks
 	step  string        // "": the kind's own name
+	waits string        // what for, or ""
 	began time.Time
 }
 
@@ -106,6 +112,19 @@ func (j *job) set(step string, done, total int64, now time.Time) {
 	j.done.Store(done)
 	j.total.Store(total)
 	j.add(0)
+}
+
+// wants says what the job waits for; "": for nothing.
+func (j *job) wants(what string) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.waits = what
+}
+
+func (j *job) waiting() string {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.waits
 }
 
 // add counts n bytes and wakes who looks.
@@ -236,6 +255,14 @@ func (d *disk) work(ctx context.Context, j *job) (rec volume.SealRecord, err err
 		err = d.s.removeOld(ctx, d, j)
 	case jobAbandon:
 		err = d.s.giveUp(ctx, d, j)
+	case jobLeave:
+		err = d.s.leaveSet(ctx, d, j)
+	case jobFill:
+		err = d.s.fill(ctx, d, j)
+	case jobRepair:
+		err = d.s.repairDamage(ctx, d, j)
+	case jobDrop:
+		err = d.s.drop(ctx, d, j)
 	}
 	return rec, err
 }

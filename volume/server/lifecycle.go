@@ -29,8 +29,16 @@ type VolumeInfo struct {
 	Stats   volume.Stats
 	Sealed  *volume.SealRecord // of the generation that is served, or nil
 	Sick    error
-	// Work is what is under way: the name of a job, verifying, or nothing.
-	Work string
+	// Work is what is under way: the name of a job, verifying, or nothing. Waits is what
+	// that waits for: replicas that do not answer.
+	Work  string
+	Waits string
+	// Replicas are the disks that are to have a replica, InSync those that have all that
+	// was acknowledged, the primary first, and Target how many there should be. The state
+	// of one that is not in sync is filling, and of one that is not listed, and is kept
+	// until the others are complete, quarantined.
+	Replicas, InSync []uint32
+	Target           int
 	// Retry is why the last seal or compaction failed, when it is to be tried
 	// again by itself.
 	Retry error
@@ -55,6 +63,9 @@ func (s *Server) Volumes() ([]VolumeInfo, error) {
 			}
 		}
 		for _, v := range s.on(d) {
+			if _, listed := rows[v]; !listed {
+				rows[v], _ = s.o.Directory.Row(v)
+			}
 			if h := s.pin(d.number, v); h != nil {
 				out = append(out, s.info(h, v, rows[v]))
 			}
@@ -89,8 +100,14 @@ func (s *Server) on(d *disk) (out []volume.ID) {
 // info describes a volume and gives back its pin.
 func (s *Server) info(h *handle, v volume.ID, r Row) VolumeInfo {
 	i := VolumeInfo{Volume: v, Disk: h.disk.number, Dir: h.disk.dir, UUID: hexOf(h.disk.ident.uuid), State: r.State.String(), Retry: h.disk.troubles.why(v)}
-	if r.State == 0 {
+	i.Replicas, i.InSync, i.Target = r.Disks, r.InSync, r.Target
+	switch {
+	case r.State == 0:
 		i.State = "unknown" // to the directory, as this node knows it
+	case !r.listed(h.disk.number) && !r.coded():
+		i.State = stateQuarantined
+	case r.State == StateSealed && !r.inSync(h.disk.number) && !r.coded():
+		i.State = stateFilling
 	}
 	if h.vol == nil {
 		i.Class, i.Generation, i.State, i.Sick = r.Volume.Class, r.Volume.Generation, "sick", h.sick
@@ -107,8 +124,17 @@ func (s *Server) info(h *handle, v volume.ID, r Row) VolumeInfo {
 		i.State, i.Sick = "sick", err
 	}
 	i.Work = s.workOn(where{h.disk.number, v})
+	if j := s.jobOn(where{h.disk.number, v}); j != nil {
+		i.Waits = j.waiting()
+	}
 	return i
 }
+
+// States of a replica that is not what the row of its volume says.
+const (
+	stateFilling     = "filling"
+	stateQuarantined = "quarantined"
+)
 
 // jobOn returns a volume's job, or nil.
 func (s *Server) jobOn(w where) *job {
@@ -131,8 +157,15 @@ func (s *Server) workOn(w where) string {
 
 const stepVerifying = "verifying"
 
-// local returns the disk of this node that has a replica of a volume.
+// local returns the disk of this node that has a replica of a volume: of several one
+// that is in sync, the primary first.
 func (s *Server) local(v volume.ID) (*disk, error) {
+	row, _ := s.o.Directory.Row(v)
+	for _, n := range row.InSync {
+		if d := s.diskByNumber(n); d != nil && s.handle(n, v) != nil {
+			return d, nil
+		}
+	}
 	for _, d := range s.all() {
 		if s.handle(d.number, v) != nil {
 			return d, nil

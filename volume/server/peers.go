@@ -87,14 +87,7 @@ type Standing struct {
 }
 
 // Holding is one needle, or one tombstone, in the file of a replica.
-type Holding struct {
-	Key       id.ID
-	Alt       uint8
-	Tombstone bool // Alt and what follows are 0
-	Cookie    id.Cookie
-	Length    int64
-	ETag      uint32 // CRC32C of the data
-}
+type Holding = volume.Holding
 
 // PeerLife is what the coordinator of a volume asks of its replicas, and a replica
 // that is behind of one in sync.

@@ -140,7 +140,7 @@ func (c *coder) returnDeletes(ctx context.Context, row Row, h *handle) error {
 		}
 		return to.coded.close()
 	}
-	for _, n := range row.Disks {
+	for _, n := range row.InSync {
 		src := c.s.pin(n, v)
 		if src == nil || src.vol == nil {
 			continue

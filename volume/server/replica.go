@@ -16,13 +16,7 @@ import (
 type replicas struct{ s *Server }
 
 // Replicas returns the disks of this process as other nodes reach them.
-func (s *Server) Replicas() interface {
-	Node() string
-	PeerWriter
-	PeerReader
-} {
-	return &replicas{s}
-}
+func (s *Server) Replicas() Peer { return &replicas{s} }
 
 // Node returns the node's name.
 func (r *replicas) Node() string { return r.s.o.Node }

@@ -32,6 +32,9 @@ func (c *volumeScrub) mend(ctx context.Context, all []ScrubFinding) error {
 			return ctx.Err()
 		}
 	}
+	if c.fetch(ctx, all, why) {
+		tried = true
+	}
 	left := all
 	if tried {
 		var err error
@@ -46,10 +49,49 @@ func (c *volumeScrub) mend(ctx context.Context, all []ScrubFinding) error {
 			why[i] = nil // also what had come of something else
 		case why[i] == nil:
 			why[i] = errors.New("it is damaged still")
+			c.refill(f)
 		}
 		c.x.s.settled(c.x.run, f, why[i])
 	}
 	return nil
+}
+
+// refill has the replica filled again whose file could not be restored, if there are
+// others.
+func (c *volumeScrub) refill(f ScrubFinding) {
+	row, ok := c.x.s.d.s.o.Directory.Row(c.v)
+	if ok && row.State == StateSealed && len(row.InSync) > 1 && f.File == c.file && f.restorable() {
+		c.h.rotten.Store(true)
+		c.x.s.d.kick()
+	}
+}
+
+// fetch restores what nothing here can repair with the bytes of another replica, in
+// one pass, and says why not where it cannot. It reports whether it did.
+func (c *volumeScrub) fetch(ctx context.Context, all []ScrubFinding, why []error) bool {
+	row, ok := c.x.s.d.s.o.Directory.Row(c.v)
+	if !ok || len(row.InSync) < 2 || c.h.vol.Identity() != row.Volume || row.State != StateSealed {
+		return false
+	}
+	var parts []extent
+	var of []int
+	for i, f := range all {
+		if errors.Is(why[i], errNoCopy) && f.File == c.file && f.restorable() {
+			p := extent{f.Offset, f.Length}
+			if p.n == 0 {
+				p = extent{0, row.Seal.Bytes}
+			}
+			parts, of = append(parts, p), append(of, i)
+		}
+	}
+	if len(parts) == 0 {
+		return false
+	}
+	err := c.x.s.d.s.restoreFrom(ctx, c.x.s.d, c.h, row, parts)
+	for _, i := range of {
+		why[i] = err
+	}
+	return err == nil
 }
 
 // same reports whether o is of the same place.

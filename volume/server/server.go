@@ -39,6 +39,8 @@ type Server struct {
 	closed  bool
 	calls   sync.WaitGroup // under way, jobs too; added to under mu while not closed
 
+	lookout  lookout
+	made     made
 	life     context.Context // ends when Close begins
 	stop     context.CancelFunc
 	jobs     jobs
@@ -53,6 +55,7 @@ type Server struct {
 		seals, compactions, failures, upkeep                     atomic.Uint64
 		coded, released, revoked, reclaimed, computed            atomic.Uint64
 		damaged, repaired, rebuilt                               atomic.Uint64
+		filled, restored                                         atomic.Uint64
 		replicaWrites, lateReplicas, leftSync                    atomic.Uint64
 		remoteReads, hedges, hedgesWon                           atomic.Uint64
 	}
@@ -92,6 +95,7 @@ func Open(ctx context.Context, o Options) (*Server, error) {
 	if !o.NoUpkeep {
 		s.keeping.Go(func() { s.coder.upkeep(s.life) })
 		if o.Peers != nil {
+			s.keeping.Go(func() { s.lookOut(s.life) })
 			s.keeping.Go(func() { s.tendTiles(s.life) })
 		}
 	}
@@ -179,14 +183,14 @@ func (s *Server) volumeOptions(d *disk) volume.Options {
 
 // serve puts a volume into service, or notes why it cannot be.
 func (s *Server) serve(d *disk, v volume.ID, vol *volume.Volume, err error) *handle {
-	h := &handle{disk: d, vol: vol, sick: err}
+	h := &handle{disk: d, vol: vol, sick: err, gate: new(gate)}
 	s.mu.Lock()
 	if d.removed.Load() {
 		s.mu.Unlock()
 		if vol != nil {
 			s.bury(vol)
 		}
-		return &handle{disk: d, sick: d.usable()}
+		return &handle{disk: d, sick: d.usable(), gate: new(gate)}
 	}
 	h.gate.shut = s.coder.doubtOf(v)
 	s.volumes[where{d.number, v}] = h
@@ -322,6 +326,9 @@ func (s *Server) release() error {
 		}
 	}
 	disks := s.all()
+	for _, d := range disks {
+		byDisk[d] = append(byDisk[d], s.made.on(d.number)...)
+	}
 	errs := make([]error, len(disks), len(disks)+1)
 	errs = append(errs, s.closeCoded(coded)) // they read from the disks
 	var wg sync.WaitGroup

@@ -82,6 +82,13 @@ func (s *Server) seal(ctx context.Context, d *disk, j *job) (volume.SealRecord, 
 			return volume.SealRecord{}, err
 		}
 	}
+	if len(row.InSync) > 1 && row.State == StateClosing {
+		var salvage bool
+		if row, salvage, err = s.sealSeveral(ctx, d, j, row); !salvage {
+			rec, _ := h.vol.Sealed()
+			return rec, err
+		}
+	}
 	rec, sealed := h.vol.Sealed()
 	switch have := h.vol.Identity().Generation; {
 	case !sealed && have < row.Volume.Generation:
@@ -132,7 +139,9 @@ func sealedOf(r volume.SealRecord) Sealed {
 // closeTile ends the open tile of a volume and returns the row after that: as
 // the holder of its slot when a writer of this process is that.
 func (s *Server) closeTile(ctx context.Context, h *handle, row Row) (Row, error) {
-	h.left.Store(true)
+	if len(row.Disks) == 1 || s.holds(row.Slot, row.Volume.Class) {
+		h.left.Store(true)
+	}
 	for _, w := range s.writersOf(row.Volume.Class) {
 		if lease, ok := w.keeper.Lease(); !ok || lease.Slot != row.Slot {
 			continue
@@ -142,11 +151,14 @@ func (s *Server) closeTile(ctx context.Context, h *handle, row Row) (Row, error)
 			return after, err
 		}
 	}
-	row, err := s.decide(ctx, func(ctx context.Context) (Row, error) { return s.o.Directory.CloseVolume(ctx, row.Volume.Volume) })
-	if err == nil && row.State == StateVoid {
-		return row, unknown(row.Volume.Volume)
+	after, err := s.decide(ctx, func(ctx context.Context) (Row, error) { return s.o.Directory.CloseVolume(ctx, row.Volume.Volume) })
+	switch {
+	case err == nil && after.State == StateVoid:
+		return after, unknown(row.Volume.Volume)
+	case err != nil && len(row.Disks) > 1:
+		return row, fmt.Errorf("%w: %w", errHeld, err)
 	}
-	return row, err
+	return after, err
 }
 
 // compact is the job: have a number given out, make the file, have it committed,
@@ -171,6 +183,12 @@ func (s *Server) compact(ctx context.Context, d *disk, j *job) (volume.SealRecor
 		return rec, fmt.Errorf("%w: volume %d", volume.ErrNotSealed, j.v)
 	}
 	if err := s.removeVoid(ctx, d, row); err != nil {
+		return rec, err
+	}
+	if len(row.Disks) > 1 {
+		return s.compactSeveral(ctx, d, j, h, row)
+	}
+	if err := s.made.drop(where{d.number, j.v}, 0); err != nil { // from when there were several
 		return rec, err
 	}
 	if have > row.Volume.Generation {
@@ -226,7 +244,7 @@ func (s *Server) replace(d *disk, next *volume.Volume) {
 		return
 	}
 	old := s.volumes[at]
-	s.volumes[at] = &handle{disk: d, vol: next}
+	s.volumes[at] = &handle{disk: d, vol: next, gate: old.gate}
 	before := s.closing[at] // one that is held even longer
 	s.closing[at] = closed
 	s.mu.Unlock()
@@ -273,6 +291,14 @@ func (s *Server) closedOld(ctx context.Context, d *disk, v volume.ID) error {
 // to a commit was lost. The engine reads the file back once more.
 func (s *Server) catchUp(ctx context.Context, d *disk, j *job, h *handle, row Row) (volume.SealRecord, error) {
 	rec, _ := h.vol.Sealed()
+	if next := s.made.take(where{d.number, j.v}, row.Volume.Generation); next != nil {
+		made, _ := next.Sealed()
+		if made.Digest == row.Seal.Digest {
+			s.replace(d, next)
+			return made, nil
+		}
+		return rec, errors.Join(fmt.Errorf("%w: what was made of volume %d is not what was committed", volume.ErrConflict, j.v), next.Close())
+	}
 	if !d.has(row.Volume) {
 		return rec, fmt.Errorf("%w: generation %d of volume %d is not on the disk", volume.ErrNoVolume, row.Volume.Generation, j.v)
 	}
@@ -334,6 +360,13 @@ func (s *Server) abandon(ctx context.Context, d *disk, row Row) error {
 // removeVoid removes generations that the directory gave up: above the one that
 // is committed, and not under way. row is fresh.
 func (s *Server) removeVoid(ctx context.Context, d *disk, row Row) error {
+	at, current := where{d.number, row.Volume.Volume}, row.Volume.Generation
+	if row.Attempt != nil {
+		current = row.Attempt.Generation
+	}
+	if err := s.made.drop(at, current); err != nil {
+		return err
+	}
 	all, err := d.generations(row.Volume.Volume)
 	if err != nil {
 		return err

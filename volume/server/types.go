@@ -252,8 +252,12 @@ const (
 	EventScrubFound                             // the scrub found something: see Scrub
 	EventScrubRepaired                          // what it found is right again
 	EventScrubUnrepairable                      // what it found cannot be repaired now
-	EventLeftSync                               // a replica, on Disk, did not answer a delete and is out of sync now
 	EventDeleteLog                              // a copy of a delete log does not count any more, or they were united
+	EventLeftSync                               // a replica, on Disk, is not in sync any more
+	EventFilled                                 // the replica on Disk is in sync again
+	EventReplicaRepaired                        // damage in a replica was restored from another one
+	EventQuarantined                            // a file was put aside: it is not what it should be, and is kept
+	EventDropped                                // a file was removed that the directory does not list there
 )
 
 // Event is something an operator should know.
@@ -261,10 +265,10 @@ type Event struct {
 	Kind   EventKind
 	Dir    string // data directory
 	Volume volume.ID
-	Disk   uint32 // with EventLeftSync: the directory's number
 	File   string // with EventUnknownFile and those of the scrub: below Dir
 	Work   string // with EventUpkeepFailed: what VolumeInfo.Work says
 	Err    error
+	Disk   uint32       // with EventLeftSync and EventFilled: the directory's number
 	Reason Reason       // of a change of a disk's health; with EventDiskBack what it was out for
 	Engine volume.Event // with EventVolume
 	Scrub  ScrubFinding // with the events of the scrub

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 
 	"hayloft/volume"
 )
@@ -49,35 +50,73 @@ func (d *disk) next(ctx context.Context) bool {
 	for _, e := range all {
 		files[e.Volume]++
 	}
-	for _, row := range d.s.o.Directory.Rows(d.number) {
-		if ctx.Err() != nil {
-			return false
+	d.gather()
+	k, aside := d.s.look(), d.quarantined()
+	rows := d.s.o.Directory.Rows(d.number)
+	for _, row := range rows {
+		v := row.Volume.Volume
+		kind := d.due(row, files[v], k)
+		if kind == 0 && aside[v] && row.mayDrop(d.number) && !d.troubles.rests(trouble{v: v}, k.now) {
+			kind = jobDrop
 		}
-		kind := d.due(row, files[row.Volume.Volume])
-		if kind == 0 || kind == jobCompact && !d.stillDue(ctx, row.Volume.Volume, files[row.Volume.Volume]) {
+		if kind == 0 || kind == jobCompact && !d.stillDue(ctx, v, files[v]) {
 			continue
 		}
-		j, begun, err := d.s.job(d, row.Volume.Volume, kind)
-		if err != nil {
-			return false // the server stops
+		if begun, more := d.start(ctx, v, kind); begun || !more {
+			return more
 		}
-		if !begun {
-			continue // somebody is at work on it: the end of that is a kick
+	}
+	for _, v := range d.strays(rows, files, aside) {
+		if kind := d.dueStray(v); kind != 0 {
+			if begun, more := d.start(ctx, v, kind); begun || !more {
+				return more
+			}
 		}
-		// What fails or changes nothing rests for a while, so this ends.
-		if _, err := j.wait(ctx, nil); err == nil {
-			d.restIfDue(ctx, row.Volume.Volume, kind)
-		}
-		return ctx.Err() == nil
 	}
 	return false
+}
+
+// start does a job, unless another one is at work on the volume: the end of that is a
+// kick. more: there may be another job.
+func (d *disk) start(ctx context.Context, v volume.ID, kind jobKind) (begun, more bool) {
+	if ctx.Err() != nil {
+		return false, false
+	}
+	j, begun, err := d.s.job(d, v, kind)
+	if err != nil {
+		return false, false // the server stops
+	}
+	if !begun {
+		return false, true
+	}
+	// What fails or changes nothing rests for a while, so this ends.
+	if _, err := j.wait(ctx, nil); err == nil {
+		d.restIfDue(ctx, v, kind)
+	}
+	return true, ctx.Err() == nil
+}
+
+// quarantined are the volumes of which something was put aside on the disk.
+func (d *disk) quarantined() map[volume.ID]bool {
+	if d.s.o.Peers == nil {
+		return nil // nothing was ever put aside
+	}
+	all, err := volume.ListQuarantined(d.fs, d.volumesDir())
+	if err != nil {
+		return nil // the next look may see them
+	}
+	out := make(map[volume.ID]bool)
+	for _, q := range all {
+		out[q.Volume] = true
+	}
+	return out
 }
 
 // stillDue looks at a row as it is now: a compaction that has ended since it was
 // listed is not done again.
 func (d *disk) stillDue(ctx context.Context, v volume.ID, files int) bool {
 	row, err := d.s.fresh(ctx, v)
-	return err == nil && d.due(row, files) == jobCompact
+	return err == nil && d.due(row, files, d.s.look()) == jobCompact
 }
 
 // restIfDue leaves a volume alone for a while that needs again what was just
@@ -88,20 +127,23 @@ func (d *disk) restIfDue(ctx context.Context, v volume.ID, kind jobKind) {
 		return // the next job will meet the same, and rest
 	}
 	all, err := d.generations(v)
-	if err != nil || d.due(row, len(all)) != kind {
+	if err != nil || d.due(row, len(all), d.s.look()) != kind {
 		return
 	}
 	d.troubles.pause(trouble{v: v}, d.s.o.Clock.Now().Add(retryFirst))
 }
 
 // due returns what a volume needs now, 0 for nothing.
-func (d *disk) due(row Row, files int) jobKind {
+func (d *disk) due(row Row, files int, k sky) jobKind {
 	v := row.Volume.Volume
 	if row.empty() {
 		if d.unmade(row, files) {
 			return jobAbandon
 		}
 		return 0
+	}
+	if !row.alone(d.number) {
+		return d.dueTogether(row, files, k)
 	}
 	h := d.s.pin(d.number, v)
 	if h == nil || h.vol == nil {
@@ -152,6 +194,10 @@ func (s *Server) closingOld(w where) bool {
 // outcome notes how a job ended.
 func (d *disk) outcome(j *job, err error) {
 	if d.life.Err() != nil {
+		return
+	}
+	if errors.Is(err, errHeld) {
+		d.troubles.pause(trouble{v: j.v}, d.s.o.Clock.Now().Add(retryFirst))
 		return
 	}
 	d.troubles.note(trouble{v: j.v}, err, d.s.o.Clock.Now())

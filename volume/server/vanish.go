@@ -53,6 +53,9 @@ func (s *Server) closeAll(d *disk) {
 		}
 	}
 	s.mu.Unlock()
+	for _, vol := range s.made.on(d.number) {
+		s.bury(vol)
+	}
 	ended := make(chan struct{}, len(all))
 	for _, h := range all {
 		go func() {
