@@ -23,7 +23,7 @@ import (
 // Bounds of what a Mesh does at a time.
 const (
 	maxHandshakes  = 256              // of those who have connected; more wait in the kernel
-	maxPerPeer     = 512              // connections that one peer may have open here
+	maxPerPeer     = 512              // see Options
 	handshakeLimit = 2 * time.Second  // TLS and greeting
 	connectLimit   = time.Second      // TCP
 	checkEvery     = 30 * time.Second // of the certificates
@@ -37,6 +37,8 @@ type Options struct {
 	Advertise string       // host:port under which others find the listener; "": they are not told
 	Clock     clock.Clock
 	Events    func(Event) // or nil
+	// MaxPerPeer is how many connections one peer may have open here; 0: 512.
+	MaxPerPeer int
 }
 
 // Stats are counters since Open, but for Open itself.
@@ -75,6 +77,9 @@ type Mesh struct {
 func Open(o Options) (*Mesh, error) {
 	if o.Events == nil {
 		o.Events = func(Event) {}
+	}
+	if o.MaxPerPeer == 0 {
+		o.MaxPerPeer = maxPerPeer
 	}
 	if len(o.Advertise) > maxAddr {
 		return nil, fmt.Errorf("%q is too long for an address", o.Advertise)
@@ -313,7 +318,7 @@ func (m *Mesh) deliver(c *Conn) error {
 func (m *Mesh) track(c *Conn) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.closed || c.serving && m.perPeer[c.peer] >= maxPerPeer {
+	if m.closed || c.serving && m.perPeer[c.peer] >= m.o.MaxPerPeer {
 		return false
 	}
 	m.conns[c] = struct{}{}
