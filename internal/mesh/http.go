@@ -41,6 +41,8 @@ func PeerOf(ctx context.Context) (Peer, bool) {
 type server struct {
 	http  *http.Server
 	layer *Layer
+	ctx   context.Context // of requests
+	cut   context.CancelFunc
 
 	mu      sync.Mutex // guards what follows
 	fresh   map[net.Conn]struct{}
@@ -49,12 +51,14 @@ type server struct {
 }
 
 // Handle serves a protocol over HTTP/1.1 until Close, to nodes and whatever roles
-// are named besides. The contexts of requests end when the peer is gone.
+// are named besides. The context of a request ends when the peer is gone, if the
+// handler has read its body, and when Close has waited long enough.
 func (m *Mesh) Handle(proto string, h http.Handler, roles ...certs.Role) {
 	s := &server{layer: m.layer(proto, roles), fresh: map[net.Conn]struct{}{}}
+	s.ctx, s.cut = context.WithCancel(m.ctx)
 	s.http = &http.Server{
 		Handler: s.guard(h), ReadHeaderTimeout: headerLimit, IdleTimeout: serverIdle, MaxHeaderBytes: maxHeaderBytes,
-		BaseContext: func(net.Listener) context.Context { return m.ctx },
+		BaseContext: func(net.Listener) context.Context { return s.ctx },
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
 			return context.WithValue(ctx, peerKey{}, c.(*Conn).peer)
 		},
@@ -143,7 +147,8 @@ func (s *server) drain(ctx context.Context) {
 		_ = c.Close() // nobody waits for anything on it
 	}
 	if err := s.http.Shutdown(ctx); err != nil {
-		_ = s.http.Close() // the contexts of requests end
+		s.cut()
+		_ = s.http.Close() // what fails is cut off too
 	}
 	s.mu.Lock()
 	ended := make(chan struct{})
@@ -153,6 +158,7 @@ func (s *server) drain(ctx context.Context) {
 	s.ended = ended
 	s.mu.Unlock()
 	<-ended
+	s.cut()
 }
 
 // Client asks nodes over one protocol. It keeps connections to each.

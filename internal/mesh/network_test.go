@@ -77,27 +77,24 @@ func TestCutOff(t *testing.T) {
 
 // Calls to others are as fast as ever while one node hangs.
 func TestHungNodeKeepsNobodyWaiting(t *testing.T) {
-	a, _, p := proxied(t)
-	ca := meshtest.CA(t)
-	x, y := meshtest.Node(t, ca, "x"), meshtest.Node(t, ca, "y")
-	_ = a
-	meshtest.Acquaint(x, y)
-	y.Handle("echo", mesh.Answer(echo))
-	x.SetAddr("b", p.Addr())
-	p.Cut()
+	a, _ := pair(t)
+	l := meshtest.Listen(t) // the kernel takes connections, and nobody else does
+	defer l.Close()
+	p := meshtest.NewProxy(t, l.Addr().String())
+	a.SetAddr("hung", p.Addr())
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	var hung sync.WaitGroup
 	for range 300 { // more than a client has connections to a node
 		hung.Go(func() {
-			if _, err := x.Client("echo").Call(ctx, "b", "/", nil); err == nil {
-				t.Error("a node that is cut off has answered")
+			if _, err := a.Client("echo").Call(ctx, "hung", "/", nil); err == nil {
+				t.Error("a node that hangs has answered")
 			}
 		})
 	}
 	await(t, "calls that hang", func() bool { return p.Open() > 100 })
 	for range 20 {
-		if _, err := x.Client("echo").Call(within(t, time.Second), "y", "/", nil); err != nil {
+		if _, err := a.Client("echo").Call(within(t, time.Second), "b", "/", nil); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -108,7 +105,6 @@ func TestHungNodeKeepsNobodyWaiting(t *testing.T) {
 // What the kernel is asked to notice by itself: a cut-off peer that no call waits for.
 func TestKernelWatches(t *testing.T) {
 	a, b := pair(t)
-	b.Layer("raft")
 	accepted := make(chan net.Conn, 1)
 	lb := b.Layer("other")
 	go func() {
@@ -156,8 +152,7 @@ func TestConnectionsPerPeer(t *testing.T) {
 	var j journal
 	b := meshtest.Open(t, mesh.Options{Identity: meshtest.Identity(t, ca, nodeCalled("b")), Listener: meshtest.Listen(t), MaxPerPeer: 3, Events: j.add})
 	meshtest.Acquaint(a, b, c)
-	b.Layer("raft")
-	la, lc := a.Layer("raft"), c.Layer("raft")
+	la, lb, lc := a.Layer("raft"), b.Layer("raft"), c.Layer("raft")
 	dial := func(l *mesh.Layer) (net.Conn, error) {
 		conn, err := l.Dial("b", 5*time.Second)
 		if err == nil {
@@ -184,7 +179,23 @@ func TestConnectionsPerPeer(t *testing.T) {
 	if err := last.Close(); err != nil {
 		t.Fatal(err)
 	}
-	_ = b // its end closes when it is read; nobody reads: a waits in vain for a place
+	conn, err := lb.Accept() // the order is that of the dials
+	for range 2 {
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		conn, err = lb.Accept()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := conn.Close(); err != nil { // its other end is last
+		t.Fatal(err)
+	}
+	if _, err := dial(la); err != nil {
+		t.Errorf("one has ended: %v", err)
+	}
 }
 
 // A protocol that nobody accepts on any more does not collect connections.
@@ -265,6 +276,29 @@ func TestClose(t *testing.T) {
 			t.Errorf("the call: %v", err)
 		}
 	})
+	// net/http does not see that a peer is gone before its question was read.
+	t.Run("cut off, with a question that is not read", func(t *testing.T) {
+		a, b, _, _ := open()
+		asked := make(chan struct{})
+		b.Handle("deaf", http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			close(asked)
+			<-r.Context().Done()
+		}))
+		call, hangUp := context.WithCancel(t.Context())
+		got := make(chan error, 1)
+		go func() {
+			_, err := a.Client("deaf").Call(call, "b", "/", make([]byte, 8<<20))
+			got <- err
+		}()
+		<-asked
+		hangUp()
+		<-got
+		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		defer cancel()
+		if err := b.Close(ctx); err != nil {
+			t.Errorf("Close: %v", err)
+		}
+	})
 	t.Run("own calls", func(t *testing.T) {
 		a, _, asked, _ := open()
 		got := ask(a)
@@ -307,7 +341,10 @@ func TestBodyIsTheCallersAgain(t *testing.T) {
 	b.Handle("hasty", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Length", "0") // without reading the question
 	}))
-	b.Handle("never", http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }))
+	b.Handle("never", http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		<-r.Context().Done()
+	}))
 	body := bytes.Repeat([]byte("x"), 8<<20)
 	for range 20 {
 		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Millisecond)
