@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"hayloft/internal/vfs"
 )
@@ -76,10 +77,13 @@ func parseAdminToken(name string, text []byte) (string, error) {
 	return token, nil
 }
 
-// writeAdminToken makes the file as vfs.WriteFile does, but readable for nobody
-// else at any moment.
-func writeAdminToken(dir string, text []byte) error {
-	name := filepath.Join(dir, adminTokenFile)
+func writeAdminToken(dir string, text []byte) error { return writeSecret(dir, adminTokenFile, text) }
+
+// writeSecret puts a file in place as vfs.WriteFile does, but readable for nobody
+// else at any moment. One that is replaced keeps its owner, and a group that may
+// read it: a server that runs as somebody else goes on reading it.
+func writeSecret(dir, file string, text []byte) error {
+	name := filepath.Join(dir, file)
 	tmp := name + ".tmp"
 	if err := os.Remove(tmp); err != nil && !errors.Is(err, fs.ErrNotExist) { // of a crash
 		return err
@@ -88,7 +92,15 @@ func writeAdminToken(dir string, text []byte) error {
 	if err != nil {
 		return err
 	}
-	_, err = f.Write(text)
+	if st, serr := os.Stat(name); serr == nil {
+		if sys, ok := st.Sys().(*syscall.Stat_t); ok {
+			err = f.Chown(int(sys.Uid), int(sys.Gid))
+		}
+		err = errors.Join(err, f.Chmod(st.Mode().Perm()&0o640))
+	}
+	if err == nil {
+		_, err = f.Write(text)
+	}
 	if err == nil {
 		err = f.Sync()
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"crypto/rand"
 	"encoding/binary"
 	"errors"
@@ -8,6 +9,7 @@ import (
 	"os"
 	"strings"
 
+	"hayloft/internal/mesh/certs"
 	"hayloft/internal/vfs"
 
 	"golang.org/x/sys/unix"
@@ -18,7 +20,7 @@ const nodeFile = "node"
 
 // nodeIdentity is who this process is, and its locks on the data directories.
 type nodeIdentity struct {
-	name  string // random: it outlives host names and addresses
+	name  string // random, or that of the certificate: it outlives host names and addresses
 	fresh bool   // drawn just now
 	locks []*os.File
 	weak  []error // directories that could not be locked or have no copy of the name
@@ -26,17 +28,18 @@ type nodeIdentity struct {
 
 // nodeName is the file with the node's name.
 var nodeName = kept{name: nodeFile, valid: func(file string, text []byte) error {
-	if len(strings.TrimSpace(string(text))) != 16 {
+	if !certs.ValidName(strings.TrimSpace(string(text))) {
 		return fmt.Errorf("%s does not hold a node name: restore it from a backup", file)
 	}
 	return nil
 }}
 
 // claimNode locks the directories against a second process, before anything in
-// them is read or written, and reads the node's name, or draws one and makes it
-// durable in each. The locks end with the process, however it ends. A directory
-// that cannot be used is passed over, if another can.
-func claimNode(dirs []string) (n nodeIdentity, err error) {
+// them is read or written, and reads the node's name, or takes the certified one,
+// or draws one when that is empty, and makes it durable in each. The locks end with
+// the process, however it ends. A directory that cannot be used is passed over, if
+// another can.
+func claimNode(dirs []string, certified string) (n nodeIdentity, err error) {
 	for _, dir := range dirs {
 		lock, err := lockDir(dir)
 		if err != nil {
@@ -56,7 +59,11 @@ func claimNode(dirs []string) (n nodeIdentity, err error) {
 		return n, err
 	}
 	if n.fresh = text == nil; n.fresh {
-		text = []byte(rand.Text()[:16] + "\n")
+		text = []byte(cmp.Or(certified, rand.Text()[:16]) + "\n")
+	}
+	n.name = strings.TrimSpace(string(text))
+	if certified != "" && certified != n.name {
+		return n, fmt.Errorf("the certificate is that of node %s, and the data directories are those of node %s: hayloft cert node --name %s makes the one that belongs to them", certified, n.name, n.name)
 	}
 	some, err := nodeName.spread(lack, text)
 	if err != nil && n.fresh {
@@ -65,7 +72,6 @@ func claimNode(dirs []string) (n nodeIdentity, err error) {
 	if err = errors.Join(some, err); err != nil {
 		n.weak = append(n.weak, err)
 	}
-	n.name = strings.TrimSpace(string(text))
 	return n, nil
 }
 

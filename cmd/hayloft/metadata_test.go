@@ -26,7 +26,7 @@ func threeDirs(t *testing.T) []string {
 func TestSmallFilesAreKept(t *testing.T) {
 	dirs := threeDirs(t)
 	claim := func() (name, token string, err error) {
-		who, err := claimNode(dirs)
+		who, err := claimNode(dirs, "")
 		defer who.close()
 		if err == nil {
 			token, _, _, err = adminToken(dirs...)
@@ -76,11 +76,11 @@ func TestSmallFilesAreKept(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	first, err := claimNode(dirs[1:])
+	first, err := claimNode(dirs[1:], "")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := claimNode(dirs); !errors.Is(err, errInUse) {
+	if _, err := claimNode(dirs, ""); !errors.Is(err, errInUse) {
 		t.Errorf("another process has a directory: %v", err)
 	}
 	first.close()

@@ -136,6 +136,7 @@ func (n *node) collectors() []prometheus.Collector {
 		return float64(min(mirrorsOf(n.directory.Mirrors()), mirrorsOf(n.group.Mirrors())))
 	})
 	c.add(level, "metadata_mirrors_wanted", "Data directories that should hold all metadata.", func() float64 { return float64(n.s.mirrors()) })
+	n.meshMetrics(c)
 	return []prometheus.Collector{c, newVolumeMetrics(n.blobs.Stats, n.clock.Now), newScrubMetrics(n.blobs.ScrubStatus, n.clock.Now), n.metrics.requests, n.metrics.took, n.metrics.events}
 }
 

@@ -19,6 +19,7 @@ import (
 	"hayloft/feed/timeline"
 	"hayloft/internal/clock"
 	"hayloft/internal/id"
+	"hayloft/internal/mesh"
 	"hayloft/internal/raftgroup"
 	"hayloft/internal/sign"
 	"hayloft/media"
@@ -42,6 +43,9 @@ type node struct {
 
 	incarnation uint64
 	adminToken  string
+	identity    *mesh.Identity // nil without certificates
+	mesh        *mesh.Mesh     // nil: this node is alone
+	meshLog     meshLog
 	directory   *directory.Directory
 	group       *raftgroup.Group // the feed's
 	ids         *id.Keeper
@@ -68,6 +72,7 @@ type node struct {
 // when one fails.
 func startNode(ctx context.Context, s *settings, log *slog.Logger) (n *node, err error) {
 	n = &node{s: s, log: log, clock: clock.Real{}, metrics: newMetrics()}
+	n.meshLog.n = n
 	n.work, n.stopWork = context.WithCancel(context.WithoutCancel(ctx))
 	defer func() {
 		if err != nil {
@@ -76,7 +81,7 @@ func startNode(ctx context.Context, s *settings, log *slog.Logger) (n *node, err
 		}
 	}()
 	for _, step := range []func(context.Context) error{
-		n.openData, n.openAdmin, n.openGroups, n.openBlobs, n.openFeed, n.openMedia, n.openFront,
+		n.openIdentity, n.openData, n.openMesh, n.openAdmin, n.openGroups, n.openBlobs, n.openFeed, n.openMedia, n.openFront,
 	} {
 		if err := step(ctx); err != nil {
 			return n, err
@@ -87,7 +92,7 @@ func startNode(ctx context.Context, s *settings, log *slog.Logger) (n *node, err
 
 // openData locks the data directories and draws this run's incarnation.
 func (n *node) openData(context.Context) (err error) {
-	if n.who, err = claimNode(n.s.data); err != nil {
+	if n.who, err = claimNode(n.s.data, n.certified()); err != nil {
 		return err
 	}
 	for _, err := range n.who.weak {
@@ -347,6 +352,9 @@ func (n *node) closeParts(ctx context.Context) error {
 	}
 	if n.directory != nil {
 		errs = append(errs, n.directory.Close())
+	}
+	if n.mesh != nil {
+		errs = append(errs, n.mesh.Close(ctx))
 	}
 	n.locksMu.Lock()
 	defer n.locksMu.Unlock()

@@ -29,6 +29,9 @@ type settings struct {
 	adminListen    string
 	adminOpen      bool
 	adminNames     []string
+	nodeListen     string
+	nodeAdvertise  string
+	certs          string
 	publicURL      string
 	mediaURL       string
 	trustedProxies []string
@@ -111,6 +114,9 @@ func (s *settings) define(f *pflag.FlagSet) {
 	f.StringVar(&s.adminListen, "admin-listen", "127.0.0.1:9090", "address of metrics, health, profiles and the commands of operators")
 	f.BoolVar(&s.adminOpen, "admin-open", false, "let everybody who reaches admin-listen change things, without the token in admin.token")
 	f.StringSliceVar(&s.adminNames, "admin-names", nil, "host names besides localhost under which admin-listen answers; its addresses always do")
+	f.StringVar(&s.nodeListen, "node-listen", "", "address of the node listener, for the other nodes of a cluster (default: this node is alone)")
+	f.StringVar(&s.nodeAdvertise, "node-advertise", "", "host:port under which other nodes find the node listener (default node-listen)")
+	f.StringVar(&s.certs, "certs", "", "directory with ca.pem, node.pem and node.key, as hayloft cert makes it; the name in the certificate is the node's")
 	f.StringVar(&s.publicURL, "public-url", "", "base of the URLs handed out (default http:// and the listen address)")
 	f.StringVar(&s.mediaURL, "media-url", "", "base of media URLs (default the public URL)")
 	f.StringSliceVar(&s.trustedProxies, "trusted-proxies", nil, "networks whose X-Forwarded-For is believed, as in 10.0.0.0/8")
@@ -325,13 +331,19 @@ func (s *settings) validate() error {
 		_, _, err := net.SplitHostPort(a.addr)
 		fault(err == nil, "--%s %q is not host:port", a.name, a.addr)
 	}
-	if host, _, err := net.SplitHostPort(s.listen); err == nil && s.publicURL == "" {
-		ip, perr := netip.ParseAddr(host)
-		fault(host != "" && (perr != nil || !ip.IsUnspecified()),
-			"--listen %s is every address of this machine: say --public-url, the base of the URLs that are handed out", s.listen)
+	faults = append(faults, s.validateNode()...)
+	if s.publicURL == "" {
+		fault(!everyAddress(s.listen), "--listen %s is every address of this machine: say --public-url, the base of the URLs that are handed out", s.listen)
 	}
 	if err := errors.Join(faults...); err != nil {
 		return usageError{err}
 	}
 	return nil
+}
+
+// everyAddress reports whether host:port is that port of every address.
+func everyAddress(addr string) bool {
+	host, _, err := net.SplitHostPort(addr)
+	ip, perr := netip.ParseAddr(host)
+	return err == nil && (host == "" || perr == nil && ip.IsUnspecified())
 }
