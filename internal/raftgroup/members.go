@@ -188,6 +188,8 @@ func (g *Group) changeHere(ctx context.Context, c change, id string) error {
 	switch {
 	case c == changeVoter && voter, c == changeLearner && there, c == changeDemote && !voter, c == changeRemove && !there:
 		return nil
+	case id == g.opts.NodeID && g.transferHere(ctx, "") == nil:
+		return ErrNotLeader // the next leader does it, so that nobody has to miss one
 	case c == changeDemote:
 		return g.configure(ctx, func() raft.IndexFuture { return g.raft.DemoteVoter(sid, 0, enqueueTime) })
 	case c == changeRemove:

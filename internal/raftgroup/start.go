@@ -133,6 +133,7 @@ func (g *Group) raftConfig() *raft.Config {
 	c.Logger = raftLogger(g.emit)
 	c.NoSnapshotRestoreOnStart = true // the state has its own applied index
 	c.BatchApplyCh = true
+	c.ShutdownOnRemove = false // it may be added again
 	c.MaxAppendEntries = maxAppend
 	c.HeartbeatTimeout, c.ElectionTimeout, c.LeaderLeaseTimeout = electionTime, electionTime, electionTime
 	c.TrailingLogs = g.opts.TrailingLogs
