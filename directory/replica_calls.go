@@ -11,7 +11,9 @@ import (
 // row is the answer. A sync epoch that the row has not reached is ErrInvalid.
 
 // LeaveSync takes the replica on disk out of the in-sync set; it stays a replica, to
-// fill itself. For the last one in sync it is ErrInvalid.
+// fill itself. For the last one in sync it is ErrInvalid. When the row is not the
+// next one after sync it is ErrStale, even if the replica is not in sync any more: the
+// caller may not be either.
 func (d *Directory) LeaveSync(ctx context.Context, v VolumeID, disk DiskID, sync uint32) (Volume, error) {
 	row, _, err := propose[Volume](ctx, d, opLeaveSync, &leaveSync{v, disk, sync})
 	return row, err

@@ -56,7 +56,9 @@ func (t *table) replicated(n VolumeID, sync uint32, done func(Volume) bool) (v V
 	return v, false, nil
 }
 
-// leaveSync takes a replica out of the in-sync set.
+// leaveSync takes a replica out of the in-sync set. It is a repetition only while the
+// row is the next one after that which its sender knows: a primary may acknowledge a
+// delete that a replica misses when that has left, and nothing else has happened.
 type leaveSync struct {
 	volume VolumeID
 	disk   DiskID
@@ -72,7 +74,7 @@ func (c *leaveSync) encode(e *enc) {
 func (c *leaveSync) decode(d *dec) { *c = leaveSync{VolumeID(d.u32()), DiskID(d.u32()), d.u32()} }
 
 func (c *leaveSync) apply(t *table) (any, error) {
-	v, repeated, err := t.replicated(c.volume, c.sync, func(v Volume) bool { return !v.Synced(c.disk) })
+	v, repeated, err := t.replicated(c.volume, c.sync, func(v Volume) bool { return !v.Synced(c.disk) && v.Sync-c.sync <= 1 })
 	switch {
 	case err != nil || repeated:
 		return v, err
