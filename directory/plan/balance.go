@@ -18,7 +18,7 @@ func (p *planner) soon(d *disk) float64 {
 // settled tells whether a volume has just what it should have, so that it can be
 // moved, and returns where it is.
 func (p *planner) settled(v *Volume) ([]*disk, bool) {
-	if !v.Movable || len(v.Replicas) != v.Target || len(v.InSync) != v.Target || v.Target == 0 || len(v.Replicas) >= MaxReplicas {
+	if !v.Movable || v.Coded || len(v.Replicas) != v.Target || len(v.InSync) != v.Target || v.Target == 0 || len(v.Replicas) >= MaxReplicas {
 		return nil, false
 	}
 	ms := p.members(v)

@@ -46,6 +46,8 @@ func TestCases(t *testing.T) {
 	full := func(n int, free int64) func([]Node, []Disk) { return set(n, func(x *Disk) { x.Free = free }) }
 	open := vol(1, 2, ids{10, 20}, ids{10, 20})
 	open.Movable = false
+	coded := vol(1, 2, ids{10, 20}, ids{10})
+	coded.Coded, coded.Movable = true, false
 	tests := []struct {
 		name string
 		is   []func([]Node, []Disk)
@@ -79,10 +81,12 @@ func TestCases(t *testing.T) {
 		{"draining, and the third is lost", []func([]Node, []Disk){drain(2), away(3, testDelay)}, vol(1, 2, ids{20, 30}, ids{20, 30}), "1 add 10 repair", ""},
 		{"not draining any more", nil, vol(1, 2, ids{10, 20, 30}, ids{10, 20}), "1 remove 30 return", ""},
 		{"draining what is open", []func([]Node, []Disk){drain(2)}, open, "1 lacks", "when it is sealed"},
+		{"open, on a disk that is gone", []func([]Node, []Disk){gone(2)}, open, "1 lacks", "when it is sealed"},
 		{"draining without a place", []func([]Node, []Disk){drain(2)}, vol(1, 3, ids{10, 20, 30}, ids{10, 20, 30}), "1 lacks", ""},
 		{"one too many", nil, vol(1, 1, ids{10, 20}, ids{10, 20}), "1 remove", ""},
 		{"one too many, and the fuller goes", []func([]Node, []Disk){full(2, 400)}, vol(1, 1, ids{10, 20}, ids{10, 20}), "1 remove 20 surplus", ""},
 		{"filling a disk that is full", []func([]Node, []Disk){full(2, 0)}, vol(1, 2, ids{10, 20}, ids{10}), "1 add 30 repair", "full before"},
+		{"coded", []func([]Node, []Disk){away(2, testDelay)}, coded, "", ""},
 		{"void", nil, vol(1, 2, nil, nil), "", ""},
 	}
 	for _, tt := range tests {

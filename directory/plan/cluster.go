@@ -2,6 +2,7 @@ package plan
 
 import (
 	"cmp"
+	"math"
 	"slices"
 	"time"
 
@@ -27,6 +28,9 @@ type Disk struct {
 	Free, Capacity int64         // bytes, as it last said; Free is above the reserve
 }
 
+// Forever as Disk.Away has what is on a disk replaced without delay.
+const Forever time.Duration = math.MaxInt64
+
 // Shards are those of one committed epoch of a coded volume.
 type Shards struct {
 	Data  int                // so many give everything back
@@ -41,9 +45,11 @@ type Volume struct {
 	InSync   []directory.DiskID // who has everything, of Replicas
 	Target   int                // how many replicas it should have
 	Bytes    int64              // of its file
-	// Movable: its contents are fixed, and replicas may be added.
+	// Movable: its contents are fixed, and replicas may be added and given up.
 	Movable bool
-	// Shards give its contents too, each for itself.
+	// Coded: its shards count, and its replicas are left as they are until they go.
+	Coded bool
+	// Shards give its contents too, each epoch by itself.
 	Shards []Shards
 }
 

@@ -43,7 +43,7 @@ func (c *Cluster) Foresee(volumes []Volume, o Options, random *rand.Rand) Plan {
 		if limited && o.BalanceBytes <= 0 {
 			o.BalanceBytes = 1 // byte: no more moves, but those under way go on
 		}
-		c = c.later(free)
+		c = c.Freeing(free)
 		clear(free)
 	}
 	return all
@@ -67,14 +67,4 @@ func (v *Volume) apply(s Step) {
 		v.InSync = append(slices.Clone(v.InSync), s.Disk)
 	}
 	v.Sync++
-}
-
-// later is the cluster with other free room.
-func (c *Cluster) later(change map[directory.DiskID]int64) *Cluster {
-	disks := make([]Disk, len(c.disks))
-	for i, d := range c.disks {
-		disks[i] = d.Disk
-		disks[i].Free = min(d.Free+change[d.ID], d.capacity)
-	}
-	return New(c.nodes, disks)
 }

@@ -35,7 +35,7 @@ func (c *Cluster) Left(volumes []Volume, disks []directory.DiskID) Left {
 				out.Unsealed++
 			}
 		}
-		if holders := c.sources(v); len(holders) == 1 && on[holders[0]] {
+		if holders := c.Sources(*v); len(holders) == 1 && on[holders[0]] {
 			out.Only++
 		}
 		for _, e := range v.Shards {
@@ -44,16 +44,6 @@ func (c *Cluster) Left(volumes []Volume, disks []directory.DiskID) Left {
 					out.Shards++
 				}
 			}
-		}
-	}
-	return out
-}
-
-// sources are the disks from which a volume can be copied now.
-func (c *Cluster) sources(v *Volume) (out []directory.DiskID) {
-	for _, id := range v.InSync {
-		if d := c.byID[id]; d != nil && d.Up && !d.gone {
-			out = append(out, id)
 		}
 	}
 	return out

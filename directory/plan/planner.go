@@ -64,7 +64,7 @@ func urgency(c Cause) int { return slices.Index([]Cause{Repair, Raise, Drain, Ba
 // reckon takes off the room that the replicas that fill themselves will take, and
 // adds what goes when they are done.
 func (p *planner) reckon(v *Volume) {
-	if len(v.Replicas) == len(v.InSync) && len(v.Replicas) <= v.Target {
+	if !v.Movable || v.Coded || len(v.Replicas) == len(v.InSync) && len(v.Replicas) <= v.Target {
 		return
 	}
 	ms := p.members(v)

@@ -76,11 +76,11 @@ func (p *planner) apart(disks []*disk) int { return spreadOf(disks)[p.c.apart] }
 
 // wants is what a volume needs next, if anything.
 func (p *planner) wants(v *Volume) {
-	if len(v.Replicas) == 0 {
-		return // void, or served out of shards alone
+	if len(v.Replicas) == 0 || v.Coded {
+		return // void, or its shards serve
 	}
 	ms := p.members(v)
-	if m, cause, why := p.superfluous(v, ms); m != nil {
+	if m, cause, why := p.superfluous(v, ms); m != nil && v.Movable {
 		p.step(v, ms, Remove, m.disk, cause, why)
 		return
 	}
@@ -159,6 +159,8 @@ func lostHow(d *disk) string {
 		return "is not known"
 	case d.Up:
 		return "is full before the replica is"
+	case d.Away == Forever:
+		return "is away, and not waited for"
 	}
 	return fmt.Sprintf("is away for %v", d.Away.Round(time.Second))
 }
