@@ -18,7 +18,7 @@ var (
 	ErrInvalid     = errors.New("directory: invalid request")                          // it breaks a rule and changed nothing
 	ErrUnknown     = errors.New("directory: no such row")                              // node, disk …
 	ErrStale       = errors.New("directory: the row has moved on")                     // the request builds on a generation or epoch that is not the volume's any more, or not yet
-	ErrUnavailable = errors.New("directory: unavailable, the request may be repeated") // no leader, stopped, or the outcome is unknown
+	ErrUnavailable = errors.New("directory: unavailable, the request may be repeated") // no leader, no member, stopped, or the outcome is unknown
 )
 
 // DefaultLease is how long a window is, in id time, when the request does not
@@ -32,6 +32,14 @@ type Options struct {
 	Member  string      // this member of the group
 	Clock   clock.Clock // nil: the machine's
 	Events  func(raftgroup.Event)
+
+	// Transport and Peers connect the members, whose names are those of their nodes; see
+	// raftgroup.Options. Nil: this one is alone. Join waits to be added when there is
+	// nothing in Dirs. Bootstrap lists the first voters of a new group; empty: this one.
+	Transport raftgroup.Transport
+	Peers     raftgroup.Peers
+	Join      bool
+	Bootstrap []raftgroup.Voter
 }
 
 // Validate lists every fault of o.
@@ -65,7 +73,8 @@ func Open(ctx context.Context, o Options) (*Directory, error) {
 	d := &Directory{clock: o.Clock, machine: newMachine()}
 	g, err := raftgroup.Open(ctx, raftgroup.Options{
 		Dirs: o.Dirs, Mirrors: o.Mirrors, Name: "directory", NodeID: o.Member, Machine: d.machine, Events: o.Events,
-		Scratch: func() raftgroup.Machine { return newMachine() },
+		Scratch:   func() raftgroup.Machine { return newMachine() },
+		Transport: o.Transport, Peers: o.Peers, Join: o.Join, Bootstrap: o.Bootstrap,
 	})
 	if err != nil {
 		return nil, err
@@ -77,16 +86,11 @@ func Open(ctx context.Context, o Options) (*Directory, error) {
 // Close stops this member.
 func (d *Directory) Close() error { return d.group.Close() }
 
-// Ready tells at once whether this member works: nil when it leads, as far as it
-// knows, and shows everything that was answered before it did. Otherwise it is
-// ErrUnavailable with the reason, which wraps raftgroup.ErrStopped when only a
+// Ready tells at once whether this member works: nil when it leads, or follows a
+// leader that it hears, and shows what was answered up to a few seconds ago. Otherwise
+// it is ErrUnavailable with the reason, which wraps raftgroup.ErrStopped when only a
 // restart can help. It is cheap enough for every probe.
-func (d *Directory) Ready() error {
-	if err := d.group.Leading(); err != nil {
-		return unavailable(err)
-	}
-	return nil
-}
+func (d *Directory) Ready() error { return unavailable(d.group.Working()) }
 
 // Lost tells that the disk of one of Dirs is gone, see raftgroup.Group.Lost.
 func (d *Directory) Lost(dir string, why error) { d.group.Lost(dir, why) }
@@ -271,7 +275,7 @@ func propose[T any](ctx context.Context, d *Directory, op uint8, c command) (v T
 
 // unavailable marks the errors of the group that say nothing about the request.
 func unavailable(err error) error {
-	for _, e := range []error{raftgroup.ErrNotLeader, raftgroup.ErrStopped, raftgroup.ErrOutcomeUnknown} {
+	for _, e := range []error{raftgroup.ErrNotLeader, raftgroup.ErrStopped, raftgroup.ErrOutcomeUnknown, raftgroup.ErrNotMember} {
 		if errors.Is(err, e) {
 			return fmt.Errorf("%w: %w", ErrUnavailable, err)
 		}

@@ -11,6 +11,9 @@
 // (internal/raftgroup) and raises the version of the table. Readers use a Map,
 // an immutable table of one version, and follow it with Wait.
 //
+// Every member of the group, on whichever node, takes every call. Whoever is answered,
+// by a refusal too, has a Map that shows what the answer is about.
+//
 // Durability: a method that changes something returns after the change is
 // durable. Each may be repeated after an unknown outcome (ErrUnavailable).
 //

@@ -40,7 +40,7 @@ func (l leaser) Surrender(ctx context.Context, lease id.Lease, at id.Millis) err
 // final marks an error of a directory that will not come back. The group is
 // asked, because the error of the call that made it stop does not say so.
 func (l leaser) final(err error) error {
-	if stopped := l.d.group.Leading(); err != nil && errors.Is(stopped, raftgroup.ErrStopped) {
+	if stopped := l.d.group.Working(); err != nil && errors.Is(stopped, raftgroup.ErrStopped) {
 		return fmt.Errorf("%w: %w", id.ErrStopped, err)
 	}
 	return err

@@ -19,7 +19,7 @@ import (
 // keeper are the volumes of this process.
 func (n *node) keeper() *tools.Local {
 	o := tools.LocalOptions{
-		Blobs: n.blobs, Clock: n.clock, Replicas: n.replicas, Policy: n.s.ec, Directory: overview{placement{n.directory, n.nodeID, n.incarnation}, n.who.name},
+		Blobs: n.blobs, Clock: n.clock, Replicas: n.replicas, Policy: n.s.ec, Directory: overview{placement{n.directory, n.nodeID, n.incarnation}},
 		Metadata: n.metadata,
 	}
 	if n.feed != nil { // not on the way of a command that works offline
@@ -59,18 +59,13 @@ func (n *node) metadata() (survives int, where string) {
 }
 
 // overview is the directory as the tools ask it.
-type overview struct {
-	placement
-	name string // of this node
-}
+type overview struct{ placement }
 
 var _ tools.Directory = overview{}
 
 func (o overview) Leader() string {
-	if o.d.Ready() != nil {
-		return ""
-	}
-	return o.name
+	leader, _ := o.d.Leader() // members have the names of their nodes
+	return leader
 }
 
 func (o overview) Nodes() []tools.Node {
