@@ -48,6 +48,9 @@ type disk struct {
 	removed  atomic.Bool                   // it is out for good
 	buried   chan struct{}                 // closed when it is gone and its files are closed
 
+	asking atomic.Bool           // Rooms has it asked how full it is
+	said   atomic.Pointer[Space] // what it said last, for those who do not wait
+
 	turn    chan struct{} // held (full) by the job that is at work on the disk
 	helping chan struct{} // has one token of each generation that is being made here
 	birth   chan struct{} // held (full) by who makes a volume here, or gives one up
@@ -101,6 +104,8 @@ func (d *disk) ask() {
 		if sp, err := d.s.o.Space(d.dir); err == nil {
 			d.space = sp
 		}
+		said := d.space
+		d.said.Store(&said)
 	}
 }
 
