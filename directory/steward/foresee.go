@@ -17,12 +17,15 @@ type Whatif struct {
 
 // Foreseen answers it.
 type Foreseen struct {
-	Steps    []plan.Step     `json:"steps"` // of the causes that the question is about
-	Others   Ahead           `json:"others"`
-	Bytes    int64           `json:"bytes"` // that the steps copy
-	Lacks    []plan.Lack     `json:"lacks"`
-	Left     plan.Left       `json:"left"`     // now, on what is to be emptied
-	Survives []plan.Survival `json:"survives"` // now
+	// Node and Disk are those of the question.
+	Node     directory.NodeID `json:"node,omitempty"`
+	Disk     directory.DiskID `json:"disk,omitempty"`
+	Steps    []plan.Step      `json:"steps"` // of the causes that the question is about
+	Others   Ahead            `json:"others"`
+	Bytes    int64            `json:"bytes"` // that the steps copy
+	Lacks    []plan.Lack      `json:"lacks"`
+	Left     plan.Left        `json:"left"`     // now, on what is to be emptied
+	Survives []plan.Survival  `json:"survives"` // now
 }
 
 // Foresee tells what would be done, to its end. Every node can tell; nothing is
@@ -32,7 +35,7 @@ func (s *Steward) Foresee(q Whatif) Foreseen {
 	volumes := Volumes(m)
 	intent, _ := readIntent(s.o.Fleet.Carried())
 	now := Cluster(m, view, intent.Lost...)
-	out := Foreseen{Survives: now.Survives(volumes), Steps: []plan.Step{}, Lacks: []plan.Lack{}}
+	out := Foreseen{Node: q.Node, Disk: q.Disk, Survives: now.Survives(volumes), Steps: []plan.Step{}, Lacks: []plan.Lack{}}
 	c := now
 	causes := map[plan.Cause]bool{}
 	o := plan.Options{RepairDelay: s.o.RepairDelay}
@@ -66,6 +69,12 @@ func (s *Steward) Foresee(q Whatif) Foreseen {
 	}
 	out.Lacks = append(out.Lacks, p.Lacks...)
 	return out
+}
+
+// Away are the disks that are away now, however short, and were not declared gone.
+func (s *Steward) Away() []directory.DiskID {
+	c := Cluster(s.o.Directory.Map(), s.o.Fleet.View())
+	return c.Lost(0)
 }
 
 // source is one of randomness that gives the same each time.

@@ -50,7 +50,7 @@ type Options struct {
 	Seed       uint64      // of the choice between equal disks
 
 	// RepairDelay is how long a disk is away before what it holds is made elsewhere; 0:
-	// 15 min.
+	// 10 min.
 	RepairDelay time.Duration
 	Every       time.Duration // from plan to plan; 0: 2 s
 	// Settle is how long a new leader listens before its first plan; 0: 10 s.
@@ -94,7 +94,7 @@ func (o *Options) validate() error {
 	for _, d := range []struct {
 		at      *time.Duration
 		usually time.Duration
-	}{{&o.RepairDelay, 15 * time.Minute}, {&o.Every, 2 * time.Second}, {&o.Settle, 10 * time.Second}} {
+	}{{&o.RepairDelay, 10 * time.Minute}, {&o.Every, 2 * time.Second}, {&o.Settle, 10 * time.Second}} {
 		if *d.at <= 0 {
 			*d.at = d.usually
 		}
