@@ -47,10 +47,13 @@ func newAdmin(n *node, log *slog.Logger) *adminListener {
 	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
 	mux.HandleFunc("GET /debug/pprof/trace", patient(pprof.Trace))
 	a.door = admin.NewDoor(admin.Options{
-		Token: n.adminToken, Open: n.s.adminOpen, Work: n.work, Clock: n.clock, Problem: tools.ProblemOf, Audit: n.adminAction,
+		Token: n.adminToken, Open: n.s.adminOpen, Work: n.work, Clock: n.clock, Problem: problemOf, Audit: n.adminAction,
 	})
 	tools.Serve(a.door, n.keeper(), n.clock)
 	tools.ServeScrub(a.door, tools.NewScrubber(n.blobs), n.clock)
+	if n.steward != nil { // not on the way of a command that works offline
+		placementCalls{n}.serve(a.door)
+	}
 	mux.Handle("/admin/", a.door)
 	a.srv = &http.Server{
 		Handler: admin.Named(n.s.adminHosts(), mux), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second,

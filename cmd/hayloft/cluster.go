@@ -25,11 +25,12 @@ const rebuildingName = "directory-rebuilding"
 func newCluster() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "cluster",
-		Short: "Look at nodes and disks, and mend what the servers share",
+		Short: "Look at nodes and disks, move what they hold, and mend what the servers share",
 		Args:  wantArgs(0, 0, "one of its commands"),
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newClusterStatus(), newClusterNodes(), newRebuildDirectory())
+	cmd.AddCommand(newClusterStatus(), newClusterNodes(), newClusterWork(), newClusterDrain(), newClusterDecommission(),
+		newClusterBalance(), newClusterRepair(), newRebuildDirectory())
 	return cmd
 }
 

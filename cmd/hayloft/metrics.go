@@ -137,7 +137,7 @@ func (n *node) collectors() []prometheus.Collector {
 	})
 	c.add(level, "metadata_mirrors_wanted", "Data directories that should hold all metadata.", func() float64 { return float64(n.s.mirrors()) })
 	n.meshMetrics(c)
-	return []prometheus.Collector{c, newVolumeMetrics(n.blobs.Stats, n.clock.Now), newScrubMetrics(n.blobs.ScrubStatus, n.clock.Now), n.metrics.requests, n.metrics.took, n.metrics.events}
+	return []prometheus.Collector{c, filledCollector{n.steward}, newVolumeMetrics(n.blobs.Stats, n.clock.Now), newScrubMetrics(n.blobs.ScrubStatus, n.clock.Now), n.metrics.requests, n.metrics.took, n.metrics.events}
 }
 
 func mirrorsOf(dirs []raftgroup.MirrorState) (n int) {

@@ -15,6 +15,8 @@ import (
 	"hayloft/api"
 	"hayloft/cache"
 	"hayloft/directory"
+	"hayloft/directory/fleet"
+	"hayloft/directory/steward"
 	"hayloft/feed"
 	"hayloft/feed/timeline"
 	"hayloft/internal/clock"
@@ -53,14 +55,17 @@ type node struct {
 	nodeID      directory.NodeID
 	machine     *feed.Machine
 	blobs       *server.Server
+	fleet       *fleet.Fleet
+	steward     *steward.Steward
 	feed        *feed.Feed
 	pool        *media.Pool
 	cache       *cache.Cache
 	api         *api.API
 	metrics     *metrics
-	diskNews    serial // of data directories, for those who keep metadata there
-	onRequest   bool   // volumes are sealed and compacted only when that is asked for
-	rebuilding  bool   // the directory is being made again from the disks
+	diskNews    serial        // of data directories, for those who keep metadata there
+	onRequest   bool          // volumes are sealed and compacted only when that is asked for
+	rebuilding  bool          // the directory is being made again from the disks
+	settle      time.Duration // how long the steward listens before its first plan; 0: as it likes
 
 	work     context.Context // of what runs beside requests
 	stopWork context.CancelFunc
@@ -81,7 +86,7 @@ func startNode(ctx context.Context, s *settings, log *slog.Logger) (n *node, err
 		}
 	}()
 	for _, step := range []func(context.Context) error{
-		n.openIdentity, n.openData, n.openMesh, n.openAdmin, n.openGroups, n.openBlobs, n.openFeed, n.openMedia, n.openFront,
+		n.openIdentity, n.openData, n.openMesh, n.openAdmin, n.openGroups, n.openBlobs, n.openFleet, n.openFeed, n.openMedia, n.openFront,
 	} {
 		if err := step(ctx); err != nil {
 			return n, err
@@ -255,6 +260,7 @@ func (n *node) startWork() error {
 	n.idle = make(chan struct{})
 	g, ctx := errgroup.WithContext(n.work)
 	g.Go(func() error { return n.feed.Run(ctx) })
+	g.Go(func() error { return n.runFleet(ctx) })
 	g.Go(func() error {
 		return n.feed.RunEffects(ctx, feed.EffectTranscode, n.mediaWorkers(), func(ctx context.Context, e feed.Effect) error {
 			return worker.Handle(ctx, transcode.Job{Photo: e.Photo})

@@ -36,7 +36,7 @@ func openNodeWith(t *testing.T, set func(*node), dirs ...string) *node {
 			t.Logf("stop: %v", err) // a test may have closed a part before
 		}
 	})
-	for _, open := range []func(context.Context) error{n.openData, n.openGroups, n.openBlobs, n.openFeed} {
+	for _, open := range []func(context.Context) error{n.openData, n.openGroups, n.openBlobs, n.openFleet, n.openFeed} {
 		if err := open(t.Context()); err != nil {
 			t.Fatal(err)
 		}

@@ -135,7 +135,7 @@ func (s *settings) define(f *pflag.FlagSet) {
 	f.Var(policyValue{&s.ec}, "ec", "K+M, as in 4+2: code sealed volumes into K data and M parity shards; they and metadata survive the loss of any M disks (default: no coding, metadata survives any two)")
 	f.Var(&s.ecAfter, "ec-after", "age since it was sealed at which a volume of originals is coded by itself")
 	f.Var(&s.ecGrace, "ec-grace", "how long the source of a coded volume is kept beside its shards")
-	f.Var(&s.repairDelay, "repair-delay", "how long a disk may be away before its shards are made again elsewhere")
+	f.Var(&s.repairDelay, "repair-delay", "how long a node or a disk may be away before what it holds is made again elsewhere")
 	f.Var(&s.scrubEvery, "scrub-every", "time in which everything on each disk is read once, verified and repaired")
 	f.IntVar(&s.celebrityThreshold, "celebrity-threshold", 10_000, "followers from which new posts are pulled instead of pushed")
 	f.IntVar(&s.timelineCap, "timeline-cap", 500, "entries kept in each timeline")
