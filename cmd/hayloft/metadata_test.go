@@ -39,7 +39,7 @@ func TestSmallFilesAreKept(t *testing.T) {
 	}
 	for i, dir := range dirs {
 		other := dirs[(i+1)%3]
-		if err := errors.Join(os.RemoveAll(dir), os.WriteFile(filepath.Join(other, nodeFile), []byte("x\n"), 0o600)); err != nil {
+		if err := errors.Join(os.RemoveAll(dir), os.WriteFile(filepath.Join(other, nodeFile), []byte("?\n"), 0o600)); err != nil {
 			t.Fatal(err)
 		}
 		if n, tok, err := claim(); n != name || tok != token || err != nil {
