@@ -77,12 +77,14 @@ func parseAdminToken(name string, text []byte) (string, error) {
 	return token, nil
 }
 
-func writeAdminToken(dir string, text []byte) error { return writeSecret(dir, adminTokenFile, text) }
+func writeAdminToken(dir string, text []byte) error {
+	return writeSecret(dir, adminTokenFile, text, 0o600)
+}
 
 // writeSecret puts a file in place as vfs.WriteFile does, but readable for nobody
-// else at any moment. One that is replaced keeps its owner, and a group that may
-// read it: a server that runs as somebody else goes on reading it.
-func writeSecret(dir, file string, text []byte) error {
+// else at any moment. One that takes the place of another keeps its owner, and its
+// mode as far as widest goes: a server that runs as somebody else can still read it.
+func writeSecret(dir, file string, text []byte, widest fs.FileMode) error {
 	name := filepath.Join(dir, file)
 	tmp := name + ".tmp"
 	if err := os.Remove(tmp); err != nil && !errors.Is(err, fs.ErrNotExist) { // of a crash
@@ -96,7 +98,7 @@ func writeSecret(dir, file string, text []byte) error {
 		if sys, ok := st.Sys().(*syscall.Stat_t); ok {
 			err = f.Chown(int(sys.Uid), int(sys.Gid))
 		}
-		err = errors.Join(err, f.Chmod(st.Mode().Perm()&0o640))
+		err = errors.Join(err, f.Chmod(st.Mode().Perm()&widest))
 	}
 	if err == nil {
 		_, err = f.Write(text)

@@ -18,6 +18,12 @@ import (
 	"github.com/spf13/cobra"
 )
 
+// How far the files of a certificate may be open when they are replaced.
+const (
+	certMode = 0o644
+	keyMode  = 0o640
+)
+
 // caKeyFile, beside a CA's ca.pem, is what makes certificates. It is on no node.
 const caKeyFile = "ca.key"
 
@@ -184,7 +190,7 @@ func newCertFiles(dir string, files ...secretFile) error {
 		}
 	}
 	for _, f := range files {
-		if err := writeSecret(dir, f.name, f.text); err != nil {
+		if err := writeSecret(dir, f.name, f.text, 0o600); err != nil {
 			return err
 		}
 	}

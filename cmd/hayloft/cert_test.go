@@ -157,7 +157,7 @@ func TestReplacedSecretsKeepTheirReaders(t *testing.T) {
 	dir := t.TempDir()
 	name := filepath.Join(dir, "node.pem")
 	for before, want := range map[fs.FileMode]fs.FileMode{0o640: 0o640, 0o600: 0o600, 0o644: 0o640, 0o666: 0o640} {
-		if err := errors.Join(os.WriteFile(name, nil, 0o600), os.Chmod(name, before), writeSecret(dir, "node.pem", []byte("x"))); err != nil {
+		if err := errors.Join(os.WriteFile(name, nil, 0o600), os.Chmod(name, before), writeSecret(dir, "node.pem", []byte("x"), keyMode)); err != nil {
 			t.Fatal(err)
 		}
 		if st, err := os.Stat(name); err != nil || st.Mode().Perm() != want {

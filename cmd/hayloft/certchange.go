@@ -85,7 +85,7 @@ func (d certDir) renew(ca *certs.Authority, hosts []string, newKey bool, life ti
 	if err != nil {
 		return until, err
 	}
-	if err := writeSecret(d.dir, mesh.CertFile(d.role), certs.CertPEM(c)); err != nil {
+	if err := writeSecret(d.dir, mesh.CertFile(d.role), certs.CertPEM(c), certMode); err != nil {
 		return until, err
 	}
 	if newKey {
@@ -99,7 +99,7 @@ func (d certDir) writeKeys(keys ...*ecdsa.PrivateKey) error {
 	if err != nil {
 		return err
 	}
-	return writeSecret(d.dir, mesh.KeyFile(d.role), text)
+	return writeSecret(d.dir, mesh.KeyFile(d.role), text, keyMode)
 }
 
 func newCertTrust() *cobra.Command {
@@ -125,7 +125,7 @@ func newCertTrust() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if err := writeSecret(d.dir, mesh.CAFile, certs.CertPEM(cas...)); err != nil {
+			if err := writeSecret(d.dir, mesh.CAFile, certs.CertPEM(cas...), certMode); err != nil {
 				return err
 			}
 			fmt.Fprintf(cmd.OutOrStdout(), "%s trusts %s\n", d.who, orNone(namesOf(cas)))
