@@ -31,6 +31,7 @@ type cluster struct {
 func newCluster(t *testing.T, tcp bool) *cluster {
 	c := &cluster{t: t, net: newNetwork(uint64(time.Now().UnixNano())), tcp: tcp, dirs: map[string]string{}, open: map[string]*Group{},
 		mach: map[string]*ledger{}, events: map[string][]Event{}}
+	t.TempDir() // the first one registers the removal of all: it has to come after stopAll
 	t.Cleanup(c.stopAll)
 	return c
 }
@@ -188,25 +189,30 @@ func (c *cluster) other(not ...string) string {
 	return ""
 }
 
-// same checks that every open member has the same state, on disk and in memory.
-func (c *cluster) same() map[string]uint64 {
+// same waits until every open member shows the same, on disk and in memory: what
+// is in doubt may still come about.
+func (c *cluster) same() (want map[string]uint64) {
 	c.t.Helper()
-	var want map[string]uint64
-	for _, id := range slices.Sorted(maps.Keys(c.open)) {
+	ids := slices.Sorted(maps.Keys(c.open))
+	for _, id := range ids {
 		if err := c.open[id].Fresh(c.in(60 * time.Second)); err != nil {
 			c.t.Fatalf("%s is not fresh: %v", id, err)
 		}
-		got := stateOf(c.t, c.open[id])
-		if mem := c.mach[id].snapshot(); !maps.Equal(mem, got) {
-			c.t.Errorf("%s: in memory %v, on disk %v", id, mem, got)
-		}
-		if want == nil {
-			want = got
-		}
-		if !maps.Equal(got, want) {
-			c.t.Errorf("%s has %v, another member %v", id, got, want)
-		}
 	}
+	var got []map[string]uint64
+	defer func() {
+		if c.t.Failed() {
+			c.t.Logf("%s show, on disk and in memory: %v", ids, got)
+		}
+	}()
+	c.until("the same everywhere", func() bool {
+		got = nil
+		for _, id := range ids {
+			got = append(got, stateOf(c.t, c.open[id]), c.mach[id].snapshot())
+		}
+		want = got[0]
+		return !slices.ContainsFunc(got, func(m map[string]uint64) bool { return !maps.Equal(m, want) })
+	})
 	return want
 }
 

@@ -48,7 +48,8 @@ type Options struct {
 	// them. Zero means 1.
 	Mirrors int
 	// Patience is how long a mirror may take after another has answered before it
-	// counts as lost. Zero means 5 seconds.
+	// counts as lost, and how long the last one may take before a leader of several
+	// voters leaves the lead to another. Zero means 5 seconds.
 	Patience time.Duration
 	// Scratch returns another Machine that knows nothing. It is given what was
 	// applied before, to make the working state anew in another directory while

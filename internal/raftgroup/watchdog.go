@@ -14,10 +14,11 @@ import (
 // Time is counted in ticks that this process has lived through, because one that
 // was stopped for a while must not blame its disk.
 const (
-	watchTick  = time.Second
-	hungTicks  = 5  // then a leader falls silent, and a member does not work
+	hungTicks  = 5  // of a fifth of Options.Patience: then a leader falls silent, and a member does not work
 	givenTicks = 60 // then the group stops, if it has other voters
 )
+
+func (g *Group) watchTick() time.Duration { return g.opts.Patience / hungTicks }
 
 // logWatch counts how long the log has been waited for.
 type logWatch struct {
@@ -75,7 +76,7 @@ func (w *logWatch) waited() int {
 // hung says that the log does not answer; nil: it does.
 func (g *Group) hung() error {
 	if n := g.log.watch.waited(); n >= hungTicks {
-		return fmt.Errorf("%w: the log has not answered for %v", ErrNotLeader, time.Duration(n)*watchTick)
+		return fmt.Errorf("%w: the log has not answered for %v", ErrNotLeader, time.Duration(n)*g.watchTick())
 	}
 	return nil
 }
@@ -85,7 +86,7 @@ func (g *Group) watch() {
 	defer g.loops.Done()
 	for {
 		select {
-		case <-g.opts.Clock.After(watchTick):
+		case <-g.opts.Clock.After(g.watchTick()):
 		case <-g.stop:
 			return
 		}
@@ -102,7 +103,7 @@ func (g *Group) watch() {
 			g.toldSilent(silent)
 		}
 		if n >= givenTicks {
-			g.fail(fmt.Errorf("the log has not answered for %v", time.Duration(n)*watchTick))
+			g.fail(fmt.Errorf("the log has not answered for %v", time.Duration(n)*g.watchTick()))
 			g.mirrors.giveUp()
 			return
 		}
