@@ -83,6 +83,9 @@ func (v *Volume) removeLeftovers() {
 		if tmp && isVolume && v.inUse(n) { // a generation that is being received
 			continue
 		}
+		if isMarker && ofVolume && moveMarker(v.dir, v.sb.Volume, marked, v.o) != nil { // of a file in quarantine, perhaps
+			continue
+		}
 		if err := v.o.FS.Remove(filepath.Join(v.dir, n)); err == nil {
 			v.event(Event{Kind: EventRemoved})
 		}

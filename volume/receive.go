@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"strings"
 
 	"hayloft/internal/vfs"
 )
@@ -232,7 +233,8 @@ func (r *Receiver) deletes(n uint32) ([]byte, error) {
 	return content, err
 }
 
-// clear moves to quarantine what has the volume's names in the directory.
+// clear moves to quarantine what has the volume's names in the directory, and ends
+// what a crash has cut off of that.
 func (r *Receiver) clear() error {
 	all, err := List(r.o.FS, r.dir)
 	if err != nil {
@@ -246,7 +248,20 @@ func (r *Receiver) clear() error {
 			return err
 		}
 	}
-	return settleQuarantine(r.dir, r.ident.Volume, r.ident.Generation, r.o)
+	marked, err := list(r.o.FS, r.dir, func(name string) (e Entry, ok bool) {
+		base, is := strings.CutSuffix(name, markerExt)
+		e.Volume, e.Generation, ok = parseName(base + volumeExt)
+		return e, ok && is && e.Volume == r.ident.Volume
+	})
+	if err != nil {
+		return err
+	}
+	for _, e := range append(marked, Entry{Generation: r.ident.Generation}) {
+		if err := settleQuarantine(r.dir, r.ident.Volume, e.Generation, r.o); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // placeLog puts the delete log in its place. Nobody has the one that is there open.
