@@ -15,6 +15,7 @@ type Origin struct {
 	Created   time.Time
 	DeleteLog bool        // the file is the delete log of the volume, and Class that of none
 	Seal      *SealRecord // of a sealed volume, else nil; not to be changed
+	Logged    bool        // a fenced volume whose deletes are in a delete log too
 
 	sb superblock
 }
@@ -23,7 +24,7 @@ type Origin struct {
 // offset 0 of r. One damaged copy does no harm.
 func ReadOrigin(r io.ReaderAt) (Origin, error) {
 	sb, _, err := readSuperblock(r)
-	return Origin{Identity: sb.Identity, Created: sb.Created, DeleteLog: sb.Class == classDeletes, Seal: sb.Seal, sb: sb}, err
+	return Origin{Identity: sb.Identity, Created: sb.Created, DeleteLog: sb.Class == classDeletes, Seal: sb.Seal, Logged: sb.Logged, sb: sb}, err
 }
 
 // Catalog is the sealed index of one volume file, read-only. It may be used by

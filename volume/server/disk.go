@@ -301,7 +301,15 @@ func (d *disk) reportUnknown(entries []volume.Entry) error {
 			known[name] = true
 		}
 	}
-	names, err := d.fs.ReadDir(d.volumesDir())
+	kept, err := volume.ListQuarantined(d.fs, d.volumesDir())
+	for _, q := range kept {
+		known[q.Name] = true
+		for _, name := range q.Companions() {
+			known[name] = true
+		}
+	}
+	names, namesErr := d.fs.ReadDir(d.volumesDir())
+	err = errors.Join(err, namesErr)
 	for _, n := range names {
 		if !known[n] {
 			d.s.o.Events(Event{Kind: EventUnknownFile, Dir: d.dir, File: filepath.Join(volumesName, n)})

@@ -221,7 +221,8 @@ func TestSickVolumeIsContained(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for _, n := range []string{"/data/volumes/notes.txt", "/data/volumes/00000001.vol"} {
+	kept := "/data/volumes/00000009-00000001.q0000" // in quarantine: no stranger
+	for _, n := range []string{"/data/volumes/notes.txt", "/data/volumes/00000001.vol", kept + ".vol", kept + ".poisoned"} {
 		if err := vfs.WriteFile(h.mem, n, []byte("x")); err != nil {
 			t.Fatal(err)
 		}

@@ -73,7 +73,7 @@ func (x *scrubbing) readIdentity(ctx context.Context) error {
 
 // The names that this program gives, but for unfinished files.
 var (
-	volumeNames = regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{8}\.(vol|ckpt|idx|poisoned)$|^[0-9a-f]{8}\.deletes(\.poisoned)?$`)
+	volumeNames = regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{8}(\.(vol|ckpt|idx|poisoned)|\.q[0-9a-f]{4}\.(vol|poisoned))$|^[0-9a-f]{8}\.deletes(\.poisoned)?$`)
 	shardNames  = regexp.MustCompile(`^[0-9a-f]{8}(-[0-9a-f]{8}){2}-[0-9a-f]{2}\.shard$|^[0-9a-f]{8}\.deletes(\.poisoned)?$`)
 	epochNames  = regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{8}$`)
 )

@@ -91,6 +91,8 @@ func TestScrubLeftovers(t *testing.T) {
 	h.encodeAll()
 	h.released()
 	h.write("/disk2/volumes/00000001-00000001.vol.tmp", "half")
+	h.write("/disk2/volumes/00000099-00000001.q0000.vol", "kept, and no leftover")
+	h.write("/disk2/volumes/00000099-00000001.q0000.poisoned", "kept, and no leftover")
 	name := h.shardFiles("/disk2")[0] + ".tmp"
 	h.write(name, "half")
 	if sum := h.scrub(); sum.Notes != 0 || sum.Quarantined != 0 {

@@ -33,9 +33,12 @@ func (v *rescued) readDeletes(ctx context.Context) error {
 // readLogs reads the delete logs: each may have what the others lack.
 func (v *rescued) readLogs(ctx context.Context) error {
 	t := &tombstones{keys: v.dead, numbers: make(map[uint32]bool)}
-	var sealed *volume.SealRecord
-	if i := slices.IndexFunc(v.copies, func(c *remnant) bool { return c.origin != nil && c.origin.Seal != nil }); i >= 0 {
-		sealed = v.copies[i].origin.Seal
+	logged, applied := false, uint32(0) // there was a log; the deletes that a file goes by
+	if i := slices.IndexFunc(v.copies, func(c *remnant) bool { return c.origin != nil && (c.origin.Seal != nil || c.origin.Logged) }); i >= 0 {
+		logged = true
+		if s := v.copies[i].origin.Seal; s != nil {
+			applied = s.Deletes
+		}
 	}
 	sound := false
 	for _, path := range v.logs {
@@ -65,11 +68,11 @@ func (v *rescued) readLogs(ctx context.Context) error {
 			v.row.Problems = append(v.row.Problems, fmt.Sprintf("volume %d: delete log %s: %s", v.id, path, OneLine(err)))
 		}
 	}
-	if sealed == nil {
+	if !logged {
 		return nil
 	}
 	missing := 0
-	for n := sealed.Deletes + 1; n <= t.last; n++ {
+	for n := applied + 1; n <= t.last; n++ {
 		if !t.numbers[n] {
 			missing++
 		}

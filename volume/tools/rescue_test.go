@@ -562,6 +562,20 @@ func TestRescueUnknown(t *testing.T) {
 		}
 		said(t, r, "no delete log is left")
 	})
+	t.Run("a fenced volume with its delete log, and without", func(t *testing.T) {
+		d := newDisks(t, 8)
+		vol := d.fill(1, 0, 10)
+		ok(t, vol.Fence(context.Background()))
+		d.deleteOne(vol)
+		ok(t, vol.Close())
+		d.whole(d.rescue(tools.RescueOptions{}))
+		ok(t, os.Remove(filepath.Join(d.volumes(0), "00000001.deletes")))
+		r := d.rescue(tools.RescueOptions{})
+		said(t, r, "no delete log is left")
+		if len(r.got) != len(d.live)+1 {
+			t.Errorf("%d needles, %d live", len(r.got), len(d.live))
+		}
+	})
 	t.Run("a delete log with a hole, and one without", func(t *testing.T) {
 		d := newDisks(t, 8)
 		vol := d.fill(1, 0, 10)
