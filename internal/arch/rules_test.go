@@ -147,6 +147,7 @@ var machineTime = map[string]string{
 var sleepers = map[string]string{
 	"api/limits_test.go":                "the server's own goroutines, seen from outside",
 	"api/spool_test.go":                 "in a synctest bubble, whose clock is not the machine's",
+	"volume/server/peer/slow_test.go":   "in a synctest bubble, whose clock is not the machine's",
 	"internal/raftgroup/faults_test.go": "Sleep(0): yields",
 	"feed/timeline/bench_test.go":       "Pebble's compactions come to rest without a word",
 }

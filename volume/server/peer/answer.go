@@ -27,9 +27,20 @@ func (s *sockets) end() {
 	_ = s.rc.SetWriteDeadline(past)
 }
 
-// extend gives the other side time to send or take a frame, or with false as long
-// as it likes.
-func (s *sockets) extend(begin bool) {
+// reading gives the other side time to send a frame, or with false as long as it
+// likes.
+func (s *sockets) reading(begin bool) { s.extend(begin, s.patience, s.rc.SetReadDeadline) }
+
+// takePatience is how many times as long it may take one: it may be busy with those
+// before.
+const takePatience = 4
+
+// writing does so for it to take one.
+func (s *sockets) writing(begin bool) {
+	s.extend(begin, takePatience*s.patience, s.rc.SetWriteDeadline)
+}
+
+func (s *sockets) extend(begin bool, patience time.Duration, set func(time.Time) error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.ended {
@@ -37,10 +48,9 @@ func (s *sockets) extend(begin bool) {
 	}
 	var at time.Time
 	if begin {
-		at = machine.Now().Add(s.patience)
+		at = machine.Now().Add(patience)
 	}
-	_ = s.rc.SetReadDeadline(at)
-	_ = s.rc.SetWriteDeadline(at)
+	_ = set(at)
 }
 
 // answer is what is sent back. Its methods may be called from several goroutines.
@@ -105,8 +115,8 @@ func (a *answer) writeBytes(b []byte) {
 		return
 	}
 	if a.done != nil { // in a long call each piece has its own time
-		a.sockets.extend(true)
-		defer a.sockets.extend(false)
+		a.sockets.writing(true)
+		defer a.sockets.writing(false)
 	}
 	a.started = true
 	_, a.err = a.w.Write(b)
@@ -126,7 +136,9 @@ func (a *answer) beat(cancel func()) {
 				return
 			case <-a.timing.Clock.After(a.timing.Beat):
 			}
-			a.mu.Lock()
+			if !a.mu.TryLock() {
+				continue // something is being sent
+			}
 			if a.sent == last {
 				a.buf = appendEmpty(a.buf, kindBeat)
 				a.sent++
@@ -134,9 +146,9 @@ func (a *answer) beat(cancel func()) {
 			last = a.sent
 			a.write()
 			if a.err == nil {
-				a.sockets.extend(true)
+				a.sockets.writing(true)
 				a.err = a.sockets.rc.Flush()
-				a.sockets.extend(false)
+				a.sockets.writing(false)
 			}
 			failed := a.err != nil
 			a.mu.Unlock()
@@ -164,7 +176,7 @@ func (a *answer) end(result []byte, err error) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if long {
-		a.sockets.extend(true)
+		a.sockets.writing(true)
 	}
 	var at int
 	a.buf, at = openFrame(a.buf)

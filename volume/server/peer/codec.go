@@ -91,11 +91,8 @@ type args struct {
 	seal       *volume.SealInfo
 }
 
-const (
-	argsBytes = 80
-	// maxCount bounds the needles and the keys of one call.
-	maxCount = 1 << 16
-)
+// maxCount bounds the needles and the keys of one call.
+const maxCount = 1 << 16
 
 func identArgs(disk uint32, ident volume.Identity) args {
 	return args{disk: disk, volume: ident.Volume, generation: ident.Generation, class: ident.Class}

@@ -18,8 +18,9 @@
 //     budget before it reads it. No length is believed beyond its bound.
 //   - Slow nodes. Calls are bounded for each node and in total, by kind (slots.go).
 //     A call ends with its context. Long ones have no time of their own: as long as the
-//     other side is at work it says so, and a silence of Options.Patience ends them.
-//     The called side stops when the caller is gone.
+//     other side is at work it says so, and a silence of Timing.Patience ends them.
+//     The called side stops when the caller is gone, or takes nothing for four times
+//     as long: that is what functions have that are given something.
 //
 // Threads: everything may be used from many goroutines. The functions that
 // Holdings, Fetch and Copy are given are called on the caller's.

@@ -261,3 +261,10 @@ func someKeys(r *rand.Rand, most int) []id.ID {
 	}
 	return keys
 }
+
+func someSeal(r *rand.Rand) *volume.SealInfo {
+	return &volume.SealInfo{
+		Slot: id.Slot(r.Uint32N(1000)), From: id.Millis(r.Uint64N(1 << 41)), To: id.Millis(r.Uint64N(1 << 41)), United: r.IntN(2) == 0,
+		Replicas: someBytes(r, 1500), Policy: someBytes(r, 1500),
+	}
+}

@@ -96,7 +96,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	e := &exchange{h: h, call: name, out: out, cancel: cancel}
 	e.in = frames{r: r.Body}
 	if classOf[name].long() {
-		e.in.waiting = out.sockets.extend
+		e.in.waiting = out.sockets.reading
 	}
 	err := h.serve(ctx, e, node)
 	out.quiet()

@@ -74,10 +74,7 @@ func questions(r *rand.Rand) []question {
 	ident := volume.Identity{Volume: v, Generation: r.Uint32(), Class: volume.Class(r.Uint32N(3))}
 	group, keys, a, b := someGroup(r), someKeys(r, 10_000), r.Uint32()>>1, r.Uint32()
 	off, n := r.Int64N(1<<20), r.Int64N(5000)
-	info := volume.SealInfo{
-		Slot: id.Slot(r.Uint32N(1000)), From: id.Millis(r.Uint64N(1 << 41)), To: id.Millis(r.Uint64N(1 << 41)), United: r.IntN(2) == 0,
-		Replicas: someBytes(r, 1500), Policy: someBytes(r, 1500),
-	}
+	info := *someSeal(r)
 	only := func(err error) ([]any, error) { return nil, err }
 	return []question{
 		{"create", func(ctx context.Context, p server.Peer) ([]any, error) { return only(p.Create(ctx, disk, ident)) }},
