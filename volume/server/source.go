@@ -145,14 +145,15 @@ type attempt[T any] struct {
 }
 
 // race does a reading on the first of the sources, on the next one when that fails,
-// and on the next one too when it takes longer than nearly all its reads did. The
-// first answer counts. sure: a later table would not change it.
+// and on the next one too when it takes longer than nearly all its reads did, if
+// there is an allowance, and when it does not answer at all. The first answer counts.
+// sure: a later table would not change it.
 func race[T any](ctx context.Context, s *Server, rd *reading[T], p Place, all []source) (got T, sure bool, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	results, gone := make(chan attempt[T]), make(chan struct{})
 	defer close(gone)
-	next, running, hedged := 0, 0, uint32(0)
+	next, running, hedged, patient := 0, 0, uint32(0), false
 	defer func() {
 		for i := range all[next:] {
 			all[next+i].unpin()
@@ -196,11 +197,16 @@ func race[T any](ctx context.Context, s *Server, rd *reading[T], p Place, all []
 				return got, errors.Is(err, volume.ErrCorrupt), err
 			}
 		case <-late:
-			if late = nil; next < len(all) && s.hedging.take() {
+			if late = nil; next == len(all) {
+				continue
+			}
+			late = s.o.Clock.After(longestPause)
+			if patient || s.hedging.take() {
 				s.n.hedges.Add(1)
 				hedged = all[next].disk
 				begin()
 			}
+			patient = true // it has waited longer than the allowance is for
 		}
 	}
 }
