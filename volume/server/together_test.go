@@ -1,10 +1,14 @@
 package server_test
 
 import (
+	"context"
 	"math/rand/v2"
 	"testing"
+	"time"
 
 	"hayloft/internal/testenv"
+	"hayloft/internal/vfs"
+	"hayloft/volume"
 	"hayloft/volume/server"
 )
 
@@ -55,4 +59,154 @@ func TestSealFaults(t *testing.T) {
 		x.check()
 		return x.calls, x.hit
 	})
+}
+
+// compact has the volume compacted, and lets time go by until all serve the next
+// generation.
+func (x *trio) compact() {
+	x.t.Helper()
+	want := x.row().Volume.Generation + 1
+	x.until("it is compacted", func() bool {
+		row := x.row()
+		if row.Volume.Generation >= want && row.Attempt == nil {
+			return true
+		}
+		if m := x.of(row.InSync[0]); m.server() != nil && !x.down(m) && row.State == server.StateSealed {
+			_, _ = m.server().Compact(shortly(x.t), x.v, nil)
+		}
+		return false
+	})
+}
+
+// Replicas that lie in another order are the same byte for byte when they were
+// compacted.
+func TestCompactTogether(t *testing.T) {
+	x := newTrio(t, server.Options{})
+	x.plantSealed()
+	x.compact()
+	x.settle()
+	x.check()
+	x.same()
+	if row := x.row(); row.Volume.Generation != 2 || row.Seal.Deletes != 2 || row.Sync != 1 {
+		t.Errorf("the row is %+v", row)
+	}
+}
+
+// same checks that the files of all replicas are the same.
+func (x *trio) same() {
+	x.t.Helper()
+	x.stopAll()
+	name := "/d0/volumes/" + volume.FileName(x.v, x.row().Volume.Generation)
+	var first []byte
+	for _, m := range x.members {
+		b, err := vfs.ReadFile(m.mem, name, 1<<20)
+		if err != nil {
+			x.t.Fatal(err)
+		}
+		if first == nil {
+			first = b
+		}
+		if string(first) != string(b) {
+			x.t.Errorf("%s has another file", m.name)
+		}
+	}
+}
+
+func TestCompactFaultsOfReplicas(t *testing.T) {
+	enumerate(t, func(t *testing.T, at int, mode faultMode, seed uint64) (int, string) {
+		x := newTrio(t, server.Options{})
+		defer x.stopAll()
+		x.plantSealed()
+		x.arm(at, mode, seed)
+		x.compact()
+		x.delete(6)
+		x.settle()
+		x.check()
+		calls, hit := x.calls, x.hit
+		x.arm(0, 0, 0)
+		x.compact() // some may have the former generation's bytes of a copy
+		x.settle()
+		x.same()
+		return calls, hit
+	})
+}
+
+// leave puts a replica out of the set, as a delete does that it misses.
+func (x *trio) leave(disk uint32) {
+	x.t.Helper()
+	row := x.row()
+	n := &fakeNode{d: x.dir, node: 9}
+	if _, err := n.LeaveSync(context.Background(), x.v, disk, row.Sync); err != nil {
+		x.t.Fatal(err)
+	}
+}
+
+func (x *trio) wipe(m *member) {
+	x.t.Helper()
+	m.stop()
+	names, err := m.mem.ReadDir("/d0/volumes")
+	if err != nil {
+		x.t.Fatal(err)
+	}
+	for _, name := range names {
+		if err := m.mem.Remove("/d0/volumes/" + name); err != nil {
+			x.t.Fatal(err)
+		}
+	}
+	if err := m.mem.SyncDir("/d0/volumes"); err != nil {
+		x.t.Fatal(err)
+	}
+}
+
+// A replica that has missed deletes gets them, one that is gone is copied, and both are
+// admitted.
+func TestFill(t *testing.T) {
+	x := newTrio(t, server.Options{})
+	x.plantSealed()
+	x.members[1].stop()
+	x.leave(2)
+	x.delete(6)
+	x.wipe(x.members[2])
+	x.start()
+	x.settle()
+	x.check()
+	if n := x.saw(server.EventFilled); n != 2 {
+		t.Errorf("%d replicas were filled", n)
+	}
+}
+
+func (x *trio) saw(kind server.EventKind) (n int) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for _, e := range x.events {
+		if e.Kind == kind {
+			n++
+		}
+	}
+	return n
+}
+
+func TestFillFaults(t *testing.T) {
+	enumerate(t, func(t *testing.T, at int, mode faultMode, seed uint64) (int, string) {
+		x := newTrio(t, server.Options{})
+		defer x.stopAll()
+		x.plantSealed()
+		x.members[1].stop()
+		x.leave(2)
+		x.delete(6)
+		x.wipe(x.members[2])
+		x.arm(at, mode, seed)
+		x.start()
+		x.delete(1)
+		x.settle()
+		x.check()
+		return x.calls, x.hit
+	})
+}
+
+// shortly is a context for what is not waited for long.
+func shortly(t testing.TB) context.Context {
+	ctx, cancel := context.WithTimeout(context.Background(), 300*time.Millisecond)
+	t.Cleanup(cancel)
+	return ctx
 }

@@ -22,6 +22,7 @@ type trio struct {
 	*cluster
 	v     volume.ID
 	slot  id.Slot
+	began id.Millis
 	kept  []planted // acknowledged
 	maybe []planted // never acknowledged: there or not, on all alike
 	dead  []id.ID   // deleted, acknowledged
@@ -60,6 +61,7 @@ const trioCookie = id.Cookie(77)
 func newTrio(t testing.TB, o server.Options) *trio {
 	o.Replicas = 3
 	x := &trio{cluster: newCluster(t, o, 1, 1, 1), slot: 600, fell: make(map[*member]*vfs.Mem)}
+	x.began = id.MillisOf(x.clock.Now())
 	for _, m := range x.members {
 		m.stop()
 	}
@@ -75,13 +77,13 @@ func newTrio(t testing.TB, o server.Options) *trio {
 }
 
 // key is the n-th blob of the trio's tile.
-func (x *trio) key(n int) id.ID { return id.Make(id.MillisOf(x.clock.Now())-1000, x.slot, uint16(n)) }
+func (x *trio) key(n int) id.ID { return id.Make(x.began-1000, x.slot, uint16(n)) }
 
 // plant makes the row of a closing volume, and its file on each disk with what fill
 // puts there.
 func (x *trio) plant(fill func(disk int, vol *volume.Volume)) {
 	x.t.Helper()
-	now := id.MillisOf(x.clock.Now())
+	now := x.began
 	ident := volume.Identity{Volume: 9, Generation: 1, Class: volume.ClassOriginals}
 	x.v = ident.Volume
 	if err := x.dir.change(func(tb *table) error {
@@ -353,7 +355,20 @@ func (x *trio) settled() bool {
 // acknowledged.
 func (x *trio) delete(n int) {
 	x.t.Helper()
-	x.until(fmt.Sprintf("blob %d is deleted", n), func() bool { return x.tryDelete(n) == nil })
+	done := make(chan error, 1)
+	begin := func() { go func() { done <- x.tryDelete(n) }() }
+	begin()
+	x.until(fmt.Sprintf("blob %d is deleted", n), func() bool {
+		select {
+		case err := <-done:
+			if err == nil {
+				return true
+			}
+			begin()
+		default:
+		}
+		return false
+	})
 	x.kept = slices.DeleteFunc(x.kept, func(p planted) bool { return p.key == x.key(n) })
 	x.dead = append(x.dead, x.key(n))
 }
@@ -369,11 +384,21 @@ func (x *trio) tryDelete(n int) error {
 			err = server.ErrUnavailable
 		}
 	}
-	if err != nil && len(row.InSync) > 1 && (m.server() == nil || x.down(m)) {
+	if err != nil && len(row.InSync) > 1 && (m.server() == nil || x.down(m)) && x.good(row.InSync[1]) {
 		other := &fakeNode{d: x.dir, node: 9}
 		_, _ = other.LeaveSync(context.Background(), x.v, row.InSync[0], row.Sync)
 	}
 	return err
+}
+
+// good reports whether a replica has what was sealed.
+func (x *trio) good(disk uint32) bool {
+	s := x.of(disk).server()
+	if s == nil || x.down(x.of(disk)) {
+		return false
+	}
+	st, err := s.Replicas().Standing(context.Background(), disk, x.v)
+	return err == nil && st.Generation != 0 && !st.Poisoned
 }
 
 // check compares every replica in sync with what was acknowledged, and with the others.
