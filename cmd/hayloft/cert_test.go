@@ -218,9 +218,20 @@ func TestCertificateNamesTheNode(t *testing.T) {
 		t.Errorf("another node's certificate: %v", err)
 	}
 
+	n := openMember(t, ca, "node-1", data)
+	addr, _ := n.mesh.Addr("node-1")
+	other := meshtest.Node(t, ca, "node-2")
+	if name, advertised, err := other.Hello(t.Context(), addr); err != nil || name != "node-1" || advertised != addr {
+		t.Errorf("at the node listener: %q at %q, %v, want node-1 at %s", name, advertised, err, addr)
+	}
+}
+
+// openMember opens a node with a node listener.
+func openMember(t *testing.T, ca *certs.Authority, name, data string) *node {
+	t.Helper()
 	n := openNodeWith(t, func(n *node) {
 		n.meshLog.n = n
-		n.s.nodeListen, n.s.certs = "127.0.0.1:0", meshtest.Dir(t, ca, "node-1")
+		n.s.nodeListen, n.s.certs = "127.0.0.1:0", meshtest.Dir(t, ca, name)
 		if err := n.openIdentity(t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -228,11 +239,7 @@ func TestCertificateNamesTheNode(t *testing.T) {
 	if err := n.openMesh(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	addr, _ := n.mesh.Addr("node-1")
-	other := meshtest.Node(t, ca, "node-2")
-	if name, advertised, err := other.Hello(t.Context(), addr); err != nil || name != "node-1" || advertised != addr {
-		t.Errorf("at the node listener: %q at %q, %v, want node-1 at %s", name, advertised, err, addr)
-	}
+	return n
 }
 
 func TestKeyThatOthersCanRead(t *testing.T) {

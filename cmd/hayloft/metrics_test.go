@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"hayloft/internal/mesh/meshtest"
 	"hayloft/internal/vfs"
 	"hayloft/volume"
 	"hayloft/volume/server"
@@ -60,7 +61,7 @@ func TestMetricsAreDocumented(t *testing.T) {
 		}
 	}
 	slices.Sort(table)
-	exported := described(openNode(t))
+	exported := described(openMember(t, meshtest.CA(t), "node-1", t.TempDir()))
 	for _, m := range exported {
 		if !slices.Contains(table, m) {
 			t.Errorf("%s is exported and not in the table", m)
