@@ -31,7 +31,7 @@ var (
 
 // front is the feed as the API sees it: ready only when the whole node is.
 type front struct {
-	*feed.Feed
+	feedOf
 	ready func() error
 }
 
@@ -96,7 +96,7 @@ func (g groups) WriteVariants(ctx context.Context, blob id.ID, cookie id.Cookie,
 }
 
 // photoWork is the feed as the transcoding worker sees it.
-type photoWork struct{ f *feed.Feed }
+type photoWork struct{ f feedOf }
 
 func (p photoWork) Master(ctx context.Context, photo id.ID) (transcode.Master, error) {
 	row, err := p.f.Master(ctx, photo)
@@ -135,8 +135,11 @@ func goneError(err error) error {
 // transcoder makes the worker that brings photos from pending to ready.
 func (n *node) transcoder() (*transcode.Worker, error) {
 	return transcode.New(transcode.Options{
-		Photos: photoWork{n.feed}, Blobs: groups{n.blobs}, Maker: n.pool,
+		Photos: photoWork{n.theFeed()}, Blobs: groups{n.blobs}, Maker: n.pool,
 		Push: func(p transcode.Pushed) {
+			if n.cache == nil {
+				return // other nodes have caches
+			}
 			n.cache.Push(cache.Key{Variant: p.Variant.String(), Blob: p.Blob, Cookie: p.Cookie, Ext: media.Ext(p.ContentType)},
 				cache.Object{Data: p.Data, ContentType: p.ContentType, ETag: etag(checksum(p.Data))})
 		},
@@ -184,7 +187,7 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 func checksum(b []byte) uint32 { return crc32.Checksum(b, castagnoli) }
 
 // access is the feed as the cache sees it.
-type access struct{ f *feed.Feed }
+type access struct{ f feedOf }
 
 var audiences = map[feed.Access]cache.Audience{
 	feed.AccessGone: cache.Gone, feed.AccessPublic: cache.Public, feed.AccessSigned: cache.Signed,
@@ -196,7 +199,7 @@ func (a access) Access(ctx context.Context, blob id.ID) (cache.Verdict, error) {
 }
 
 // purger is the feed's purge log as the cache sees it.
-type purger struct{ f *feed.Feed }
+type purger struct{ f feedOf }
 
 func (p purger) Purges(ctx context.Context, after uint64, limit int) ([]cache.Purge, error) {
 	list, err := p.f.Purges(ctx, after, limit)

@@ -16,18 +16,31 @@ import (
 // openFleet makes the parts that know who is alive and see to it that volumes have
 // their replicas. They work as long as runFleet runs.
 func (n *node) openFleet(context.Context) (err error) {
-	t := table{n.directory, n.who.name}
+	t := table{n.directory}
 	n.fleet, err = fleet.New(fleet.Options{
-		Node: n.who.name, Incarnation: n.incarnation, Self: n.rooms, Table: t, Clock: n.clock, Events: n.fleetEvent,
+		Node: n.who.name, Incarnation: n.incarnation, Self: n.rooms, Table: t, Peers: n.othersAt(pathBeat), Clock: n.clock, Events: n.fleetEvent,
 	})
 	if err != nil {
 		return err
 	}
+	n.wire.serves(pathBeat, n.fleet.Serve)
+	n.fleetNow.Store(n.fleet)
 	n.steward, err = steward.New(steward.Options{
-		Directory: n.directory, Fleet: n.fleet, Leadership: t, Clock: n.clock, Seed: n.incarnation,
+		Directory: n.directory, Fleet: n.fleet, Leadership: t, Peers: n.othersAt(pathSteward), Clock: n.clock, Seed: n.incarnation,
 		RepairDelay: time.Duration(n.s.repairDelay), Settle: n.settle, Events: n.stewardEvent,
 	})
+	if err == nil {
+		n.wire.serves(pathSteward, n.steward.Serve)
+	}
 	return err
+}
+
+// othersAt are the other nodes at a path; nil for a node that is alone.
+func (n *node) othersAt(path string) fleet.Peers {
+	if n.wire == nil {
+		return nil
+	}
+	return at{n.wire, path}
 }
 
 // runFleet works until ctx ends.
@@ -52,14 +65,11 @@ func (n *node) rooms() []fleet.Disk {
 }
 
 // table is the directory as fleet and steward see it.
-type table struct {
-	d    *directory.Directory
-	name string // of this node
-}
+type table struct{ d *directory.Directory }
 
-func (t table) Leader() (string, bool) { return t.name, t.Leading() }
+func (t table) Leader() (string, bool) { return t.d.Leader() }
 
-func (t table) Leading() bool { return t.d.Ready() == nil }
+func (t table) Leading() bool { return t.d.Stats().Leader }
 
 func (t table) Version() uint64 { return t.d.Map().Version() }
 

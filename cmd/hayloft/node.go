@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/netip"
 	"runtime"
 	"strings"
 	"sync"
@@ -18,6 +17,7 @@ import (
 	"hayloft/directory/fleet"
 	"hayloft/directory/steward"
 	"hayloft/feed"
+	feedremote "hayloft/feed/remote"
 	"hayloft/feed/timeline"
 	"hayloft/internal/clock"
 	"hayloft/internal/id"
@@ -56,8 +56,11 @@ type node struct {
 	machine     *feed.Machine
 	blobs       *server.Server
 	fleet       *fleet.Fleet
+	fleetNow    atomic.Pointer[fleet.Fleet] // fleet, for those who may ask before it is there
 	steward     *steward.Steward
-	feed        *feed.Feed
+	wire        *wire              // nil: this node is alone
+	feed        *feed.Feed         // nil without the role
+	away        *feedremote.Client // the feed at other nodes, for want of one here
 	pool        *media.Pool
 	cache       *cache.Cache
 	api         *api.API
@@ -86,7 +89,7 @@ func startNode(ctx context.Context, s *settings, log *slog.Logger) (n *node, err
 		}
 	}()
 	for _, step := range []func(context.Context) error{
-		n.openIdentity, n.openData, n.openMesh, n.openAdmin, n.openGroups, n.openBlobs, n.openFleet, n.openFeed, n.openMedia, n.openFront,
+		n.openIdentity, n.openData, n.openMesh, n.openWire, n.openAdmin, n.openGroups, n.openBlobs, n.openFleet, n.openFeed, n.openMedia, n.openFront,
 	} {
 		if err := step(ctx); err != nil {
 			return n, err
@@ -113,25 +116,36 @@ func (n *node) openData(context.Context) (err error) {
 	return err
 }
 
-// openGroups opens the two Raft groups side by side: each replays its log.
+// openGroups opens the Raft groups side by side, each replays its log, and waits
+// until this node is let in and up to date.
 func (n *node) openGroups(ctx context.Context) error {
-	n.machine = feed.NewMachine()
 	g, opening := errgroup.WithContext(ctx)
 	g.Go(func() error { return n.openDirectory(opening) })
-	g.Go(func() (err error) {
-		n.group, err = raftgroup.Open(opening, raftgroup.Options{
-			Dirs: in(n.s.data, feedGroup...), Mirrors: n.s.mirrors(), Name: "feed", NodeID: n.who.name, Machine: n.machine, Events: n.raftEvent,
-			Scratch: func() raftgroup.Machine { return feed.NewMachine() },
-		})
-		return nameAll(err)
-	})
+	if n.plays(roleFeed) {
+		g.Go(func() error { return n.openFeedGroup(opening) })
+	}
 	if err := g.Wait(); err != nil {
+		return err
+	}
+	n.wire.answer(pathJoin, n.answerJoin)
+	n.wire.answer(pathJoinFeed, n.answerJoinFeed)
+	if err := n.awaitDirectory(ctx); err != nil {
+		return err
+	}
+	if err := n.enrol(ctx); err != nil {
 		return err
 	}
 	return n.sign(ctx)
 }
 
-// openDirectory opens the directory and makes this node known to it.
+// enrol makes this node known to the directory as it is now.
+func (n *node) enrol(ctx context.Context) error {
+	row, err := n.directory.RegisterNode(ctx, n.spec())
+	n.nodeID = row.ID
+	return err
+}
+
+// openDirectory opens this node's copy of the directory.
 func (n *node) openDirectory(ctx context.Context) (err error) {
 	if !n.rebuilding {
 		if err := wholeDirectory(n.s.data); err != nil {
@@ -140,13 +154,44 @@ func (n *node) openDirectory(ctx context.Context) (err error) {
 	}
 	n.directory, err = directory.Open(ctx, directory.Options{
 		Dirs: in(n.s.data, directoryGroup...), Mirrors: n.s.mirrors(), Member: n.who.name, Clock: n.clock, Events: n.raftEvent,
+		Transport: n.transport("directory"), Peers: n.peersAt(pathDirectory), Join: len(n.s.join) > 0,
 	})
 	if err != nil {
 		return nameAll(err)
 	}
-	row, err := n.directory.RegisterNode(ctx, directory.NodeSpec{Name: n.who.name})
-	n.nodeID = row.ID
-	return err
+	n.wire.serves(pathDirectory, n.directory.Serve)
+	return nil
+}
+
+// openDirectoryAlone does so for a command that works while the server is stopped: on a
+// directory of which the other copies are elsewhere nothing can be decided here.
+func (n *node) openDirectoryAlone(ctx context.Context) error {
+	if err := n.openDirectory(ctx); err != nil {
+		return err
+	}
+	members, err := n.directory.Members()
+	if err != nil {
+		return err
+	}
+	if len(members) > 1 {
+		return fmt.Errorf("this node is one of %d of a cluster: start it, and ask it with --admin", len(members))
+	}
+	return n.enrol(ctx)
+}
+
+// openFeedGroup opens this node's replica of the feed's state.
+func (n *node) openFeedGroup(ctx context.Context) (err error) {
+	n.machine = feed.NewMachine()
+	n.group, err = raftgroup.Open(ctx, raftgroup.Options{
+		Dirs: in(n.s.data, feedGroup...), Mirrors: n.s.mirrors(), Name: "feed", NodeID: n.who.name, Machine: n.machine, Events: n.raftEvent,
+		Scratch:   func() raftgroup.Machine { return feed.NewMachine() },
+		Transport: n.transport("feed"), Peers: n.peersAt(pathFeedGroup), Join: len(n.s.join) > 0,
+	})
+	if err != nil {
+		return nameAll(err)
+	}
+	n.wire.serves(pathFeedGroup, n.group.Serve)
+	return nil
 }
 
 // sign gets the keys that sign, and a slot for ids.
@@ -170,24 +215,47 @@ func (n *node) sign(ctx context.Context) error {
 	return nil
 }
 
-// openFeed opens the feed on its group.
+// openFeed opens the feed on its group, or the way to one.
 func (n *node) openFeed(context.Context) (err error) {
+	if !n.plays(roleFeed) {
+		n.away = feedremote.New(&feedNodes{n: n})
+		return nil
+	}
 	n.feed, err = feed.Open(feed.Options{
-		Group: n.group, Machine: n.machine, Member: n.who.name, Mint: n.ids.Mint, Clock: n.clock,
+		Group: n.group, Machine: n.machine, Member: n.who.name, Mint: n.ids.Mint, Clock: n.clock, Lender: n.lender(),
 		TimelineDirs: in(n.s.data, timelines...),
 		Timeline: timeline.Options{
 			Cap: n.s.timelineCap, ActiveWindow: time.Duration(n.s.activeWindow), Notify: n.timelineNotice,
 		},
 		Policy: feed.Policy{
-			CelebrityThreshold: uint64(n.s.celebrityThreshold), DeleteGrace: time.Duration(n.s.deleteGrace),
+			CelebrityThreshold: uint64(n.s.celebrityThreshold), DeleteGrace: time.Duration(n.s.deleteGrace), MaxStale: time.Duration(n.s.maxStale),
 		},
 		Notify: n.feedNotice,
 	})
+	if err == nil {
+		served := feedremote.NewServer(n.feed)
+		n.wire.answer(pathFeed, func(ctx context.Context, _ mesh.Peer, body []byte) ([]byte, error) { return served.Serve(ctx, body) })
+	}
 	return err
+}
+
+// theFeed is the feed as the parts of this node use it; nil on the way of a command
+// that works offline.
+func (n *node) theFeed() feedOf {
+	switch {
+	case n.feed != nil:
+		return n.feed
+	case n.away != nil:
+		return n.away
+	}
+	return nil
 }
 
 // openMedia makes the pool of decoding children, of the first kind that starts.
 func (n *node) openMedia(ctx context.Context) error {
+	if !n.plays(roleWorker) {
+		return nil
+	}
 	commands, err := mediaCommands(n.s.mediaCommand)
 	if err != nil {
 		return err
@@ -219,58 +287,30 @@ func (n *node) mediaWorkers() int {
 	return runtime.NumCPU()
 }
 
-// openFront opens what answers requests: the cache and the API.
-func (n *node) openFront(context.Context) (err error) {
-	n.cache, err = cache.New(cache.Options{
-		Origin: origin{n.blobs}, Access: access{n.feed}, Purges: purger{n.feed},
-		Ring: n.ring, Clock: n.clock, Budget: int64(n.s.cacheMemory), Events: n.cacheEvent,
-	})
-	if err != nil {
-		return err
-	}
-	page, err := api.WebPage(n.s.mediaURL)
-	if err != nil {
-		return err
-	}
-	proxies := make([]netip.Prefix, len(n.s.trustedProxies))
-	for i, p := range n.s.trustedProxies {
-		proxies[i] = netip.MustParsePrefix(p) // validated with the settings
-	}
-	keys := make([]api.BlobKey, len(n.s.blobKeys))
-	for i, k := range n.s.blobKeys {
-		keys[i], _ = api.ParseBlobKey(k) // validated with the settings
-	}
-	n.api, err = api.New(api.Options{
-		Store: blobStore{n.blobs}, BlobKeys: keys,
-		Feed: front{n.feed, n.ready}, Blobs: masters{n.blobs}, Ring: n.ring, Clock: n.clock,
-		PublicURL: n.s.publicURL, MediaURL: n.s.mediaURL, Version: version,
-		Limits: api.Limits{PhotoBytes: maxPhotoBytes}, Signup: api.Signup(n.s.signup),
-		TrustedProxies: proxies, Media: n.cache.Handle, Page: page, Events: n.apiEvent,
-	})
-	return err
-}
-
-// startWork begins what runs beside requests: timelines and sweeps, transcoding,
-// reclaiming. When it fails this node is not ready any more.
+// startWork begins what runs beside requests: who is alive and who votes, timelines
+// and sweeps, transcoding, reclaiming. When it fails this node is not ready any more.
 func (n *node) startWork() error {
-	worker, err := n.transcoder()
-	if err != nil {
-		return err
-	}
 	n.idle = make(chan struct{})
 	g, ctx := errgroup.WithContext(n.work)
-	g.Go(func() error { return n.feed.Run(ctx) })
 	g.Go(func() error { return n.runFleet(ctx) })
-	g.Go(func() error {
-		return n.feed.RunEffects(ctx, feed.EffectTranscode, n.mediaWorkers(), func(ctx context.Context, e feed.Effect) error {
-			return worker.Handle(ctx, transcode.Job{Photo: e.Photo})
-		})
-	})
-	g.Go(func() error {
-		return n.feed.RunEffects(ctx, feed.EffectReclaim, reclaimers, func(ctx context.Context, e feed.Effect) error {
-			return n.blobs.Delete(ctx, e.Blob)
-		})
-	})
+	if n.wire != nil {
+		g.Go(func() error { return n.followAddresses(ctx) })
+		g.Go(func() error { return n.runVoters(ctx, n.directoryVoters()) })
+	}
+	if n.feed != nil {
+		g.Go(func() error { return n.feed.Run(ctx) })
+		if n.wire != nil {
+			g.Go(func() error { return n.runVoters(ctx, n.feedVoters()) })
+		}
+	} else {
+		g.Go(func() error { return n.pingFeed(ctx, n.away) })
+	}
+	if n.plays(roleWorker) {
+		if err := n.startWorkers(ctx, g); err != nil {
+			n.stopWork()
+			return errors.Join(err, g.Wait())
+		}
+	}
 	go func() {
 		defer close(n.idle)
 		if err := g.Wait(); n.work.Err() == nil {
@@ -280,6 +320,29 @@ func (n *node) startWork() error {
 			n.log.Error("no more writes, timelines or transcoding until a restart", "err", err)
 		}
 	}()
+	return nil
+}
+
+// startWorkers begins to handle what the feed owes to the world.
+func (n *node) startWorkers(ctx context.Context, g *errgroup.Group) error {
+	worker, err := n.transcoder()
+	if err != nil {
+		return err
+	}
+	var owed effects = n.feed
+	if n.feed == nil {
+		owed = feed.Borrower{Lender: n.away, Holder: n.who.name, Clock: n.clock, Finish: n.away.Finish}
+	}
+	g.Go(func() error {
+		return owed.RunEffects(ctx, feed.EffectTranscode, n.mediaWorkers(), func(ctx context.Context, e feed.Effect) error {
+			return worker.Handle(ctx, transcode.Job{Photo: e.Photo})
+		})
+	})
+	g.Go(func() error {
+		return owed.RunEffects(ctx, feed.EffectReclaim, reclaimers, func(ctx context.Context, e feed.Effect) error {
+			return n.blobs.Delete(ctx, e.Blob)
+		})
+	})
 	return nil
 }
 
@@ -293,7 +356,11 @@ func (n *node) ready() error {
 	if err := n.broken.Load(); err != nil {
 		return *err
 	}
-	return errors.Join(n.feed.Ready(), n.directory.Ready())
+	errs := []error{n.directory.Ready()}
+	if n.plays(roleFeed) || n.plays(roleAPI) || n.plays(roleCache) && len(n.s.blobKeys) == 0 {
+		errs = append(errs, n.theFeed().Ready())
+	}
+	return errors.Join(errs...)
 }
 
 // stop closes every part that is open, highest first. It may be called once.
@@ -322,7 +389,7 @@ func (n *node) stop() error {
 			// Closing what it uses would take its ground away. Everything
 			// acknowledged is durable: leave the rest to the end of the process,
 			// but for leases, which nobody else could have meanwhile.
-			return errors.Join(errors.New("background work did not end in time"), n.blobs.Close(ctx), n.closeIDs())
+			return errors.Join(errors.New("background work did not end in time"), n.leaseFault(n.blobs.Close(ctx)), n.leaseFault(n.closeIDs()))
 		}
 	}
 	return n.closeParts(ctx)
@@ -331,6 +398,17 @@ func (n *node) stop() error {
 // leaseTimeout bounds the giving back of the slot for ids. Time for it is there
 // when everything else took too long.
 const leaseTimeout = 2 * time.Second
+
+// leaseFault is what remains of an error of closing when leases could not be given
+// back because nobody decides in the directory: it stops with the last of the nodes
+// that vote, and the leases end by themselves.
+func (n *node) leaseFault(err error) error {
+	if n.wire == nil || !errors.Is(err, directory.ErrUnavailable) {
+		return err
+	}
+	n.log.Warn("leases were not given back: they end by themselves", "err", err)
+	return nil
+}
 
 func (n *node) closeIDs() error {
 	ctx, cancel := context.WithTimeout(context.Background(), leaseTimeout)
@@ -348,10 +426,10 @@ func (n *node) closeParts(ctx context.Context) error {
 		errs = append(errs, n.feed.Close())
 	}
 	if n.blobs != nil {
-		errs = append(errs, n.blobs.Close(ctx))
+		errs = append(errs, n.leaseFault(n.blobs.Close(ctx)))
 	}
 	if n.ids != nil {
-		errs = append(errs, n.closeIDs())
+		errs = append(errs, n.leaseFault(n.closeIDs()))
 	}
 	if n.group != nil {
 		errs = append(errs, n.group.Close())

@@ -22,7 +22,7 @@ func (n *node) keeper() *tools.Local {
 		Blobs: n.blobs, Clock: n.clock, Replicas: n.replicas, Policy: n.s.ec, Directory: overview{placement{n.directory, n.nodeID, n.incarnation}},
 		Metadata: n.metadata,
 	}
-	if n.feed != nil { // not on the way of a command that works offline
+	if n.theFeed() != nil { // not on the way of a command that works offline
 		o.Photo, o.Access = n.photo, n.accessTo
 	}
 	return tools.NewLocal(o)
@@ -87,7 +87,7 @@ func (o overview) Disks() []tools.Disk {
 
 // photo finds the blobs of a photo.
 func (n *node) photo(ctx context.Context, photo id.ID) (tools.Photo, bool, error) {
-	row, err := n.feed.PhotoRow(ctx, photo)
+	row, err := n.theFeed().PhotoRow(ctx, photo)
 	if errors.Is(err, feed.ErrNotFound) {
 		return tools.Photo{}, false, nil
 	}
@@ -116,7 +116,7 @@ func photoStatus(s feed.Status) string {
 
 // accessTo says who a blob is served to.
 func (n *node) accessTo(ctx context.Context, blob id.ID) (string, error) {
-	v, err := n.feed.Access(ctx, blob)
+	v, err := n.theFeed().Access(ctx, blob)
 	if err != nil {
 		return "", err
 	}

@@ -267,8 +267,16 @@ func commitOf(s server.Sealed) directory.Seal {
 // openBlobs takes the disks into use.
 func (n *node) openBlobs(ctx context.Context) (err error) {
 	began := n.clock.Elapsed()
+	var near server.Peers // none: each volume has one replica, here
+	if n.mesh != nil || n.s.targetReplicas() > 1 {
+		near = n.newNeighbours()
+	}
+	var dirs []string
+	if n.plays(roleVolume) {
+		dirs = n.s.data
+	}
 	n.blobs, err = server.Open(ctx, server.Options{
-		Dirs:      n.s.data,
+		Dirs: dirs, Node: n.who.name, Peers: near, Replicas: n.s.targetReplicas(), MaxStale: time.Duration(n.s.maxStale), Heard: n.heard,
 		Directory: placement{n.directory, n.nodeID, n.incarnation},
 		Clock:     n.clock, VolumeBytes: int64(n.s.volumeSize), KeepFree: int64(n.s.diskReserve),
 		DirectoryTimeout: 5 * time.Second, Events: n.blobEvent, DiskChanged: n.diskChanged,
@@ -279,7 +287,21 @@ func (n *node) openBlobs(ctx context.Context) (err error) {
 		ScrubEvery: time.Duration(n.s.scrubEvery),
 	})
 	if err == nil {
+		n.serveReplicas()
 		n.tellOpened(n.clock.Elapsed() - began)
 	}
 	return err
+}
+
+// heard is how old what this node knows of the directory is at most; false before the
+// first word since the start. A node that is alone knows it all.
+func (n *node) heard() (time.Duration, bool) {
+	if n.wire == nil {
+		return 0, true
+	}
+	f := n.fleetNow.Load()
+	if f == nil {
+		return 0, false
+	}
+	return f.HeardFresh()
 }

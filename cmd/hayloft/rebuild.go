@@ -33,7 +33,7 @@ func (n *node) rebuildDirectory(ctx context.Context, s *tools.Survey) error {
 			return err
 		}
 	}
-	if err := n.openDirectory(ctx); err != nil {
+	if err := n.openDirectoryAlone(ctx); err != nil {
 		return err
 	}
 	disks := make([]directory.DiskID, len(s.Disks))

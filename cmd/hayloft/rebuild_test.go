@@ -84,7 +84,7 @@ func TestRebuildDirectoryRows(t *testing.T) {
 		t.Fatalf("opened: %v", err)
 	}
 	must(t, os.Remove(filepath.Join(dir, rebuildingName)))
-	must(t, n.openDirectory(ctx))
+	must(t, n.openDirectoryAlone(ctx))
 	t.Cleanup(func() { must(t, n.stop()) })
 	m := n.directory.Map()
 	want := map[directory.VolumeID]lifecycle.State{1: lifecycle.Unsealed, 2: lifecycle.Sealed, 3: lifecycle.Coded, 5: lifecycle.Sealed, 8: lifecycle.Released}

@@ -45,20 +45,25 @@ func newServer() *cobra.Command {
 // serve runs until ctx ends (a signal) or a part fails, then drains and stops.
 func serve(ctx context.Context, s *settings, stdout, stderr io.Writer) (err error) {
 	log := newLogger(s.logFormat, stderr)
-	public, err := listen("listen", s.listen)
-	if err != nil {
-		return err
+	var public net.Listener
+	if s.serves() {
+		if public, err = listen("listen", s.listen); err != nil {
+			return err
+		}
+		defer public.Close()
 	}
-	defer public.Close()
 	adminL, err := listen("admin-listen", s.adminListen)
 	if err != nil {
 		return err
 	}
 	defer adminL.Close()
-	if s.demo && !loopbackListener(public) {
+	if s.demo && (public == nil || !loopbackListener(public)) {
 		return usagef("--demo is for loopback only, not for %s", s.listen)
 	}
-	base := "http://" + public.Addr().String()
+	base := "http://" + adminL.Addr().String() // of a node that serves only others
+	if public != nil {
+		base = "http://" + public.Addr().String()
+	}
 	if s.publicURL == "" {
 		s.publicURL = base
 	}
@@ -84,7 +89,9 @@ func serve(ctx context.Context, s *settings, stdout, stderr io.Writer) (err erro
 		return errors.Join(err, n.stop())
 	}
 	go func() { failed <- adm.serve(adminL) }()
-	go func() { failed <- n.api.Serve(public) }()
+	if n.api != nil {
+		go func() { failed <- n.api.Serve(public) }()
+	}
 	log.Info("ready", "url", base, "admin", "http://"+adminL.Addr().String(), "after", time.Since(began).Round(time.Millisecond))
 	fmt.Fprintf(stdout, "%s%s\n", readyPrefix, base)
 	if s.demo {

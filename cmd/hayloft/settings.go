@@ -56,6 +56,15 @@ type settings struct {
 	repairDelay units.Duration
 	scrubEvery  units.Duration
 
+	roles    []role
+	join     []string
+	replicas int
+	voters   int
+	maxStale units.Duration
+	host     string
+	rack     string
+	zone     string
+
 	celebrityThreshold int
 	timelineCap        int
 	activeWindow       units.Duration
@@ -109,6 +118,16 @@ func (s *settings) define(f *pflag.FlagSet) {
 	s.repairDelay = units.Duration(10 * time.Minute)
 	s.scrubEvery = units.Duration(14 * 24 * time.Hour)
 
+	s.roles = slices.Clone(everyRole)
+	s.maxStale = units.Duration(5 * time.Minute)
+	f.Var(rolesValue{&s.roles}, "roles", "what this node does: all, or some of "+joinRoles(everyRole))
+	f.StringSliceVar(&s.join, "join", nil, "node listeners of the cluster that this node is to join; the very first node of a cluster starts without")
+	f.IntVar(&s.replicas, "replicas", 0, "replicas of each new volume (default 2 with --node-listen, else 1)")
+	f.IntVar(&s.voters, "voters", 5, "nodes that vote in each group at most: 1, 3 or 5; there are fewer as long as there are fewer nodes")
+	f.Var(&s.maxStale, "max-stale", "how long a node that is cut off from the others goes on answering reads")
+	f.StringVar(&s.host, "host", "", "machine of this node, when several nodes share one: their replicas are kept apart as far as possible")
+	f.StringVar(&s.rack, "rack", "", "rack of this node")
+	f.StringVar(&s.zone, "zone", "", "zone of this node")
 	f.StringSliceVar(&s.data, "data", []string{"./data"}, "data directories, one for each disk; metadata is on several of them")
 	f.StringVar(&s.listen, "listen", "127.0.0.1:8080", "address of the API, media and web page")
 	f.StringVar(&s.adminListen, "admin-listen", "127.0.0.1:9090", "address of metrics, health, profiles and the commands of operators")
@@ -260,6 +279,17 @@ func tomlValue(fl *pflag.Flag) string {
 	}
 }
 
+// targetReplicas is how many replicas each new volume should have.
+func (s *settings) targetReplicas() int {
+	switch {
+	case s.replicas > 0:
+		return s.replicas
+	case s.nodeListen != "":
+		return 2
+	}
+	return 1
+}
+
 // lossesByDefault is how many data directories metadata survives without --ec.
 const lossesByDefault = 2
 
@@ -305,6 +335,15 @@ func (s *settings) validate() error {
 	fault(s.ecGrace > 0, "--ec-grace must be positive")
 	fault(s.repairDelay > 0, "--repair-delay must be positive")
 	fault(s.scrubEvery >= units.Duration(time.Hour), "--scrub-every %s is less than an hour", s.scrubEvery)
+	fault(s.replicas >= 0 && s.replicas <= 8, "--replicas %d: 1 to 8", s.replicas)
+	fault(s.voters == 1 || s.voters == 3 || s.voters == 5, "--voters %d: 1, 3 or 5", s.voters)
+	fault(s.maxStale >= units.Duration(10*time.Second), "--max-stale %s is less than 10s", s.maxStale)
+	fault(len(s.join) == 0 || s.nodeListen != "", "--join is for a node with --node-listen")
+	fault(len(s.roles) == len(everyRole) || s.nodeListen != "", "--roles other than all are for a node with --node-listen: the others are elsewhere")
+	for _, j := range s.join {
+		_, _, err := net.SplitHostPort(j)
+		fault(err == nil, "--join %q is not host:port", j)
+	}
 	fault(s.drainTimeout > 0, "--drain-timeout must be positive")
 	fault(s.mediaWorkers >= 0, "--media-workers must not be negative")
 	fault(s.signup == "open" || s.signup == "closed", "--signup %q is neither open nor closed", s.signup)

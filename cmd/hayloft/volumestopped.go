@@ -43,7 +43,7 @@ func (f *volumeFlags) openStopped(cmd *cobra.Command) (*opened, error) {
 			return nil, fmt.Errorf("%s has no directory of volumes (%s is missing): name all data directories of the server", strings.Join(s.data, ", "), strings.Join(found, ", "))
 		}
 	}
-	for _, step := range []func(context.Context) error{n.openData, n.openDirectory, n.openBlobs, n.allDisks} {
+	for _, step := range []func(context.Context) error{n.openData, n.openDirectoryAlone, n.openBlobs, n.allDisks} {
 		if err := step(cmd.Context()); err != nil {
 			return nil, errors.Join(err, n.stop())
 		}

@@ -1,0 +1,137 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"hayloft/api"
+	"hayloft/directory"
+	"hayloft/feed"
+	feedremote "hayloft/feed/remote"
+	"hayloft/internal/id"
+	"hayloft/internal/mesh"
+)
+
+// feedOf is the feed as the other parts of this node use it: a replica of its own, or
+// one at another node.
+type feedOf interface {
+	api.Feed
+	Access(ctx context.Context, blob id.ID) (feed.Verdict, error)
+	Purges(ctx context.Context, after uint64, limit int) ([]feed.Purge, error)
+	Master(ctx context.Context, photo id.ID) (feed.Photo, error)
+	PhotoRow(ctx context.Context, photo id.ID) (feed.Photo, error)
+	MarkReady(ctx context.Context, photo id.ID, r feed.Rendition) error
+	MarkFailed(ctx context.Context, photo id.ID, why feed.Failure) error
+}
+
+var (
+	_ feedOf = (*feed.Feed)(nil)
+	_ feedOf = (*feedremote.Client)(nil)
+)
+
+// effects is where a node handles what the feed owes to the world.
+type effects interface {
+	RunEffects(ctx context.Context, kind feed.EffectKind, workers int, handle func(context.Context, feed.Effect) error) error
+}
+
+// lender is the member of the feed's group that leads.
+func (n *node) lender() feed.Lender {
+	if n.wire == nil {
+		return nil
+	}
+	return feedremote.NewLeader(feedLeader{n})
+}
+
+// feedLeader carries calls to the node that leads the feed's group.
+type feedLeader struct{ n *node }
+
+// Call implements remote.Caller.
+func (l feedLeader) Call(ctx context.Context, _ bool, req []byte) ([]byte, error) {
+	leader, ok := l.n.group.Leader()
+	if !ok || leader == l.n.who.name {
+		return nil, errors.New("nobody else leads the feed")
+	}
+	return at{l.n.wire, pathFeed}.Call(ctx, leader, req)
+}
+
+// feedNodes carries calls to any node with the role feed: the one that answered last,
+// as long as it does.
+type feedNodes struct {
+	n    *node
+	last atomic.Pointer[string]
+}
+
+// perNode bounds an attempt at one node where there are others.
+const perNode = 3 * time.Second
+
+// Call implements remote.Caller.
+func (f *feedNodes) Call(ctx context.Context, again bool, req []byte) ([]byte, error) {
+	var errs []error
+	nodes := f.order()
+	for i, node := range nodes {
+		got, err := f.one(ctx, node, req, again && i+1 < len(nodes))
+		if err == nil {
+			f.last.Store(&node)
+			return got, nil
+		}
+		errs = append(errs, err)
+		var gone *mesh.UnreachableError
+		if ctx.Err() != nil || !again && !(errors.As(err, &gone) && !gone.Sent) {
+			break
+		}
+	}
+	if len(errs) == 0 {
+		return nil, errors.New("no node has the role feed")
+	}
+	return nil, errors.Join(errs...)
+}
+
+func (f *feedNodes) one(ctx context.Context, node string, req []byte, others bool) ([]byte, error) {
+	if others {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, max(perNode, waitsAtMost))
+		defer cancel()
+	}
+	return at{f.n.wire, pathFeed}.Call(ctx, node, req)
+}
+
+// waitsAtMost is the longest that a call which waits for something takes.
+const waitsAtMost = 12 * time.Second
+
+// order is the nodes with the role, the one that answered last first, those that are
+// away last.
+func (f *feedNodes) order() (out []string) {
+	last := f.last.Load()
+	var away []string
+	for _, name := range f.n.playing(directory.RoleFeed) {
+		switch {
+		case f.n.awayOf(name) > 0:
+			away = append(away, name)
+		case last != nil && *last == name:
+			out = append([]string{name}, out...)
+		default:
+			out = append(out, name)
+		}
+	}
+	return append(out, away...)
+}
+
+// pingFeed keeps telling whether a node with the role feed answers, until ctx ends.
+func (n *node) pingFeed(ctx context.Context, c *feedremote.Client) error {
+	for {
+		one, cancel := context.WithTimeout(ctx, perNode)
+		err := c.Ping(one)
+		cancel()
+		if err != nil && ctx.Err() == nil {
+			n.log.Debug("no feed", "err", fmt.Sprint(err))
+		}
+		select {
+		case <-n.clock.After(time.Second):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}

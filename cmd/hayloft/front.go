@@ -1,0 +1,64 @@
+package main
+
+import (
+	"context"
+	"net/netip"
+	"slices"
+
+	"hayloft/api"
+	"hayloft/cache"
+
+	"github.com/valyala/fasthttp"
+)
+
+// serves reports whether a node answers the public.
+func (s *settings) serves() bool {
+	return slices.Contains(s.roles, roleAPI) || slices.Contains(s.roles, roleCache)
+}
+
+// openFront opens what answers requests: the cache and the API, as far as this node
+// has the roles.
+func (n *node) openFront(context.Context) (err error) {
+	if !n.s.serves() {
+		return nil
+	}
+	o := api.Options{
+		Ring: n.ring, Clock: n.clock, PublicURL: n.s.publicURL, MediaURL: n.s.mediaURL, Version: version,
+		Limits: api.Limits{PhotoBytes: maxPhotoBytes}, Signup: api.Signup(n.s.signup), Events: n.apiEvent, Ready: n.ready,
+		Store: blobStore{n.blobs},
+	}
+	for _, k := range n.s.blobKeys {
+		key, _ := api.ParseBlobKey(k) // validated with the settings
+		o.BlobKeys = append(o.BlobKeys, key)
+	}
+	for _, p := range n.s.trustedProxies {
+		o.TrustedProxies = append(o.TrustedProxies, netip.MustParsePrefix(p)) // the same
+	}
+	if o.Media, err = n.openCache(); err != nil {
+		return err
+	}
+	if n.plays(roleAPI) {
+		o.Feed, o.Blobs = front{n.theFeed(), n.ready}, masters{n.blobs}
+		if o.Page, err = api.WebPage(n.s.mediaURL); err != nil {
+			return err
+		}
+	}
+	n.api, err = api.New(o)
+	return err
+}
+
+// openCache opens the photo cache, where this node is to have one.
+func (n *node) openCache() (fasthttp.RequestHandler, error) {
+	if !n.plays(roleCache) {
+		return nil, nil
+	}
+	var err error
+	n.cache, err = cache.New(cache.Options{
+		Origin: origin{n.blobs}, Access: access{n.theFeed()}, Purges: purger{n.theFeed()},
+		Ring: n.ring, Clock: n.clock, Budget: int64(n.s.cacheMemory), Events: n.cacheEvent,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return n.cache.Handle, nil
+}
