@@ -11,13 +11,16 @@ FUZZTIME    ?= 30s
 SOAK        ?= 20m
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test lint race fuzz soak bench cover deps deps-vips deps-test clean
+.PHONY: help run cluster build test lint race fuzz soak bench cover deps deps-vips deps-test clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: deps-vips build ## build, start everything in one process and load the demo
 	@bin/hayloft server --data "$(DATA)" --listen "$(LISTEN)" --admin-listen "$(ADMIN)" --demo
+
+cluster: deps-vips build ## three nodes on loopback with two data directories each, in ./cluster, until Ctrl-C
+	@scripts/cluster
 
 build: ## bin/hayloft (static) and bin/hayloft-media (libvips; skipped when it can't be had)
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/hayloft ./cmd/hayloft

@@ -55,6 +55,21 @@ func (n *node) runFleet(ctx context.Context) error {
 	return ctx.Err()
 }
 
+// fleetPatience is how long a start waits for word of the others.
+const fleetPatience = 5 * time.Second
+
+// awaitFleet waits until this node and the others know of each other: before, volumes
+// find no place.
+func (n *node) awaitFleet(ctx context.Context) {
+	for end := n.clock.Elapsed() + fleetPatience; len(n.fleet.View().Nodes) == 0 && n.clock.Elapsed() < end; {
+		select {
+		case <-n.clock.After(20 * time.Millisecond):
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
 // rooms are the disks of this process as the fleet is told.
 func (n *node) rooms() []fleet.Disk {
 	var out []fleet.Disk

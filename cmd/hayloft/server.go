@@ -89,6 +89,7 @@ func serve(ctx context.Context, s *settings, stdout, stderr io.Writer) (err erro
 		return errors.Join(err, n.stop())
 	}
 	go func() { failed <- adm.serve(adminL) }()
+	n.awaitFleet(ctx)
 	if n.api != nil {
 		go func() { failed <- n.api.Serve(public) }()
 	}

@@ -130,6 +130,7 @@ func (d *disk) register(ctx context.Context) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.space = sp
+	d.said.Store(&sp)
 	return nil
 }
 
