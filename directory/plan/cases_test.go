@@ -106,6 +106,45 @@ func TestCases(t *testing.T) {
 	}
 }
 
+// Room that is promised to a replica that fills itself is not promised again.
+func TestPromisedRoom(t *testing.T) {
+	nodes, disks := grid(make([]Node, 3), 1)
+	disks[2].Free = 15
+	p := New(nodes, disks).Plan([]Volume{vol(1, 3, ids{10, 20, 30}, ids{10, 20}), vol(2, 3, ids{10, 20}, ids{10, 20})}, Options{RepairDelay: testDelay}, rand.New(rand.NewPCG(1, 1)))
+	if got := strings.Join(told(p), ", "); got != "2 lacks" {
+		t.Error(got)
+	}
+	disks[2].Free = 25
+	p = New(nodes, disks).Plan([]Volume{vol(1, 3, ids{10, 20}, ids{10, 20}), vol(2, 3, ids{10, 20}, ids{10, 20}), vol(3, 3, ids{10, 20}, ids{10, 20})}, Options{RepairDelay: testDelay}, rand.New(rand.NewPCG(1, 1)))
+	if got := strings.Join(told(p), ", "); got != "1 add 30 raise, 2 add 30 raise, 3 lacks" {
+		t.Error(got)
+	}
+}
+
+// That a host is away or draining is no reason to put two replicas on another one.
+func TestAnOutageBringsNothingTogether(t *testing.T) {
+	for name, spoil := range map[string]func([]Node, []Disk){
+		"away":     func(_ []Node, d []Disk) { d[2].Up, d[2].Away, d[3].Up, d[3].Away = false, testDelay, false, testDelay },
+		"draining": func(n []Node, _ []Disk) { n[1].Draining = true },
+	} {
+		nodes, disks := grid(make([]Node, 2), 2)
+		spoil(nodes, disks)
+		c := New(nodes, disks)
+		p := c.Plan([]Volume{vol(1, 2, ids{10, 20}, ids{10, 20})}, Options{RepairDelay: testDelay}, rand.New(rand.NewPCG(1, 1)))
+		if got := strings.Join(told(p), ", "); got != "1 lacks" || c.Apart() != ByHost {
+			t.Errorf("%s: %s, apart by %v", name, got, c.Apart())
+		}
+		if got, err := c.Choose(Request{Want: 2, Floor: 1}, rand.New(rand.NewPCG(1, 1))); err != nil || len(got) != 1 {
+			t.Errorf("%s: a new volume is on %v, %v", name, got, err)
+		}
+	}
+	nodes, disks := grid(make([]Node, 2), 2)
+	nodes[1].Gone = true // it is no host any more
+	if got, err := New(nodes, disks).Choose(Request{Want: 2, Floor: 2}, rand.New(rand.NewPCG(1, 1))); err != nil || len(got) != 2 {
+		t.Errorf("gone: %v, %v", got, err)
+	}
+}
+
 // Two replicas on one node are one too few as soon as there is another node, and of
 // three the one goes that is beside another.
 func TestSpreadsToASecondNode(t *testing.T) {

@@ -144,7 +144,8 @@ func TestChooseFillsEvenly(t *testing.T) {
 			t.Errorf("disk %d was never chosen", d.ID)
 		}
 	}
-	if most-least > 0.15 { // it was 0.4
+	t.Logf("disks are %.1f to %.1f %% full", 100*least, 100*most)
+	if most-least > 0.03 { // it was 0.4; by weights alone it is 0.13
 		t.Errorf("disks are %.0f to %.0f %% full", 100*least, 100*most)
 	}
 }

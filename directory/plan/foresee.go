@@ -25,7 +25,7 @@ func (c *Cluster) Foresee(volumes []Volume, o Options, random *rand.Rand) Plan {
 	limited := o.BalanceBytes > 0
 	for range maxRounds {
 		p := c.Plan(volumes, o, random)
-		all.Lacks = p.Lacks
+		all.Lacks, all.Lacking = p.Lacks, p.Lacking
 		if len(p.Steps) == 0 {
 			break
 		}

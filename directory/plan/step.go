@@ -68,8 +68,13 @@ func (l Lack) String() string {
 // step in it.
 type Plan struct {
 	Steps []Step `json:"steps"`
-	Lacks []Lack `json:"lacks"`
+	Lacks []Lack `json:"lacks"` // at most MaxLacks of them
+	// Lacking is how many volumes lack something.
+	Lacking int `json:"lacking"`
 }
+
+// MaxLacks is how many lacks a plan tells of.
+const MaxLacks = 1000
 
 // Bytes is what the steps copy.
 func (p Plan) Bytes() (n int64) {
@@ -83,7 +88,7 @@ func (p Plan) Bytes() (n int64) {
 
 // Only keeps the steps of some causes.
 func (p Plan) Only(causes ...Cause) Plan {
-	out := Plan{Lacks: p.Lacks}
+	out := Plan{Lacks: p.Lacks, Lacking: p.Lacking}
 	for _, s := range p.Steps {
 		if slices.Contains(causes, s.Cause) {
 			out.Steps = append(out.Steps, s)

@@ -103,6 +103,12 @@ func (p *planner) wants(v *Volume) {
 			p.step(v, ms, Add, d, cause, why)
 			return
 		}
+	}
+	p.plan.Lacking++
+	if len(p.plan.Lacks) >= MaxLacks {
+		return
+	}
+	if lack == "" {
 		lack = p.nowhere(v, ms)
 	}
 	p.plan.Lacks = append(p.plan.Lacks, Lack{v.ID, sources, v.Target, lack + "; " + why})

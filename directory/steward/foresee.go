@@ -23,7 +23,8 @@ type Foreseen struct {
 	Steps    []plan.Step      `json:"steps"` // of the causes that the question is about
 	Others   Ahead            `json:"others"`
 	Bytes    int64            `json:"bytes"` // that the steps copy
-	Lacks    []plan.Lack      `json:"lacks"`
+	Lacks    []plan.Lack      `json:"lacks"` // at most plan.MaxLacks
+	Lacking  int              `json:"lacking"`
 	Left     plan.Left        `json:"left"`     // now, on what is to be emptied
 	Survives []plan.Survival  `json:"survives"` // now
 }
@@ -67,7 +68,7 @@ func (s *Steward) Foresee(q Whatif) Foreseen {
 		out.Steps = append(out.Steps, step)
 		out.Bytes += step.Bytes
 	}
-	out.Lacks = append(out.Lacks, p.Lacks...)
+	out.Lacks, out.Lacking = append(out.Lacks, p.Lacks...), p.Lacking
 	return out
 }
 

@@ -87,7 +87,7 @@ func (s *Steward) Status() Status {
 		a.Bytes += step.Bytes
 		st.Ahead[string(step.Cause)] = a
 	}
-	st.Lacking = len(p.Lacks)
+	st.Lacking = p.Lacking
 	st.Lacks = append(st.Lacks, p.Lacks[:min(len(p.Lacks), maxListed)]...)
 	st.Lost = append(st.Lost, c.Lost(s.o.RepairDelay)...)
 	s.fills(&st, c, volumes)

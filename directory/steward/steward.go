@@ -65,7 +65,7 @@ type Options struct {
 // The bounds of a plan that is carried out.
 const (
 	maxRemovals = 256 // of a round: each is an entry of the log
-	// A balance takes no more than this under way at once.
+	// A plan begins no more moves than this for a balance.
 	balanceBytes = 64 << 30
 	// A fill that takes longer than patience and its bytes at slowest, in bytes/s, is
 	// not waited for: others may begin.
@@ -111,9 +111,11 @@ func (o *Options) validate() error {
 // Steward is one node's.
 type Steward struct {
 	o      Options
-	random *rand.Rand // of the goroutine of Run
-	kicked chan struct{}
-	asking sync.Mutex // one change of the intent at a time
+	random *rand.Rand // of the goroutine of Run, as the next
+	// planned is how long the last plan took.
+	planned time.Duration
+	kicked  chan struct{}
+	asking  sync.Mutex // one change of the intent at a time
 
 	mu      sync.Mutex // guards all below
 	work    *work      // while this node leads, else nil
@@ -141,6 +143,11 @@ func (s *Steward) Kick() {
 func (s *Steward) Run(ctx context.Context) {
 	for ctx.Err() == nil {
 		s.round(ctx)
+		// Where there are very many volumes a plan is work: it has a tenth of the time.
+		select {
+		case <-ctx.Done():
+		case <-s.o.Clock.After(9 * s.planned):
+		}
 		select {
 		case <-ctx.Done():
 		case <-s.kicked:
@@ -186,8 +193,9 @@ func (s *Steward) round(ctx context.Context) {
 	s.tell(events)
 
 	p := c.Plan(volumes, plan.Options{RepairDelay: s.o.RepairDelay, Balance: intent.Balance, BalanceBytes: balanceBytes}, s.random)
+	s.planned = s.o.Clock.Elapsed() - now
 	s.mu.Lock()
-	steps := s.affordable(c, volumes, p, now)
+	steps := s.affordable(c, volumes, p)
 	s.mu.Unlock()
 	err = s.take(ctx, volumes, steps)
 	err = errors.Join(err, s.fulfil(ctx, c, m, volumes, intent, p))

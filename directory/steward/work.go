@@ -33,7 +33,6 @@ type work struct {
 	adopted bool // what was under way when it began
 	fills   map[replica]*filling
 	removed []removed
-	lacks   []plan.Lack
 }
 
 type removed struct {
@@ -106,12 +105,11 @@ func (w *work) sorted() []*filling {
 }
 
 // affordable are the steps of a plan that may be taken now. The caller holds mu.
-func (s *Steward) affordable(c *plan.Cluster, volumes []plan.Volume, p plan.Plan, now time.Duration) (steps []plan.Step) {
+func (s *Steward) affordable(c *plan.Cluster, volumes []plan.Volume, p plan.Plan) (steps []plan.Step) {
 	w := s.work
 	if w == nil {
 		return nil
 	}
-	w.lacks = p.Lacks
 	primary := make(map[directory.VolumeID]directory.DiskID, len(volumes))
 	for _, v := range volumes {
 		if up := c.Sources(v); len(up) > 0 {
