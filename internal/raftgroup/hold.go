@@ -28,7 +28,7 @@ type holds struct {
 }
 
 type hold struct {
-	index uint64        // entries after it stay
+	index uint64        // its entry and all after it stay: Raft looks at the term of the former one
 	until time.Duration // Elapsed; zero: while it is sent
 }
 
@@ -42,7 +42,7 @@ func (h *holds) limit(now time.Duration, hi uint64) uint64 {
 			delete(h.by, n)
 			continue
 		}
-		hi = min(hi, x.index)
+		hi = min(hi, x.index-1)
 	}
 	return hi
 }
