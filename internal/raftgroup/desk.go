@@ -20,7 +20,8 @@ type handed struct {
 // attempt is one entry on its way into the log.
 type attempt struct {
 	done   chan struct{}
-	status status // when done is closed
+	status status // when done is closed, as index is
+	index  uint64
 }
 
 // deskNumbers are remembered per origin; a member has maxInFlight under way.
@@ -61,12 +62,12 @@ func (d *desk) take(term uint64, id ticketID) (a *attempt, mine bool) {
 
 // finish says what became of an attempt. One that certainly did not reach the log
 // may be made again.
-func (d *desk) finish(term uint64, id ticketID, a *attempt, st status) {
+func (d *desk) finish(term uint64, id ticketID, a *attempt, st status, index uint64) {
 	d.mu.Lock()
 	if st == statusNotLeader && d.term == term {
 		delete(d.origins[id.origin].by, id.number)
 	}
 	d.mu.Unlock()
-	a.status = st
+	a.status, a.index = st, index
 	close(a.done)
 }

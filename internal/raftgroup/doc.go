@@ -3,7 +3,7 @@
 //
 // # What it does
 //
-// Propose hands a command to the group. One goroutine packs whatever is queued
+// Propose hands a command to the group, on any member. One goroutine packs whatever is queued
 // into a single log entry (backpressure, never a timer), so many user actions
 // cost one log entry and one pair of syncs. Committed entries are applied by
 // one goroutine, many entries in one Pebble batch, which also holds the applied
@@ -11,10 +11,19 @@
 // Pebble checkpoint, made before the log is truncated and streamed only when a
 // follower asks for it.
 //
+// # Several members
+//
+// A member that does not lead hands its entries to the leader over Options.Peers
+// and answers its callers when it applies them itself. Fresh asks the leader for a
+// read index. Raft's messages go over Options.Transport (NewTransport: streams
+// between names). Members join as learners; one that lost its log takes part in
+// nothing until it was removed and added again. A leader whose log disk hangs, or
+// that is closed, leaves the lead to another.
+//
 // # Durability
 //
-// Propose returns after the command is synced in the log of a majority and
-// applied here. The Pebble instance is written without sync: what a crash takes
+// Propose returns after the command is synced in the logs of a majority and
+// applied here, at most once. The Pebble instance is written without sync: what a crash takes
 // from it comes back from snapshot and log. The log and the snapshots are the
 // truth; the state directory may be deleted while the group is closed.
 //

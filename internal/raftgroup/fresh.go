@@ -2,6 +2,7 @@ package raftgroup
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
 	"sync"
 	"time"
@@ -21,13 +22,14 @@ type round struct {
 	done  chan struct{}
 	began time.Duration // of the clock's Elapsed
 	index uint64
+	term  uint64 // that the leader is in
 	err   error
 }
 
 // rounds makes one round at a time. Who asks while one runs waits for the next:
 // the running one may have begun too early.
 type rounds struct {
-	ask func(ctx context.Context) (uint64, error)
+	ask func(ctx context.Context) (index, term uint64, err error)
 
 	mu      sync.Mutex // guards the fields below
 	next    *round     // not begun
@@ -76,7 +78,7 @@ func (s *rounds) run(g *Group) {
 		}
 		r.began = g.opts.Clock.Elapsed()
 		ctx, cancel := context.WithTimeout(g.ctx, callTime)
-		r.index, r.err = s.ask(ctx)
+		r.index, r.term, r.err = s.ask(ctx)
 		cancel()
 		close(r.done)
 	}
@@ -121,41 +123,45 @@ func (g *Group) freshOnce(ctx context.Context) error {
 }
 
 // askIndex asks the leader for a read index.
-func (g *Group) askIndex(ctx context.Context) (uint64, error) {
+func (g *Group) askIndex(ctx context.Context) (index, term uint64, err error) {
 	r, ok := g.route()
 	if !ok || r.leader == g.opts.NodeID {
-		return 0, ErrNotLeader
+		return 0, 0, ErrNotLeader
 	}
 	a, err := g.call(ctx, r.leader, kindIndex, nil)
 	if err != nil {
-		return 0, fmt.Errorf("%w: ask %s: %w", ErrNotLeader, r.leader, err)
+		return 0, 0, fmt.Errorf("%w: ask %s: %w", ErrNotLeader, r.leader, err)
 	}
 	if err := a.err(); err != nil {
 		if a.status == statusUnknown {
 			err = ErrNotLeader
 		}
-		return 0, err
+		return 0, 0, err
 	}
-	return a.number()
+	if len(a.body) != 16 {
+		return 0, 0, fmt.Errorf("%w: read index of %d bytes", ErrUnsupported, len(a.body))
+	}
+	index, term = binary.LittleEndian.Uint64(a.body), binary.LittleEndian.Uint64(a.body[8:])
+	g.log.hints.heard(route{r.leader, term}, index)
+	return index, term, nil
 }
 
 // leadIndex returns the read index of a leader. The order counts: the commit
 // index first, then the proof that nobody else has committed anything since.
-func (g *Group) leadIndex(ctx context.Context) (uint64, error) {
-	term := g.ready.Load()
-	if term == 0 {
-		return 0, ErrNotLeader
+func (g *Group) leadIndex(ctx context.Context) (index, term uint64, err error) {
+	if term = g.ready.Load(); term == 0 {
+		return 0, 0, ErrNotLeader
 	}
-	index := g.raft.CommitIndex()
+	index = g.raft.CommitIndex()
 	if err := g.stillLeads(ctx, term); err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	// A leader that is ready began its term with a mark. What is committed after it
 	// are commands and configurations, which all come to the state.
 	if err := g.WaitApplied(ctx, index); err != nil {
-		return 0, err
+		return 0, 0, err
 	}
-	return index, nil
+	return index, term, nil
 }
 
 // stillLeads makes sure that no later term than this leader's had begun when it

@@ -26,10 +26,11 @@ type result struct {
 func (f fsm) Apply(l *raft.Log) any { return f.ApplyBatch([]*raft.Log{l})[0] }
 
 // ApplyBatch implements raft.BatchingFSM. Proposals are answered by their tickets,
-// on the member that made them; Raft gets no answers.
-func (f fsm) ApplyBatch(logs []*raft.Log) (none []any) {
+// on the member that made them. Raft gets the term of each entry that was applied,
+// for logEntry.
+func (f fsm) ApplyBatch(logs []*raft.Log) (terms []any) {
 	g := f.g
-	none = make([]any, len(logs))
+	terms = make([]any, len(logs))
 	done := false
 	defer func() {
 		if !done {
@@ -41,10 +42,13 @@ func (f fsm) ApplyBatch(logs []*raft.Log) (none []any) {
 		if err != nil {
 			g.fail(err)
 		}
-		next += n
+		for range n {
+			terms[next] = logs[next].Term
+			next++
+		}
 	}
 	done = true
-	return none
+	return terms
 }
 
 // applySome applies entries until the batch is large enough, commits it and

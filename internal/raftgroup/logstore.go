@@ -108,6 +108,7 @@ type logStore struct {
 	err   atomic.Pointer[error]
 	watch logWatch
 	holds holds
+	hints hints
 	now   func() time.Duration // nil: nothing is held
 }
 
@@ -210,6 +211,7 @@ func (s *logStore) StoreLogs(logs []*raft.Log) error {
 	if err := guarded(func() error { return s.under.StoreLogs(out) }); err != nil {
 		return s.poison(fmt.Errorf("append to the log: %w", err))
 	}
+	s.hints.has(out[len(out)-1].Index)
 	return nil
 }
 

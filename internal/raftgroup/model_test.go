@@ -134,14 +134,14 @@ func mustOpen(t *testing.T, o Options) *Group {
 	return g
 }
 
-func mustClose(t *testing.T, g *Group) {
+func mustClose(t testing.TB, g *Group) {
 	t.Helper()
 	if err := g.Close(); err != nil {
 		t.Fatalf("close: %v", err)
 	}
 }
 
-func mustAdd(t *testing.T, g *Group, key string, n, want uint64) {
+func mustAdd(t testing.TB, g *Group, key string, n, want uint64) {
 	t.Helper()
 	got, err := g.Propose(context.Background(), addCmd(key, n))
 	if err != nil {
@@ -152,7 +152,7 @@ func mustAdd(t *testing.T, g *Group, key string, n, want uint64) {
 	}
 }
 
-func stateOf(t *testing.T, g *Group) map[string]uint64 {
+func stateOf(t testing.TB, g *Group) map[string]uint64 {
 	t.Helper()
 	var out map[string]uint64
 	err := g.View(func(r pebble.Reader) (err error) {

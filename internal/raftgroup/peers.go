@@ -119,6 +119,9 @@ func (g *Group) handOver(t *ticket) status {
 	if err != nil {
 		return statusUnknown
 	}
+	if index, err := r.number(); err == nil && r.status == statusDone {
+		g.log.hints.heard(t.route, index)
+	}
 	return r.status
 }
 
@@ -157,7 +160,9 @@ func (g *Group) serve(ctx context.Context, from string, k kind, body []byte) (re
 		if err != nil {
 			return g.replyFor(err), nil
 		}
-		return numberReply(index.index), nil
+		r := numberReply(index.index)
+		r.body = binary.LittleEndian.AppendUint64(r.body, index.term)
+		return r, nil
 	case kindChange:
 		if len(body) < 2 || len(body) > maxName {
 			return reply{}, fmt.Errorf("%w: change of members", ErrUnsupported)
@@ -230,19 +235,23 @@ func (g *Group) servePropose(ctx context.Context, body []byte) (reply, error) {
 	}
 	if mine {
 		if !g.pending.begin() {
-			g.desk.finish(term, id, a, statusNotLeader)
+			g.desk.finish(term, id, a, statusNotLeader, 0)
 			return g.notLeader(), nil
 		}
 		entry := append([]byte(nil), counted...)
 		go func() {
 			defer g.pending.end()
-			g.desk.finish(term, id, a, g.logEntry(term, id, entry))
+			st, index := g.logEntry(term, id, entry)
+			g.desk.finish(term, id, a, st, index)
 		}()
 	}
 	select {
 	case <-a.done:
 		if a.status == statusNotLeader {
 			return g.notLeader(), nil
+		}
+		if a.status == statusDone {
+			return numberReply(a.index), nil
 		}
 		return reply{status: a.status}, nil
 	case <-ctx.Done():

@@ -178,7 +178,7 @@ func (g *Group) carry(t *ticket) {
 		st := statusNotLeader
 		if t.leader == g.opts.NodeID {
 			if !t.doubt {
-				st = g.logEntry(t.term, t.id, t.body)
+				st, _ = g.logEntry(t.term, t.id, t.body)
 			}
 		} else if r, ok := g.route(); ok && r == t.route && !t.logged {
 			st = g.handOver(t)
@@ -216,16 +216,20 @@ func (g *Group) doubtful(t *ticket) {
 	}
 }
 
-// logEntry appends an entry of this member or of another to the log here.
-func (g *Group) logEntry(term uint64, id ticketID, counted []byte) status {
-	err := g.raft.Apply(pack(term, id, counted), 0).Error()
+// logEntry appends an entry of this member or of another to the log here. Done
+// means that it was applied here, in its term.
+func (g *Group) logEntry(term uint64, id ticketID, counted []byte) (st status, index uint64) {
+	f := g.raft.Apply(pack(term, id, counted), 0)
+	err := f.Error()
 	switch {
-	case err == nil:
-		return statusDone // and applied here
+	case err == nil && f.Response() == any(term):
+		return statusDone, f.Index()
+	case err == nil && f.Response() != nil:
+		return statusNotLeader, 0 // in another term: it is void
 	case errors.Is(err, raft.ErrNotLeader), errors.Is(err, raft.ErrLeadershipTransferInProgress):
-		return statusNotLeader // before it reached the log
+		return statusNotLeader, 0 // before it reached the log
 	}
-	return statusUnknown // the append failed, or another leads: what became of it is not known
+	return statusUnknown, 0 // the append failed, or another leads: what became of it is not known
 }
 
 // waiting bounds how long a call waits for a leader.

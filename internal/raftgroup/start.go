@@ -51,8 +51,9 @@ func Open(ctx context.Context, o Options) (*Group, error) {
 	go g.snapshotLoop()
 	go g.watch()
 	if o.Peers != nil {
-		g.loops.Add(1)
+		g.loops.Add(2)
 		go g.pulseLoop()
+		go g.hintLoop()
 	}
 	go g.pack()
 	go g.supervise()
@@ -113,6 +114,7 @@ func (g *Group) prepare() (*raft.Config, error) {
 		return nil, err
 	}
 	g.log = &logStore{under: g.mirrors, fail: g.fail, dead: g.raftDied, now: g.opts.Clock.Elapsed}
+	g.log.hints.kick = make(chan struct{}, 1)
 	if err := g.openState(found); err != nil {
 		return nil, err
 	}
