@@ -9,8 +9,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-
-	"hayloft/internal/id"
 )
 
 // Rot is a damaged part of the file below the last known sync.
@@ -476,30 +474,4 @@ func (v *Volume) writeHeader(h *header, off int64) error {
 	v.seal.putHeader(b[:], h, off)
 	_, err := v.file.WriteVAt([][]byte{b[:]}, off)
 	return err
-}
-
-// indexNeedle makes a needle readable.
-func (v *Volume) indexNeedle(h *header, off int64) {
-	last, found, deleted := v.idx.Load().get(h.Key, h.Alt)
-	if deleted || found && last.off >= off {
-		return // a tombstone hides all; a walk may come here twice
-	}
-	p := place{off, h.size()}
-	v.idx.Load().put(h.Key, h.Alt, p)
-	if found {
-		return // stored once more, the one before being damaged
-	}
-	v.counters.needles.Add(1)
-	v.counters.liveBytes.Add(p.size)
-}
-
-// indexTombstone hides a key.
-func (v *Volume) indexTombstone(key id.ID, off int64) {
-	if _, _, deleted := v.idx.Load().get(key, 0); deleted {
-		return // the twin
-	}
-	n, size := v.idx.Load().remove(key, place{off, headerSize})
-	v.counters.tombstones.Add(1)
-	v.counters.needles.Add(-int64(n))
-	v.counters.liveBytes.Add(-size)
 }

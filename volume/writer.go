@@ -195,6 +195,32 @@ func (v *Volume) publish(b *batch) {
 	}
 }
 
+// indexNeedle makes a needle readable.
+func (v *Volume) indexNeedle(h *header, off int64) {
+	last, found, deleted := v.idx.Load().get(h.Key, h.Alt)
+	if deleted || found && last.off >= off {
+		return // a tombstone hides all; a walk may come here twice
+	}
+	p := place{off, h.size()}
+	v.idx.Load().put(h.Key, h.Alt, p)
+	if found {
+		return // stored once more, the one before being damaged
+	}
+	v.counters.needles.Add(1)
+	v.counters.liveBytes.Add(p.size)
+}
+
+// indexTombstone hides a key.
+func (v *Volume) indexTombstone(key id.ID, off int64) {
+	if _, _, deleted := v.idx.Load().get(key, 0); deleted {
+		return // the twin
+	}
+	n, size := v.idx.Load().remove(key, place{off, headerSize})
+	v.counters.tombstones.Add(1)
+	v.counters.needles.Add(-int64(n))
+	v.counters.liveBytes.Add(-size)
+}
+
 // reserve makes room for the file up to end, a chunk ahead if possible. What
 // from says is for the event.
 func (w *writer) reserve(v *Volume, from, end int64) error {

@@ -37,8 +37,8 @@ func TestFaultsHaveTests(t *testing.T) {
 			}
 		}
 	}
-	if rows != 20 {
-		t.Errorf("%d faults, want 20", rows)
+	if rows != 22 {
+		t.Errorf("%d faults, want 22", rows)
 	}
 }
 
