@@ -131,15 +131,15 @@ func TestLogDeletesInLargeBatches(t *testing.T) {
 	if err := v.Fence(bg); err != nil {
 		t.Fatal(err)
 	}
-	keys := keysFrom(1, 3*batchBytes/(2*headerSize)/2)
-	half := len(keys) / 2
+	keys := keysFrom(1, batchBytes/(2*headerSize)+500)
+	half := len(keys) - 300
+	if n, err := v.LogDeletes(bg, 0, keys[:half]); err != nil || int(n) != half {
+		t.Fatal(n, err)
+	}
 	for range 2 {
-		if n, err := v.LogDeletes(bg, 0, keys[:half]); err != nil || int(n) != half {
+		if n, err := v.LogDeletes(bg, uint32(half), keys[half:]); err != nil || int(n) != len(keys) {
 			t.Fatal(n, err)
 		}
-	}
-	if n, err := v.LogDeletes(bg, uint32(half), keys[half:]); err != nil || int(n) != len(keys) {
-		t.Fatal(n, err)
 	}
 	closeVolume(t, v)
 	v = reopen(t, mem)

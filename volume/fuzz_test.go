@@ -83,3 +83,33 @@ func FuzzFileName(f *testing.F) {
 		}
 	})
 }
+
+// FuzzReceive takes a sealed generation with arbitrary changes: what gets its name has
+// every needle, and what is refused leaves nothing.
+func FuzzReceive(f *testing.F) {
+	s := sendSample(f, 2)
+	f.Add(uint16(0), []byte{}, uint16(0))
+	f.Add(uint16(100), []byte{1, 2, 3}, uint16(0))
+	f.Add(uint16(dataStart), make([]byte, headerSize), uint16(0))
+	f.Add(uint16(dataStart+headerSize), []byte{7}, uint16(8))
+	f.Add(uint16(0), s.bytes[:100], uint16(64))
+	f.Fuzz(func(t *testing.T, off uint16, change []byte, less uint16) {
+		mem := newMem(t, 1)
+		b := append([]byte(nil), s.bytes...)
+		b = append(b[:min(int(off), len(b))], append(change, b[min(int(off)+len(change), len(b)):]...)...)
+		b = b[:max(0, len(b)-int(less))]
+		err := s.receive(mem, s.expect(), b)
+		if err != nil {
+			if n := names(t, mem); len(n) != 0 {
+				t.Fatalf("%v left %v", err, n)
+			}
+			return
+		}
+		v := reopen(t, mem)
+		if err := checkNeedles(v, s.live, s.dead); err != nil {
+			t.Fatal(err)
+		}
+		noFindings(t, v)
+		closeVolume(t, v)
+	})
+}

@@ -84,7 +84,7 @@ func (v *Volume) plan(o *op) (*batch, error) {
 		return last, nil
 	}
 	limit := v.o.MaxBytes
-	if o.fill {
+	if o.fill && v.sealing.fenced.Load() {
 		limit = maxOffset // all replicas have to hold all
 	}
 	return v.place(size, limit, func(b *batch) {
