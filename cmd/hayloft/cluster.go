@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"hayloft/directory"
@@ -232,6 +233,9 @@ func tellSurvey(w io.Writer, s *tools.Survey) error {
 		text += fmt.Sprintf(", generation %d, slot %d from %s to %s", v.Generation, v.Slot, idTime(v.From), idTime(v.To))
 		for i, d := range v.Disks {
 			text += fmt.Sprintf("%s%d", []string{", disk ", " and "}[min(i, 1)], d+1)
+			if !slices.Contains(v.InSync, d) {
+				text += " (to be filled)"
+			}
 		}
 		if e := v.Epoch; e != nil {
 			text += fmt.Sprintf(", epoch %d (%s)", e.Epoch, e.Policy)

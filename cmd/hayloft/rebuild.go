@@ -63,7 +63,10 @@ func restoredRow(v *tools.SurveyedVolume, disks []directory.DiskID) directory.Vo
 	for _, d := range v.Disks {
 		row.Replicas = append(row.Replicas, disks[d])
 	}
-	row.InSync, row.Target = row.Replicas, uint8(len(row.Replicas))
+	for _, d := range v.InSync {
+		row.InSync = append(row.InSync, disks[d])
+	}
+	row.Target = uint8(v.Target)
 	r := v.Seal
 	if r == nil {
 		return row

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -47,14 +48,15 @@ func surveyOf(at id.Millis) *tools.Survey {
 	}
 	v := func(n int) tools.SurveyedVolume {
 		return tools.SurveyedVolume{ID: volume.ID(n), Class: volume.ClassOriginals, Generation: 2, LastGeneration: 3, Opened: at.Time(), Closed: at,
-			Slot: 600, From: at + id.Millis(100*n), To: at + id.Millis(100*n+100), Disks: []int{n % 6}}
+			Slot: 600, From: at + id.Millis(100*n), To: at + id.Millis(100*n+100), Disks: []int{n % 6}, InSync: []int{n % 6}, Target: 1}
 	}
 	closing, sealed, grace, older, released := v(1), v(2), v(3), v(5), v(8)
+	closing.Disks, closing.InSync, closing.Target = []int{4, 1, 2}, []int{1, 2}, 3
 	sealed.Seal, grace.Seal, older.Seal, released.Seal = seal(2), seal(2), seal(2), seal(2)
 	sealed.LastEpoch = 4
 	grace.Epoch, grace.LastEpoch = epoch(2, 3), 4
 	older.Epoch, older.LastEpoch = epoch(1, 3), 3
-	released.Epoch, released.LastEpoch, released.Disks = epoch(2, 3), 3, nil
+	released.Epoch, released.LastEpoch, released.Disks, released.InSync = epoch(2, 3), 3, nil, nil
 	s.Volumes = []tools.SurveyedVolume{closing, sealed, grace, older, released}
 	return s
 }
@@ -99,6 +101,9 @@ func TestRebuildDirectoryRows(t *testing.T) {
 	}
 	if row, _ := m.Volume(2); row.Coding.Epoch != 4 || !row.Coding.MayRemoveShards(4) {
 		t.Errorf("an epoch that does not count: %+v", row.Coding)
+	}
+	if row, _ := m.Volume(1); !slices.Equal(row.Replicas, []directory.DiskID{5, 2, 3}) || !slices.Equal(row.InSync, []directory.DiskID{2, 3}) || row.Target != 3 || row.Sync != 1 {
+		t.Errorf("several copies: %+v", row)
 	}
 	if len(m.Disks()) != 6 || len(m.Volumes()) != 5 {
 		t.Errorf("%d disks, %d volumes", len(m.Disks()), len(m.Volumes()))

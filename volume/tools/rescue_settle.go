@@ -94,6 +94,8 @@ type tombstones struct {
 	keys    map[id.ID]bool
 	numbers map[uint32]bool // of the deletes of a log; may be nil
 	last    uint32          // largest of them
+	after   uint32          // newer collects the keys of deletes with larger numbers
+	newer   map[id.ID]bool  // may be nil
 	missing bool            // one may have been in a damaged part
 }
 
@@ -123,6 +125,9 @@ func (t *tombstones) read(ctx context.Context, c *remnant) error {
 			if t.numbers != nil {
 				t.numbers[count] = true
 				t.last = max(t.last, count)
+			}
+			if t.newer != nil && count > t.after {
+				t.newer[r.Key] = true
 			}
 		}
 		return ctx.Err()

@@ -59,6 +59,8 @@ type SurveyedVolume struct {
 	To             id.Millis          `json:"to"`
 	Seal           *volume.SealRecord `json:"-"`
 	Disks          []int              `json:"disks"`           // with the file; numbers in Survey.Disks
+	InSync         []int              `json:"in_sync"`         // those of them that have every delete
+	Target         int                `json:"target"`          // how many there should be, as far as is known
 	LastEpoch      uint32             `json:"last_epoch"`      // the largest of any file
 	Epoch          *SurveyedEpoch     `json:"epoch,omitempty"` // that counts
 	Notes          []string           `json:"notes,omitempty"`
@@ -189,7 +191,7 @@ type surveyed struct {
 
 // volume decides what the row of one volume is to say.
 func (s *surveyor) volume(ctx context.Context, m *remains) (out *SurveyedVolume, err error) {
-	v := &surveyed{surveyor: s, remains: m, ctx: ctx, fs: &overlay.FS{}, out: &SurveyedVolume{ID: m.id, Disks: []int{}}}
+	v := &surveyed{surveyor: s, remains: m, ctx: ctx, fs: &overlay.FS{}, out: &SurveyedVolume{ID: m.id, Disks: []int{}, InSync: []int{}, Target: 1}}
 	defer func() { err = errors.Join(err, v.fs.Close()) }()
 	if err := v.open(); err != nil {
 		return nil, err
@@ -227,7 +229,9 @@ func (v *surveyed) open() error {
 			v.files = append(v.files, c)
 		}
 	}
-	slices.SortStableFunc(v.files, func(a, b *remnant) int { return cmp.Compare(b.generation, a.generation) })
+	slices.SortStableFunc(v.files, func(a, b *remnant) int { // of a generation those that are sealed first
+		return cmp.Or(cmp.Compare(b.generation, a.generation), cmp.Compare(open(a), open(b)))
+	})
 	for _, e := range v.begun {
 		v.out.LastEpoch, v.out.LastGeneration = max(v.out.LastEpoch, e.Epoch), max(v.out.LastGeneration, e.Generation)
 	}
@@ -243,6 +247,14 @@ func (v *surveyed) open() error {
 		return cmp.Or(cmp.Compare(b.plan.Generation, a.plan.Generation), cmp.Compare(b.plan.Epoch, a.plan.Epoch))
 	})
 	return nil
+}
+
+// open is 1 for a file that is not sealed.
+func open(c *remnant) int {
+	if c.origin.Seal == nil {
+		return 1
+	}
+	return 0
 }
 
 // cut tells of a shard file whether it has not the length that it should: it is

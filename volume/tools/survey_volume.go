@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"slices"
 
 	"hayloft/internal/id"
@@ -24,45 +23,6 @@ func ofClass(c volume.Class, s id.Slot) bool {
 	return s >= firstSlot[c]
 }
 
-// closing takes in a volume that is not sealed: its tile is what its records need.
-func (v *surveyed) closing() error {
-	c := v.files[0]
-	if len(v.files) > 1 {
-		return fmt.Errorf("it is not sealed, and there are %d files of it, of which nobody says that one counts: move the others away", len(v.files))
-	}
-	v.from(c.origin)
-	first, last := id.Millis(0), id.Millis(0)
-	slot, any := id.Slot(0), false
-	_, err := volume.ScanAt(c.at, c.size, false, func(r volume.Record) error {
-		if r.Err != nil || r.Kind != volume.KindNeedle && r.Kind != volume.KindTombstone {
-			return v.ctx.Err()
-		}
-		at := r.Key.Millis()
-		if any && r.Key.Slot() != slot {
-			return fmt.Errorf("its records are of slots %d and %d", slot, r.Key.Slot())
-		}
-		if !any {
-			first, last = at, at
-		}
-		slot, any, first, last = r.Key.Slot(), true, min(first, at), max(last, at)
-		if m := r.Master; m != nil {
-			v.Newest = max(v.Newest, m.Photo.Millis(), m.Owner.Millis())
-		}
-		return v.ctx.Err()
-	})
-	if err != nil {
-		return err
-	}
-	v.out.Slot, v.out.From, v.out.To = slot, first, last+1
-	if !any {
-		v.out.Slot, v.out.From, v.out.To = firstSlot[c.origin.Class], 1, 1
-		v.note("it holds nothing")
-	}
-	v.out.Closed = v.out.To
-	v.out.Disks = []int{v.diskOf(c.path)}
-	return nil
-}
-
 func (v *surveyed) from(o *volume.Origin) {
 	v.out.Class, v.out.Generation, v.out.Opened, v.out.Seal = o.Class, o.Generation, o.Created, o.Seal
 	if s := o.Seal; s != nil {
@@ -76,21 +36,36 @@ func (v *surveyed) note(format string, args ...any) {
 
 func (v *surveyed) diskOf(path string) int { return v.disk[dataDirOf(path)] }
 
-// sealed takes in a volume of which the newest generation is a file. An epoch counts
-// beside it as well when all its shards are there.
+// sealed takes in a volume of which the newest generation is a file, on one disk or
+// several. An epoch counts beside it as well when all its shards are there: then its
+// logs have the deletes, else a copy must have them.
 func (v *surveyed) sealed() error {
 	newest := v.files[0]
 	v.from(newest.origin)
+	var copies, others []*remnant
 	for _, c := range v.files {
-		if c.generation != newest.generation {
-			continue
-		}
-		if c.origin.Seal == nil || c.origin.Seal.Digest != newest.origin.Seal.Digest {
+		switch seal := c.origin.Seal; {
+		case c.generation != newest.generation:
+		case seal == nil:
+			others = append(others, c)
+		case seal.Digest != newest.origin.Seal.Digest:
 			return fmt.Errorf("%s and %s are of generation %d, and do not hold the same: move one of them away", newest.path, c.path, c.generation)
+		default:
+			copies = append(copies, c)
 		}
-		v.out.Disks = append(v.out.Disks, v.diskOf(c.path))
 	}
-	v.chooseReplicas()
+	v.out.Target = max(len(v.out.Seal.Replicas)/len(SurveyedDisk{}.UUID), len(copies))
+	if len(others) > 0 {
+		v.note("copies that were not sealed are left alone")
+	}
+	var scan []*remnant
+	if len(others) > 0 {
+		scan = append(slices.Clone(copies), others...)
+	}
+	lacks, err := v.chooseSync(copies, scan)
+	if err != nil {
+		return err
+	}
 	for _, e := range v.epochs {
 		same := e.plan.SourceDigest == v.out.Seal.Digest && e.plan.SourceBytes == v.out.Seal.End
 		if e.plan.Generation == v.out.Generation && !same {
@@ -104,60 +79,7 @@ func (v *surveyed) sealed() error {
 	if len(v.shards) > 0 {
 		v.note("its shards are not taken in: they are not complete, and will be made again")
 	}
-	return v.logOfSource()
-}
-
-// chooseReplicas keeps the disks that the superblock names, where there are several.
-func (v *surveyed) chooseReplicas() {
-	named := slices.DeleteFunc(slices.Clone(v.out.Disks), func(d int) bool {
-		uuid := v.Survey.Disks[d].UUID
-		all := v.out.Seal.Replicas
-		for ; len(all) >= len(uuid); all = all[len(uuid):] {
-			if [16]byte(all) == uuid {
-				return false
-			}
-		}
-		return true
-	})
-	if len(v.out.Disks) > 1 && len(named) > 0 && len(named) < len(v.out.Disks) {
-		v.note("copies on other disks than its superblock names are left alone")
-		v.out.Disks = named
-	}
-}
-
-// logOfSource refuses a volume whose own delete log lacks what a log beside shards
-// has: deleted photos would come back.
-func (v *surveyed) logOfSource() error {
-	home := filepath.Dir(v.files[0].path)
-	own, others := make(map[id.ID]bool), make(map[id.ID]bool)
-	for _, path := range v.logs {
-		keys := others
-		if filepath.Dir(path) == home {
-			keys = own
-		}
-		file, err := v.fs.Open(path)
-		if err != nil {
-			return err
-		}
-		size, err := file.Size()
-		if err != nil {
-			return err
-		}
-		t := &tombstones{keys: keys, numbers: make(map[uint32]bool)}
-		if err := t.read(v.ctx, &remnant{at: file, size: size}); err != nil && filepath.Dir(path) == home {
-			return fmt.Errorf("delete log %s: %w", path, err)
-		}
-	}
-	lacks := 0
-	for key := range others {
-		if !own[key] {
-			lacks++
-		}
-	}
-	if lacks > 0 {
-		return fmt.Errorf("its delete log in %s lacks %d deletes that the logs beside its shards have, and the shards are not complete", home, lacks)
-	}
-	return nil
+	return lacks
 }
 
 // released takes in a volume whose shards alone are left. What is missing is made
