@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"maps"
@@ -8,6 +9,7 @@ import (
 	"strings"
 	"text/tabwriter"
 
+	"hayloft/directory"
 	"hayloft/volume/tools"
 
 	"github.com/spf13/cobra"
@@ -16,9 +18,9 @@ import (
 func newClusterStatus() *cobra.Command {
 	cmd := newClusterLook("status", "Say how nodes, disks and volumes are, and what may be lost",
 		`Asks a running server how everything is: its nodes, which one leads, every disk,
-volumes by state, how many have fewer copies or shards than they should, and how many
-disks may be lost at once, whichever they are, without anything that was acknowledged:
-survives. That is the smaller of two numbers, one for the photos (an open volume with
+volumes by state, how many replicas are in sync, how many volumes have fewer copies or
+shards than they should, and how many disks, or nodes, may be lost at once, whichever
+they are, without anything that was acknowledged: survives. That is the smaller of two numbers, one for the photos (an open volume with
 one file survives no loss; a coded one as many as ec status says) and one for the
 metadata, and the lines below it say what would be lost first. Volumes that hold
 nothing do not count.`, printCluster)
@@ -61,13 +63,13 @@ func newClusterLook(use, short, long string, show func(io.Writer, *tools.Cluster
 
 func printNodes(out io.Writer, c *tools.Cluster) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "node\tname\tdisks\tleads\tregistered")
+	fmt.Fprintln(w, "node\tname\tduty\tdisks\tleads\taddress\tregistered")
 	for _, n := range c.Nodes {
 		leads := "-"
 		if n.Leads {
 			leads = "yes"
 		}
-		fmt.Fprintf(w, "%d\t%s\t%d\t%s\t%s\n", n.ID, n.Name, n.Disks, leads, n.Registered.UTC().Format("2006-01-02T15:04:05Z"))
+		fmt.Fprintf(w, "%d\t%s\t%s\t%d\t%s\t%s\t%s\n", n.ID, n.Name, n.Duty, n.Disks, leads, cmp.Or(n.Addr, "-"), n.Registered.UTC().Format("2006-01-02T15:04:05Z"))
 	}
 	return w.Flush()
 }
@@ -87,6 +89,9 @@ func printCluster(out io.Writer, c *tools.Cluster) error {
 		if d.Full {
 			state += ",full"
 		}
+		if d.Duty == directory.Draining.String() || d.Duty == directory.Gone.String() {
+			state += "," + d.Duty
+		}
 		fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%d\t%d\t%s\n", d.Disk, state, roughly(d.Free), roughly(d.Capacity), d.Volumes, d.Shards, where)
 	}
 	if err := w.Flush(); err != nil {
@@ -101,19 +106,22 @@ func printCluster(out io.Writer, c *tools.Cluster) error {
 	if leader == "" {
 		leader = "NONE: nothing can be written"
 	}
-	fmt.Fprintf(out, "\nleader            %s\nvolumes           %s\nunder-replicated  %d\nsurvives          the loss of any %s\n",
-		leader, byState(c.Volumes), c.UnderReplicated, disks(c.Survives.Disk))
+	fmt.Fprintf(out, "\nleader            %s\nvolumes           %s\nreplicas          %d in sync, %d listed, %d wanted\nunder-replicated  %d\nsurvives          the loss of any %s, or of any %s\n",
+		leader, byState(c.Volumes), c.Replicas.InSync, c.Replicas.Listed, c.Replicas.Target, c.UnderReplicated,
+		disks(c.Survives.Disk), counted(c.Survives.Host, "node"))
 	for _, b := range c.Survives.Because {
 		fmt.Fprintf(out, "                  %s\n", b)
 	}
 	return nil
 }
 
-func disks(n int) string {
+func disks(n int) string { return counted(n, "disk") }
+
+func counted(n int, what string) string {
 	if n == 1 {
-		return "1 disk"
+		return "1 " + what
 	}
-	return fmt.Sprintf("%d disks", n)
+	return fmt.Sprintf("%d %ss", n, what)
 }
 
 // byState lists how many volumes there are in each state.

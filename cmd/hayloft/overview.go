@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"hayloft/directory"
@@ -13,6 +14,7 @@ import (
 	"hayloft/internal/id"
 	"hayloft/internal/raftgroup"
 	"hayloft/volume"
+	"hayloft/volume/server"
 	"hayloft/volume/tools"
 )
 
@@ -34,8 +36,24 @@ func (n *node) replicas(v volume.ID) int {
 	return len(row.Replicas)
 }
 
-// metadata says how many disks may be lost without the metadata, and where it is.
-func (n *node) metadata() (survives int, where string) {
+// metadata says how many disks and nodes may be lost, whichever, and the metadata is
+// still there. Of other voters it is known only that they have one disk at least: a
+// majority is lost with as many disks as it takes to lose each of its voters.
+func (n *node) metadata() tools.Metadata {
+	voters := 1
+	if members, err := n.directory.Members(); err == nil {
+		voters = max(len(slices.DeleteFunc(members, func(m raftgroup.Member) bool { return !m.Voter })), 1)
+	}
+	disks, where := n.ownMetadata()
+	if voters == 1 {
+		return tools.Metadata{Disks: disks, Where: where}
+	}
+	return tools.Metadata{Disks: voters / 2, Hosts: (voters - 1) / 2, Where: fmt.Sprintf("%d nodes vote; here %s", voters, where)}
+}
+
+// ownMetadata says how many disks of this node may be lost without its metadata, and
+// where that is.
+func (n *node) ownMetadata() (survives int, where string) {
 	groups := [][]raftgroup.MirrorState{n.directory.Mirrors()}
 	if n.group != nil {
 		groups = append(groups, n.group.Mirrors())
@@ -72,7 +90,7 @@ func (o overview) Nodes() []tools.Node {
 	out := []tools.Node{}
 	leader := o.Leader()
 	for _, n := range o.d.Map().Nodes() {
-		out = append(out, tools.Node{ID: uint32(n.ID), Name: n.Name, Leads: n.Name == leader, Here: n.ID == o.node, Registered: n.Registered.Time()})
+		out = append(out, tools.Node{ID: uint32(n.ID), Name: n.Name, Addr: n.Addr, Duty: n.State.String(), Leads: n.Name == leader, Here: n.ID == o.node, Registered: n.Registered.Time()})
 	}
 	return out
 }
@@ -80,7 +98,18 @@ func (o overview) Nodes() []tools.Node {
 func (o overview) Disks() []tools.Disk {
 	out := []tools.Disk{}
 	for _, d := range o.d.Map().Disks() {
-		out = append(out, tools.Disk{Disk: uint32(d.ID), UUID: hex.EncodeToString(d.UUID[:]), Node: uint32(d.Node), Capacity: int64(d.Capacity)})
+		out = append(out, tools.Disk{Disk: uint32(d.ID), UUID: hex.EncodeToString(d.UUID[:]), Node: uint32(d.Node), Duty: d.State.String(), Capacity: int64(d.Capacity)})
+	}
+	return out
+}
+
+func (o overview) Rows() []server.Row {
+	m := o.d.Map()
+	var out []server.Row
+	for _, v := range m.Volumes() {
+		if v.State != directory.StateVoid {
+			out = append(out, rowOf(m, v))
+		}
 	}
 	return out
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -143,7 +144,14 @@ func printDirRow(w io.Writer, d *tools.DirRow) {
 	}
 	fmt.Fprintf(w, "  tile       slot %d, %s to %s\n", d.Tile.Slot, d.Tile.From.UTC().Format(whyTime), end)
 	for _, r := range d.Replicas {
-		fmt.Fprintf(w, "  replica    on disk %d, %s\n", r.Disk, r.UUID)
+		how := "in sync"
+		if !slices.Contains(d.InSync, r.Disk) {
+			how = "to be filled"
+		}
+		fmt.Fprintf(w, "  replica    on disk %d, %s, %s\n", r.Disk, r.UUID, how)
+	}
+	if len(d.InSync) < d.Target && len(d.Replicas) > 0 {
+		fmt.Fprintf(w, "  replicas   %d in sync, %d wanted\n", len(d.InSync), d.Target)
 	}
 	for _, e := range d.Epochs {
 		fmt.Fprintf(w, "  epoch      %d %s, %s, of generation %d; shards on disks %s\n", e.Epoch, e.Is, e.Policy, e.Source, strings.Trim(fmt.Sprint(e.Homes), "[]"))

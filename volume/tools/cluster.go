@@ -20,8 +20,16 @@ type Cluster struct {
 	// UnderReplicated counts volumes with fewer good copies or shards than they should
 	// have.
 	UnderReplicated int      `json:"under_replicated"`
+	Replicas        Replicas `json:"replicas"`
 	Leader          string   `json:"leader"` // name of the node that leads, "" when none does
 	Survives        Survival `json:"survives"`
+}
+
+// Replicas counts those of all volumes that are not served out of shards.
+type Replicas struct {
+	Target int `json:"target"`  // how many there should be
+	Listed int `json:"listed"`  // disks that should have one
+	InSync int `json:"in_sync"` // that have everything that was acknowledged
 }
 
 // Survival says how much may be lost at once, whichever it is, and nothing that was
@@ -30,7 +38,7 @@ type Survival struct {
 	Disk     int      `json:"disk"`     // disks: the smaller of the next two
 	Volumes  int      `json:"volumes"`  // disks, as far as photos go
 	Metadata int      `json:"metadata"` // disks, as far as accounts, posts and the directory go
-	Host     int      `json:"host"`     // machines
+	Host     int      `json:"host"`     // nodes, of both
 	Because  []string `json:"because"`  // what would be lost first
 }
 
@@ -41,6 +49,8 @@ type Node struct {
 	Leads      bool      `json:"leads"`
 	Here       bool      `json:"here"`  // the one that answers
 	Disks      int       `json:"disks"` // that are there
+	Addr       string    `json:"addr"`  // of its listener for other nodes, "" without one
+	Duty       string    `json:"duty"`  // active, draining or gone
 	Registered time.Time `json:"registered"`
 }
 
@@ -49,8 +59,9 @@ type Disk struct {
 	Disk     uint32 `json:"disk"` // the directory's number
 	UUID     string `json:"uuid"`
 	Node     uint32 `json:"node"`
+	Duty     string `json:"duty"`  // active, draining or gone
 	Data     string `json:"data"`  // "": in none of the data directories of this node
-	State    string `json:"state"` // ok, suspect, out, or missing: it is no data directory of its node
+	State    string `json:"state"` // ok, suspect, out, missing: it is no data directory of its node; or elsewhere: its node knows
 	Why      string `json:"why,omitempty"`
 	Capacity int64  `json:"capacity_bytes"`
 	Free     int64  `json:"free_bytes"`
@@ -59,8 +70,12 @@ type Disk struct {
 	Shards   int    `json:"shards"`  // that the directory has there
 }
 
-// StateMissing is the state of a disk that is no data directory of its node.
-const StateMissing = "missing"
+const (
+	// StateMissing is the state of a disk that is no data directory of its node.
+	StateMissing = "missing"
+	// StateElsewhere is that of a disk of another node than the one that answers.
+	StateElsewhere = "elsewhere"
+)
 
 // Cluster implements Keeper.
 func (l *Local) Cluster(ctx context.Context) (Cluster, error) {
@@ -73,20 +88,19 @@ func (l *Local) Cluster(ctx context.Context) (Cluster, error) {
 	if err != nil {
 		return c, err
 	}
-	for _, r := range rows {
-		c.Volumes[r.State]++
-	}
+	var table []server.Row
 	if d := l.o.Directory; d != nil {
-		c.Nodes, c.Disks, c.Leader = d.Nodes(), d.Disks(), d.Leader()
+		c.Nodes, c.Disks, c.Leader, table = d.Nodes(), d.Disks(), d.Leader(), d.Rows()
 	}
 	c.countDisks(l.o.Blobs.Stats(), coded.Volumes)
-	c.survival(rows, &coded)
-	where := "it lies on one disk"
+	c.survival(rows, &coded, table)
+	meta := Metadata{Where: "it lies on one disk"}
 	if l.o.Metadata != nil {
-		c.Survives.Metadata, where = l.o.Metadata()
+		meta = l.o.Metadata()
 	}
-	c.Survives.Disk = min(c.Survives.Volumes, c.Survives.Metadata)
-	c.Survives.Because = append(c.Survives.Because, fmt.Sprintf("metadata: %d (%s)", c.Survives.Metadata, where))
+	c.Survives.Metadata = meta.Disks
+	c.Survives.Disk, c.Survives.Host = min(c.Survives.Volumes, meta.Disks), min(c.Survives.Host, meta.Hosts)
+	c.Survives.Because = append(c.Survives.Because, fmt.Sprintf("metadata: %d (%s)", meta.Disks, meta.Where))
 	return c, nil
 }
 
@@ -95,12 +109,17 @@ func (c *Cluster) countDisks(st server.Stats, coded []Coded) {
 	for i := range c.Disks {
 		d := &c.Disks[i]
 		at := slices.IndexFunc(st.Disks, func(s server.DiskStats) bool { return s.UUID == d.UUID })
-		if at < 0 {
+		other := slices.IndexFunc(c.Nodes, func(n Node) bool { return n.ID == d.Node && !n.Here })
+		switch {
+		case at < 0 && other >= 0:
+			d.State = StateElsewhere
+			c.Nodes[other].Disks++
+		case at < 0:
 			d.State = StateMissing
 			if m := slices.IndexFunc(st.Missing, func(m server.MissingDisk) bool { return m.UUID == d.UUID }); m >= 0 {
 				d.Volumes = st.Missing[m].Volumes
 			}
-		} else {
+		default:
 			s := st.Disks[at]
 			d.Data, d.State, d.Free, d.Full, d.Volumes = s.Dir, s.State.String(), s.Free, s.Full, s.Volumes
 			d.Capacity = cmp.Or(s.Total, d.Capacity)
@@ -121,62 +140,6 @@ func (c *Cluster) countDisks(st server.Stats, coded []Coded) {
 	}
 	// One that is away and has nothing is nobody's loss: it was replaced.
 	c.Disks = slices.DeleteFunc(c.Disks, func(d Disk) bool { return d.State == StateMissing && d.Shards == 0 && d.Volumes == 0 })
-}
-
-// survival finds the volumes that would be lost first.
-func (c *Cluster) survival(rows []Row, coded *CodedList) {
-	least, first := -1, map[string][]volume.ID{}
-	note := func(n int, v volume.ID, format string, args ...any) {
-		if least < 0 || n < least {
-			least, first = n, map[string][]volume.ID{}
-		}
-		if n == least {
-			what := fmt.Sprintf(format, args...)
-			first[what] = append(first[what], v)
-		}
-	}
-	shards := make(map[volume.ID]*Coded)
-	for i := range coded.Volumes {
-		if v := &coded.Volumes[i]; v.Health != HealthCoding {
-			shards[v.ID] = v
-			if v.Health != HealthRedundant {
-				c.UnderReplicated++
-			}
-		}
-	}
-	seen := make(map[volume.ID]bool)
-	for _, r := range rows {
-		v := shards[r.ID]
-		switch {
-		case seen[r.ID]:
-		case v != nil && (v.Survives > 0 || v.Health == HealthRedundant):
-			note(v.Survives, r.ID, "coded as %s, %d of %d shards whole", v.Policy, v.Whole(), len(v.Shards))
-		case v != nil:
-			note(0, r.ID, "%s: %s", v.Health, v.Trouble())
-		case !r.Readable():
-			c.UnderReplicated++
-			note(0, r.ID, "cannot be read: %s", r.Error)
-		case r.Empty(): // nothing in it was acknowledged, or all of it is deleted
-		default:
-			copies := 1
-			if r.Replicas != nil {
-				copies = max(*r.Replicas, 1)
-			}
-			note(copies-1, r.ID, "%s, with %d copy of its file", r.State, copies)
-		}
-		seen[r.ID] = true
-	}
-	if least < 0 { // no volume holds anything: no photo can be lost
-		least = len(slices.DeleteFunc(slices.Clone(c.Disks), func(d Disk) bool { return d.State == StateMissing }))
-	}
-	c.Survives.Volumes, c.Survives.Because = least, []string{}
-	for what, ids := range first {
-		c.Survives.Because = append(c.Survives.Because, fmt.Sprintf("photos: %d (%s %s: %s)", least, plural(len(ids), "volume", "volumes"), some(ids), what))
-	}
-	slices.Sort(c.Survives.Because)
-	if n := len(c.Survives.Because); n > maxBecause {
-		c.Survives.Because = append(c.Survives.Because[:maxBecause], fmt.Sprintf("and %d more reasons", n-maxBecause))
-	}
 }
 
 // maxBecause is how many reasons are given.

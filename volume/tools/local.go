@@ -44,9 +44,15 @@ type LocalOptions struct {
 	// photos are not known here.
 	Photo  func(ctx context.Context, photo id.ID) (Photo, bool, error)
 	Access func(ctx context.Context, blob id.ID) (string, error)
-	// Metadata says how many disks may be lost and the metadata is still there, and
-	// where it is; nil: it is on one.
-	Metadata func() (survives int, where string)
+	// Metadata says what the metadata survives; nil: it is on one disk.
+	Metadata func() Metadata
+}
+
+// Metadata says how much may be lost, whichever it is, and accounts, posts and the
+// directory are still there.
+type Metadata struct {
+	Disks, Hosts int
+	Where        string
 }
 
 // Local are the volumes of a blob server in this process.

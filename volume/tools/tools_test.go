@@ -46,6 +46,8 @@ type blobs struct {
 	coded  []server.CodedInfo
 	probe  func(id.ID) (server.Probed, error)
 	stats  server.Stats
+	table  []server.Row
+	nodes  []tools.Node
 
 	rows   map[volume.ID]server.Row // the directory's
 	tiles  map[id.ID]volume.ID      // of blobs
@@ -187,7 +189,7 @@ func serve(t testing.TB, data string) (*blobs, *tools.Local, *tools.Remote) {
 		t.Cleanup(func() { vol.Close() })
 	}
 	local := tools.NewLocal(tools.LocalOptions{Blobs: b, Replicas: func(volume.ID) int { return 1 }, Clock: clock.NewFake(noon.Add(10 * time.Second)),
-		Policy: coding.Policy{Data: 4, Parity: 2}, Directory: b, Photo: b.Photo, Access: b.Access, Metadata: func() (int, string) { return 2, "three copies" }})
+		Policy: coding.Policy{Data: 4, Parity: 2}, Directory: b, Photo: b.Photo, Access: b.Access, Metadata: func() tools.Metadata { return tools.Metadata{Disks: 2, Hosts: 1, Where: "three copies"} }})
 	door := admin.NewDoor(admin.Options{Token: "secret", Problem: tools.ProblemOf})
 	tools.Serve(door, local, nil)
 	s := httptest.NewServer(door)

@@ -21,6 +21,8 @@ type Directory interface {
 	Locate(blob id.ID) (server.Place, bool)
 	Disks() []Disk
 	Nodes() []Node
+	// Rows are those of all volumes of the cluster that are not void.
+	Rows() []server.Row
 	// Leader is the name of the node that leads, or "".
 	Leader() string
 }
@@ -118,8 +120,11 @@ type DirRow struct {
 	Class      string    `json:"class"`
 	Generation uint32    `json:"generation"`
 	Tile       *Tile     `json:"tile"`
-	Replicas   []DirDisk `json:"replicas"` // disks with its file
-	Epochs     []Epoch   `json:"epochs"`   // of shards: that serves, that was before, that is being made
+	Replicas   []DirDisk `json:"replicas"` // disks that should have its file
+	InSync     []uint32  `json:"in_sync"`  // those of them that have everything
+	SyncEpoch  uint32    `json:"sync_epoch"`
+	Target     int       `json:"target"` // how many replicas it should have
+	Epochs     []Epoch   `json:"epochs"` // of shards: that serves, that was before, that is being made
 	Note       string    `json:"note,omitempty"`
 }
 
@@ -266,7 +271,8 @@ func (l *Local) whyVolume(ctx context.Context, v volume.ID) (WhyVolume, error) {
 
 func dirRow(r server.Row, disks []Disk) *DirRow {
 	d := &DirRow{State: r.State.String(), Coding: string(r.Coding.State()), Class: r.Volume.Class.String(), Generation: r.Volume.Generation,
-		Tile: tileOf(r.Slot, r.From, r.To), Replicas: []DirDisk{}, Epochs: []Epoch{}}
+		Tile: tileOf(r.Slot, r.From, r.To), Replicas: []DirDisk{}, Epochs: []Epoch{},
+		InSync: append([]uint32{}, r.InSync...), SyncEpoch: r.Sync, Target: r.Target}
 	switch {
 	case r.State == server.StateVoid:
 		d.Note = "it never held anything, and never will"

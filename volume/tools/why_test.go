@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -30,7 +31,11 @@ func (b *blobs) Locate(blob id.ID) (server.Place, bool) {
 
 func (b *blobs) Disks() []tools.Disk { return slices.Clone(b.disks) }
 func (b *blobs) Leader() string      { return "one" }
+func (b *blobs) Rows() []server.Row  { return b.table }
 func (b *blobs) Nodes() []tools.Node {
+	if b.nodes != nil {
+		return slices.Clone(b.nodes)
+	}
 	return []tools.Node{{ID: 1, Name: "one", Leads: true, Here: true}}
 }
 
@@ -139,6 +144,56 @@ func TestWhy(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestSurvivalOfReplicas: what other nodes have counts as the directory knows it; what
+// lies here and cannot be read, or on disks that are gone, does not count.
+func TestSurvivalOfReplicas(t *testing.T) {
+	b, local, _ := serve(t, dataDir(t))
+	b.sick, b.shards, b.coded, b.lost = map[volume.ID]error{}, nil, nil, nil
+	for v := range b.vols {
+		if v != 1 {
+			delete(b.vols, v)
+		}
+	}
+	b.nodes = []tools.Node{{ID: 1, Name: "one", Here: true}, {ID: 2, Name: "two"}, {ID: 3, Name: "three"}}
+	for n := range uint32(6) { // two on each node
+		b.disks = append(b.disks, tools.Disk{Disk: n + 1, UUID: fmt.Sprintf("uuid%d", n), Node: 1 + n/2, Duty: "active"})
+	}
+	b.stats.Disks = []server.DiskStats{{Dir: filepath.Dir(b.dir), UUID: "uuid0"}, {Dir: "/disk1", UUID: "uuid1"}}
+	row := func(v volume.ID, target int, disks, inSync []uint32) server.Row {
+		return server.Row{Volume: volume.Identity{Volume: v, Generation: 1}, State: server.StateSealed, Disks: disks, InSync: inSync, Sync: 1, Target: target,
+			Seal: &server.Sealed{Needles: 5}}
+	}
+	look := func(disk, host, under int, because string, rows ...server.Row) tools.Cluster {
+		t.Helper()
+		b.table = rows
+		c, err := local.Cluster(bg)
+		ok(t, err)
+		if s := c.Survives; s.Volumes != disk || s.Host != min(host, 1) || c.UnderReplicated != under || !strings.Contains(strings.Join(s.Because, "\n"), because) {
+			t.Errorf("survives %+v, %d under-replicated; want %d disks, %d nodes, %d, %q", s, c.UnderReplicated, disk, host, under, because)
+		}
+		return c
+	}
+	all := []uint32{1, 3, 5}
+	c := look(2, 2, 0, "volume 7: sealed, with 3 copies", row(1, 3, all, all), row(7, 3, all, all))
+	if c.Replicas != (tools.Replicas{Target: 6, Listed: 6, InSync: 6}) || c.Volumes["sealed"] != 1 || c.Disks[2].State != "elsewhere" || c.Nodes[1].Disks != 2 {
+		t.Errorf("%+v", c)
+	}
+	look(1, 1, 1, "volume 7: sealed, with 2 copies", row(1, 3, all, all), row(7, 3, all, all[1:]))
+	look(2, 1, 0, "volume 8: sealed, with 3 copies", row(1, 3, all, all), row(8, 3, []uint32{3, 4, 5}, []uint32{3, 4, 5})) // two of them on a node
+	look(0, 0, 1, "volume 8: sealed, with 1 copy", row(1, 3, all, all), row(8, 3, []uint32{3, 5, 6}, []uint32{6}))
+	empty := row(9, 3, all, all[:1])
+	empty.Seal = &server.Sealed{}
+	look(2, 2, 1, "volume 1: ", row(1, 3, all, all), empty)
+	b.disks[4].Duty = "gone"
+	look(1, 1, 1, "volume 1: open, with 2 copies", row(1, 3, all, all))
+	b.disks[4].Duty = "active"
+	b.lost = map[volume.ID]error{1: errors.New("rot")}
+	delete(b.vols, 1)
+	b.stats.Disks = b.stats.Disks[1:] // disk 1 went with it
+	look(1, 1, 1, "volume 1: unreadable, with 2 copies", row(1, 3, all, all))
+	look(0, 0, 1, "volume 1: cannot be read: ", row(1, 1, all[:1], all[:1]))
 }
 
 // How many disks may be lost follows from the weakest volume that holds anything, and
