@@ -3,11 +3,13 @@ package main
 import (
 	"errors"
 	"reflect"
+	"slices"
 	"testing"
 	"time"
 
 	"hayloft/directory"
 	"hayloft/internal/clock"
+	"hayloft/internal/id"
 	"hayloft/volume"
 	"hayloft/volume/coding/lifecycle"
 	"hayloft/volume/server"
@@ -113,4 +115,59 @@ func TestPlacementCodes(t *testing.T) {
 		t.Errorf("released: %+v", row)
 	}
 	shown("a", "c")
+}
+
+// TestPlacementReplicates takes a volume with replicas on three nodes through its life
+// as the blob servers of these nodes do, and each is shown what it has.
+func TestPlacementReplicates(t *testing.T) {
+	ctx := t.Context()
+	d, err := directory.Open(ctx, directory.Options{Dirs: []string{t.TempDir()}, Member: "m1"})
+	must(t, err)
+	defer func() { must(t, d.Close()) }()
+	var nodes []placement
+	for i, name := range []string{"a", "b", "c"} {
+		node, err := d.RegisterNode(ctx, directory.NodeSpec{Name: name})
+		must(t, err)
+		nodes = append(nodes, placement{d, node.ID, uint64(i + 1)})
+		_, err = nodes[i].RegisterDisk(ctx, [16]byte{byte(i + 1)}, 1)
+		must(t, err)
+	}
+	p := nodes[1]
+	lease, err := p.Leaser(volume.ClassOriginals, 0, 2).Acquire(ctx, 0)
+	must(t, err)
+	ident, err := p.OpenVolume(ctx, lease, []uint32{2, 1}, 3, lease.From)
+	must(t, err)
+	v := ident.Volume
+	is := func(row server.Row, err error) func(sync uint32, disks, inSync []uint32) {
+		t.Helper()
+		must(t, err)
+		return func(sync uint32, disks, inSync []uint32) {
+			t.Helper()
+			place, ok := p.Locate(id.Make(lease.From, lease.Slot, 0))
+			if !ok || !slices.Equal(place.Disks, disks) || !slices.Equal(place.InSync, inSync) || place.Sync != sync || place.Target != 3 || place.State != row.State {
+				t.Errorf("located at %+v", place)
+			}
+			if !slices.Equal(row.Disks, disks) || !slices.Equal(row.InSync, inSync) || row.Sync != sync || row.Target != 3 || len(row.Replicas) != len(disks) {
+				t.Errorf("%+v, want epoch %d, %v, in sync %v", row, sync, disks, inSync)
+			}
+			for i, p := range nodes {
+				if listed := len(p.Rows(uint32(i+1))) == 1; listed != slices.Contains(disks, uint32(i+1)) {
+					t.Errorf("disk %d: listed %v", i+1, listed)
+				}
+			}
+		}
+	}
+	is(p.ConfirmVolume(ctx, v, 1))(1, []uint32{2, 1}, []uint32{2, 1})
+	must(t, p.CloseTile(ctx, lease, lease.From+1))
+	seal := server.Sealed{Digest: volume.Digest{1}, Bytes: 10}
+	is(p.SealVolume(ctx, v, 1, []uint32{1, 2}, seal))(1, []uint32{2, 1}, []uint32{2, 1})
+	is(p.LeaveSync(ctx, v, 2, 1))(2, []uint32{2, 1}, []uint32{1})
+	is(p.AddReplica(ctx, v, 3, 2))(3, []uint32{2, 1, 3}, []uint32{1})
+	is(p.JoinSync(ctx, v, 3, 1, 3))(4, []uint32{2, 1, 3}, []uint32{1, 3})
+	is(p.BeginCompaction(ctx, v, 1, volume.Digest{1}, 0))(4, []uint32{2, 1, 3}, []uint32{1, 3})
+	is(p.CommitCompaction(ctx, v, 2, []uint32{3, 2}, seal))(5, []uint32{2, 1, 3}, []uint32{3})
+	is(p.RemoveReplica(ctx, v, 2, 5))(6, []uint32{1, 3}, []uint32{3})
+	if rows := (overview{p}).Rows(); len(rows) != 1 || !slices.Equal(rows[0].InSync, []uint32{3}) {
+		t.Errorf("%+v", rows)
+	}
 }
