@@ -52,11 +52,14 @@ var notImported = map[string][]string{
 // testsMayImport are siblings that a room's tests may use, though the room
 // itself must not: each names its reason.
 var testsMayImport = map[string]map[string]string{
-	"volume/server": {"directory": "its own interface is tried against the real directory"},
+	"volume/server": {
+		"directory":          "its own interface is tried against the real directory",
+		"volume/server/peer": "a server's replicas are tried from another node",
+	},
 }
 
 // testHelpers may be imported by tests and by one another, not by the product.
-var testHelpers = []string{"media/mediatest", "internal/mesh/meshtest"}
+var testHelpers = []string{"media/mediatest", "internal/mesh/meshtest", "volume/server/peer/peertest"}
 
 // photos are for the demo, the tests and their helpers.
 var samples = map[string][]string{"testdata/photos": {"cmd/hayloft", "bench", "media/mediatest"}}
@@ -84,7 +87,7 @@ var placement = map[string][]string{
 	"github.com/chromedp":                  {},
 	"pgregory.net/rapid":                   {},
 	"go.uber.org/goleak":                   {},
-	"testing":                              {"media/mediatest", "internal/mesh/meshtest"},
+	"testing":                              {"media/mediatest", "internal/mesh/meshtest", "volume/server/peer/peertest"},
 	"github.com/anishathalye/porcupine":    {},
 	"math/rand":                            {}, // math/rand/v2
 	"io/ioutil":                            {},

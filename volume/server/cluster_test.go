@@ -74,6 +74,7 @@ func newCluster(t testing.TB, o server.Options, disks ...int) *cluster {
 	}
 	for i, n := range disks {
 		m := &member{c: c, name: fmt.Sprintf("node-%d", i+1), number: uint32(i) + 1, opts: o, mem: vfs.NewMem(uint64(i) + 1)}
+		m.opts.Node = m.name
 		for d := range n {
 			m.opts.Dirs = append(m.opts.Dirs, fmt.Sprintf("/d%d", d))
 		}

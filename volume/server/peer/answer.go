@@ -16,15 +16,22 @@ type sockets struct {
 	ended bool
 }
 
-// end lets go whatever waits for the connection, now and later. Nothing can be
-// done where deadlines are not supported.
-func (s *sockets) end() {
+// lastWord is how long an answer may take to say that it is late.
+const lastWord = time.Second
+
+// end lets go whatever waits for the connection, now and later: at once, or if
+// somebody may still listen when there was time for a last word. Nothing can be done
+// where deadlines are not supported.
+func (s *sockets) end(listens bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.ended = true
-	past := time.Unix(1, 0)
-	_ = s.rc.SetReadDeadline(past)
-	_ = s.rc.SetWriteDeadline(past)
+	at := time.Unix(1, 0) // long ago
+	if listens {
+		at = machine.Now().Add(lastWord)
+	}
+	_ = s.rc.SetReadDeadline(at)
+	_ = s.rc.SetWriteDeadline(at)
 }
 
 // reading gives the other side time to send a frame, or with false as long as it

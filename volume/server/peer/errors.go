@@ -46,6 +46,7 @@ var table = []struct {
 	{32, volume.ErrSealed},
 	{33, volume.ErrNotSealed},
 	{34, volume.ErrNoSpace},
+	{35, volume.ErrNotFenced},
 	{codeCancelled, context.Canceled},
 	{codeDeadline, context.DeadlineExceeded},
 }

@@ -90,7 +90,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	out := newAnswer(w, h.o.Timing)
 	over := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
-		out.sockets.end()
+		out.sockets.end(r.Context().Err() == nil)
 		close(over)
 	})
 	e := &exchange{h: h, call: name, out: out, cancel: cancel}
@@ -102,9 +102,10 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	out.quiet()
 	if !stop() {
 		<-over
-		panic(http.ErrAbortHandler) // the connection has no time left
 	}
 	switch {
+	case err != nil && ctx.Err() != nil:
+		panic(http.ErrAbortHandler) // the connection has no time left
 	case errors.Is(err, errMalformed) && !out.began():
 		http.Error(w, err.Error(), http.StatusBadRequest)
 	case err != nil:
