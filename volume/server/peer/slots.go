@@ -12,8 +12,8 @@ import (
 // Limits are how many calls of each kind are under way at once, with one node and
 // with all. 0: the default.
 type Limits struct {
-	Writes, WritesInAll int // 128, 512
-	Reads, ReadsInAll   int // 128, 512
+	Writes, WritesInAll int // 96, 512; those with one node stay below the connections that mesh keeps to it
+	Reads, ReadsInAll   int // 96, 512
 	Asks, AsksInAll     int // 32, 64
 	Long, LongInAll     int // 8, 16; those that give, and as many of those that take and work
 }
@@ -27,9 +27,9 @@ func (l Limits) of(c class) (one, all int) {
 	}
 	switch c {
 	case classWrite:
-		return or(l.Writes, 128), or(l.WritesInAll, 512)
+		return or(l.Writes, 96), or(l.WritesInAll, 512)
 	case classRead:
-		return or(l.Reads, 128), or(l.ReadsInAll, 512)
+		return or(l.Reads, 96), or(l.ReadsInAll, 512)
 	case classAsk:
 		return or(l.Asks, 32), or(l.AsksInAll, 64)
 	}
