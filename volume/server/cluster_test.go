@@ -65,7 +65,7 @@ func newCluster(t testing.TB, o server.Options, disks ...int) *cluster {
 	o.Clock = c.clock
 	o.WatchEvery = cmp.Or(o.WatchEvery, -1)
 	o.ScrubEvery = cmp.Or(o.ScrubEvery, -1)
-	o.AllocChunk, o.DirectoryTimeout = 4096, time.Minute
+	o.AllocChunk, o.DirectoryTimeout = 4096, cmp.Or(o.DirectoryTimeout, time.Minute)
 	o.LogTimeout = cmp.Or(o.LogTimeout, 1000*time.Hour)
 	o.Events = func(e server.Event) {
 		c.mu.Lock()
@@ -132,10 +132,10 @@ func (m *member) stop() {
 // kill ends the process as a power cut does. What it has under way reaches nobody.
 func (m *member) kill(seed uint64) {
 	m.c.t.Helper()
+	s := m.server()
+	m.set(nil) // what it says from now on does not count
 	m.wire.cut(errAway)
 	after := m.mem.Crash(seed)
-	s := m.server()
-	m.set(nil)
 	if err := s.Close(context.Background()); err != nil && !errors.Is(err, errAway) {
 		m.c.t.Log(m.name, "the dead server:", err)
 	}

@@ -17,13 +17,17 @@ import (
 	"hayloft/volume/server"
 )
 
-// close ends the open tile of a blob's volume, as if its writer had left it.
+// close ends the open tile of a blob's volume, as if the lease of its writer were
+// over.
 func (c *cluster) close(b stored) {
 	c.t.Helper()
 	row := c.row(b.blob)
 	now := id.MillisOf(c.clock.Now())
 	if err := c.dir.change(func(t *table) error {
-		t.closeTile(row.Slot, now+1, now)
+		w := t.windows[row.Slot]
+		t.closeTile(row.Slot, w.To, now)
+		w.Released = true
+		t.windows[row.Slot] = w
 		return nil
 	}); err != nil {
 		c.t.Fatal(err)

@@ -3,6 +3,7 @@ package server_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"testing"
 	"time"
@@ -54,17 +55,23 @@ func (c *cluster) until(what string, ok func() bool) {
 func (m *member) put(class volume.Class, size int) (b stored, tries int, err error) {
 	ctx := context.Background()
 	s := m.server()
+	if s == nil {
+		return stored{}, 0, server.ErrUnavailable
+	}
 	for tries = 1; tries <= 20; tries++ {
 		blob, cookie, err := s.Reserve(ctx, class)
 		if err != nil {
 			return stored{}, tries, err
 		}
 		err = s.Write(ctx, blob, group(blob, cookie, size, 1))
+		if m.server() != s { // the dead acknowledge nothing
+			return stored{}, tries, server.ErrUnavailable
+		}
 		if !errors.Is(err, server.ErrMoved) {
 			return stored{blob, cookie, size, 1}, tries, err
 		}
 	}
-	return stored{}, tries, errors.New("moved again and again")
+	return stored{}, tries, fmt.Errorf("%s: moved again and again: %+v", m.name, m.c.last(8))
 }
 
 func (m *member) mustPut(size int) (b stored) {
@@ -80,11 +87,20 @@ func (m *member) mustPut(size int) (b stored) {
 
 // read reads a blob through a member and compares all bytes.
 func (m *member) read(b stored) error {
-	got, err := m.server().Read(context.Background(), b.blob, 0, b.cookie)
+	s := m.server()
+	if s == nil {
+		return server.ErrUnavailable
+	}
+	got, err := s.Read(context.Background(), b.blob, 0, b.cookie)
+	if err == nil {
+		defer got.Release()
+	}
+	if m.server() != s {
+		return server.ErrUnavailable
+	}
 	if err != nil {
 		return err
 	}
-	defer got.Release()
 	if string(got.Data) != string(content(b.blob, 0, b.size)) {
 		m.c.t.Errorf("%s: %v: wrong bytes", m.name, b.blob)
 	}
@@ -292,4 +308,11 @@ func TestReplicaRefusesWhatIsNotForIt(t *testing.T) {
 	if b := a.mustPut(100); c.row(b.blob).Volume == row.Volume {
 		t.Error("the writer goes on with a volume that is fenced")
 	}
+}
+
+// last returns the last few events.
+func (c *cluster) last(n int) []server.Event {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.events[max(0, len(c.events)-n):]
 }

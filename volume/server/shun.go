@@ -1,6 +1,7 @@
 package server
 
 import (
+	"slices"
 	"sync"
 	"time"
 )
@@ -25,7 +26,7 @@ func (s *Server) shun(disk uint32) {
 	s.shunned.until[disk] = now.Add(shunTime)
 }
 
-// avoided returns the disks that are shunned now.
+// avoided returns the disks that are shunned now, those first that have been longest.
 func (s *Server) avoided() (out []uint32) {
 	now := s.o.Clock.Now()
 	s.shunned.mu.Lock()
@@ -37,6 +38,7 @@ func (s *Server) avoided() (out []uint32) {
 			delete(s.shunned.until, d)
 		}
 	}
+	slices.SortFunc(out, func(a, b uint32) int { return s.shunned.until[a].Compare(s.shunned.until[b]) })
 	return out
 }
 

@@ -205,8 +205,9 @@ func (w *writer) choose() ([]uint32, error) {
 	}
 	avoid := w.s.avoided()
 	disks, err := w.s.o.Peers.Choose(w.class, w.home(), w.s.o.Replicas, avoid)
-	if errors.Is(err, ErrPlacement) && len(avoid) > 0 { // rather there than nowhere
-		disks, err = w.s.o.Peers.Choose(w.class, w.home(), w.s.o.Replicas, nil)
+	for errors.Is(err, ErrPlacement) && len(avoid) > 0 { // rather where there was trouble longest ago than nowhere
+		avoid = avoid[1:]
+		disks, err = w.s.o.Peers.Choose(w.class, w.home(), w.s.o.Replicas, avoid)
 	}
 	if err != nil || len(disks) == 0 {
 		return nil, fmt.Errorf("%w: %w", ErrPlacement, err)
