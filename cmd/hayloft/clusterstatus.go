@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"hayloft/directory"
 	"hayloft/volume/tools"
@@ -63,13 +64,21 @@ func newClusterLook(use, short, long string, show func(io.Writer, *tools.Cluster
 
 func printNodes(out io.Writer, c *tools.Cluster) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "node\tname\tduty\tdisks\tleads\taddress\tregistered")
+	fmt.Fprintln(w, "node\tname\tstate\tduty\tdisks\tleads\taddress\troles")
 	for _, n := range c.Nodes {
 		leads := "-"
 		if n.Leads {
 			leads = "yes"
 		}
-		fmt.Fprintf(w, "%d\t%s\t%s\t%d\t%s\t%s\t%s\n", n.ID, n.Name, n.Duty, n.Disks, leads, cmp.Or(n.Addr, "-"), n.Registered.UTC().Format("2006-01-02T15:04:05Z"))
+		state := "up"
+		if !n.Up {
+			state = fmt.Sprintf("away %s", time.Duration(n.Away*float64(time.Second)).Round(time.Second))
+		}
+		roles := "all"
+		if len(n.Roles) < len(everyRole) {
+			roles = strings.Join(n.Roles, ",")
+		}
+		fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%d\t%s\t%s\t%s\n", n.ID, n.Name, state, n.Duty, n.Disks, leads, cmp.Or(n.Addr, "-"), roles)
 	}
 	return w.Flush()
 }

@@ -7,8 +7,6 @@ import (
 
 	"hayloft/api"
 	"hayloft/cache"
-
-	"github.com/valyala/fasthttp"
 )
 
 // serves reports whether a node answers the public.
@@ -34,8 +32,11 @@ func (n *node) openFront(context.Context) (err error) {
 	for _, p := range n.s.trustedProxies {
 		o.TrustedProxies = append(o.TrustedProxies, netip.MustParsePrefix(p)) // the same
 	}
-	if o.Media, err = n.openCache(); err != nil {
-		return err
+	if n.plays(roleCache) {
+		if err := n.openCache(); err != nil {
+			return err
+		}
+		o.Media = n.cache.Handle
 	}
 	if n.plays(roleAPI) {
 		o.Feed, o.Blobs = front{n.theFeed(), n.ready}, masters{n.blobs}
@@ -47,18 +48,11 @@ func (n *node) openFront(context.Context) (err error) {
 	return err
 }
 
-// openCache opens the photo cache, where this node is to have one.
-func (n *node) openCache() (fasthttp.RequestHandler, error) {
-	if !n.plays(roleCache) {
-		return nil, nil
-	}
-	var err error
+// openCache opens the photo cache.
+func (n *node) openCache() (err error) {
 	n.cache, err = cache.New(cache.Options{
 		Origin: origin{n.blobs}, Access: access{n.theFeed()}, Purges: purger{n.theFeed()},
 		Ring: n.ring, Clock: n.clock, Budget: int64(n.s.cacheMemory), Events: n.cacheEvent,
 	})
-	if err != nil {
-		return nil, err
-	}
-	return n.cache.Handle, nil
+	return err
 }

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"hayloft/directory"
+	"hayloft/directory/fleet"
 	"hayloft/feed"
 	"hayloft/internal/id"
 	"hayloft/internal/raftgroup"
@@ -21,7 +22,7 @@ import (
 // keeper are the volumes of this process.
 func (n *node) keeper() *tools.Local {
 	o := tools.LocalOptions{
-		Blobs: n.blobs, Clock: n.clock, Replicas: n.replicas, Policy: n.s.ec, Directory: overview{placement{n.directory, n.nodeID, n.incarnation}},
+		Blobs: n.blobs, Clock: n.clock, Replicas: n.replicas, Policy: n.s.ec, Directory: overview{placement{n.directory, n.nodeID, n.incarnation}, n.view, n.wire == nil},
 		Metadata: n.metadata,
 	}
 	if n.theFeed() != nil { // not on the way of a command that works offline
@@ -77,7 +78,11 @@ func (n *node) ownMetadata() (survives int, where string) {
 }
 
 // overview is the directory as the tools ask it.
-type overview struct{ placement }
+type overview struct {
+	placement
+	view  func() *fleet.View
+	alone bool // there is no other node
+}
 
 var _ tools.Directory = overview{}
 
@@ -89,18 +94,52 @@ func (o overview) Leader() string {
 func (o overview) Nodes() []tools.Node {
 	out := []tools.Node{}
 	leader := o.Leader()
+	view := o.view()
 	for _, n := range o.d.Map().Nodes() {
-		out = append(out, tools.Node{ID: uint32(n.ID), Name: n.Name, Addr: n.Addr, Duty: n.State.String(), Leads: n.Name == leader, Here: n.ID == o.node, Registered: n.Registered.Time()})
+		row := tools.Node{ID: uint32(n.ID), Name: n.Name, Addr: n.Addr, Duty: n.State.String(), Leads: n.Name == leader, Here: n.ID == o.node, Registered: n.Registered.Time()}
+		heard, _ := view.Node(n.Name)
+		row.Up, row.Away = heard.Up || o.alone, heard.Away.Seconds()
+		for _, r := range everyRole {
+			if n.Roles&roleBits[r] != 0 {
+				row.Roles = append(row.Roles, string(r))
+			}
+		}
+		out = append(out, row)
 	}
 	return out
 }
 
 func (o overview) Disks() []tools.Disk {
 	out := []tools.Disk{}
-	for _, d := range o.d.Map().Disks() {
-		out = append(out, tools.Disk{Disk: uint32(d.ID), UUID: hex.EncodeToString(d.UUID[:]), Node: uint32(d.Node), Duty: d.State.String(), Capacity: int64(d.Capacity)})
+	m, view := o.d.Map(), o.view()
+	for _, d := range m.Disks() {
+		row := tools.Disk{Disk: uint32(d.ID), UUID: hex.EncodeToString(d.UUID[:]), Node: uint32(d.Node), Duty: d.State.String(), Capacity: int64(d.Capacity)}
+		if n, ok := m.NodeOf(d.ID); ok {
+			row.State, row.Free = heardOf(view, n.Name, uint32(d.ID))
+		}
+		out = append(out, row)
 	}
 	return out
+}
+
+// heardOf is how a disk of another node is, as the fleet has it.
+func heardOf(view *fleet.View, node string, disk uint32) (state string, free int64) {
+	n, ok := view.Node(node)
+	if !ok {
+		return "", 0
+	}
+	for _, d := range n.Disks {
+		switch {
+		case d.Disk.Disk != disk:
+		case !n.Up:
+			return tools.StateAway, d.Free
+		case !d.InService:
+			return tools.StateOut, d.Free
+		default:
+			return tools.StateOK, d.Free
+		}
+	}
+	return "", 0
 }
 
 func (o overview) Rows() []server.Row {

@@ -167,7 +167,7 @@ func TestPlacementReplicates(t *testing.T) {
 	is(p.BeginCompaction(ctx, v, 1, volume.Digest{1}, 0))(4, []uint32{2, 1, 3}, []uint32{1, 3})
 	is(p.CommitCompaction(ctx, v, 2, []uint32{3, 2}, seal))(5, []uint32{2, 1, 3}, []uint32{3})
 	is(p.RemoveReplica(ctx, v, 2, 5))(6, []uint32{1, 3}, []uint32{3})
-	if rows := (overview{p}).Rows(); len(rows) != 1 || !slices.Equal(rows[0].InSync, []uint32{3}) {
+	if rows := (overview{placement: p}).Rows(); len(rows) != 1 || !slices.Equal(rows[0].InSync, []uint32{3}) {
 		t.Errorf("%+v", rows)
 	}
 }

@@ -47,7 +47,10 @@ type Node struct {
 	ID         uint32    `json:"id"`
 	Name       string    `json:"name"`
 	Leads      bool      `json:"leads"`
-	Here       bool      `json:"here"`  // the one that answers
+	Here       bool      `json:"here"` // the one that answers
+	Up         bool      `json:"up"`   // the leader hears it
+	Away       float64   `json:"away_seconds,omitempty"`
+	Roles      []string  `json:"roles,omitempty"`
 	Disks      int       `json:"disks"` // that are there
 	Addr       string    `json:"addr"`  // of its listener for other nodes, "" without one
 	Duty       string    `json:"duty"`  // active, draining or gone
@@ -61,7 +64,7 @@ type Disk struct {
 	Node     uint32 `json:"node"`
 	Duty     string `json:"duty"`  // active, draining or gone
 	Data     string `json:"data"`  // "": in none of the data directories of this node
-	State    string `json:"state"` // ok, suspect, out, missing: it is no data directory of its node; or elsewhere: its node knows
+	State    string `json:"state"` // ok, suspect, out, missing: it is no data directory of its node; of another node's ok, out, away, or elsewhere: nobody has told yet
 	Why      string `json:"why,omitempty"`
 	Capacity int64  `json:"capacity_bytes"`
 	Free     int64  `json:"free_bytes"`
@@ -75,6 +78,9 @@ const (
 	StateMissing = "missing"
 	// StateElsewhere is that of a disk of another node than the one that answers.
 	StateElsewhere = "elsewhere"
+	// StateOK, StateOut and StateAway are those of one of which the fleet has heard: in
+	// service, out of it, on a node that is away.
+	StateOK, StateOut, StateAway = "ok", "out", "away"
 )
 
 // Cluster implements Keeper.
@@ -93,6 +99,7 @@ func (l *Local) Cluster(ctx context.Context) (Cluster, error) {
 		c.Nodes, c.Disks, c.Leader, table = d.Nodes(), d.Disks(), d.Leader(), d.Rows()
 	}
 	c.countDisks(l.o.Blobs.Stats(), coded.Volumes)
+	c.countReplicas(table)
 	c.survival(rows, &coded, table)
 	meta := Metadata{Where: "it lies on one disk"}
 	if l.o.Metadata != nil {
@@ -112,7 +119,7 @@ func (c *Cluster) countDisks(st server.Stats, coded []Coded) {
 		other := slices.IndexFunc(c.Nodes, func(n Node) bool { return n.ID == d.Node && !n.Here })
 		switch {
 		case at < 0 && other >= 0:
-			d.State = StateElsewhere
+			d.State = cmp.Or(d.State, StateElsewhere)
 			c.Nodes[other].Disks++
 		case at < 0:
 			d.State = StateMissing
@@ -140,6 +147,21 @@ func (c *Cluster) countDisks(st server.Stats, coded []Coded) {
 	}
 	// One that is away and has nothing is nobody's loss: it was replaced.
 	c.Disks = slices.DeleteFunc(c.Disks, func(d Disk) bool { return d.State == StateMissing && d.Shards == 0 && d.Volumes == 0 })
+}
+
+// countReplicas counts what the directory has on disks of other nodes.
+func (c *Cluster) countReplicas(table []server.Row) {
+	on := map[uint32]int{}
+	for _, row := range table {
+		for _, d := range row.Disks {
+			on[d]++
+		}
+	}
+	for i := range c.Disks {
+		if d := &c.Disks[i]; d.Data == "" && d.State != StateMissing {
+			d.Volumes = on[d.Disk]
+		}
+	}
 }
 
 // maxBecause is how many reasons are given.
