@@ -80,7 +80,7 @@ func (v *Volume) removeLeftovers() {
 		if !redundant {
 			continue
 		}
-		if tmp && isVolume && v.inUse(n) { // a generation that is being received
+		if tmp && isVolume && inUse(v.o.FS, filepath.Join(v.dir, n)) { // a generation that is being received
 			continue
 		}
 		if isMarker && ofVolume && moveMarker(v.dir, v.sb.Volume, marked, v.o) != nil { // of a file in quarantine, perhaps
@@ -93,8 +93,8 @@ func (v *Volume) removeLeftovers() {
 }
 
 // inUse tells whether somebody has a file open for writing.
-func (v *Volume) inUse(name string) bool {
-	f, err := v.o.FS.OpenWrite(filepath.Join(v.dir, name))
+func inUse(fsys vfs.FS, name string) bool {
+	f, err := fsys.OpenWrite(name)
 	if err == nil {
 		_ = f.Close() // nothing was written
 	}

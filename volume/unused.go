@@ -108,8 +108,8 @@ func blank(fsys vfs.FS, name string) (is bool, err error) {
 }
 
 // RemoveUnfinished removes files that Create or Receive was making when the process
-// ended, and that never got their name, of volumes that have no other file in dir. No
-// other process may be making volumes there.
+// ended, and that never got their name, of volumes that have no other file in dir.
+// Those that are open for writing stay.
 func RemoveUnfinished(dir string, o Options) error {
 	o = o.withDefaults()
 	names, err := o.FS.ReadDir(dir)
@@ -127,7 +127,7 @@ func RemoveUnfinished(dir string, o Options) error {
 	for _, n := range names {
 		base, tmp := strings.CutSuffix(n, tmpExt)
 		v, _, ok := parseName(base)
-		if !tmp || !ok || have[v] {
+		if !tmp || !ok || have[v] || inUse(o.FS, filepath.Join(dir, n)) {
 			continue
 		}
 		if err := o.FS.Remove(filepath.Join(dir, n)); err != nil {

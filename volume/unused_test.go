@@ -207,7 +207,14 @@ func TestRemoveUnfinished(t *testing.T) {
 	for _, fails = range []vfs.OpKind{vfs.OpReadDir, vfs.OpStat, vfs.OpRemove} {
 		wantErr(t, RemoveUnfinished("/d", Options{FS: failing}), errInjected)
 	}
-	if err := RemoveUnfinished("/d", Options{FS: mem}); err != nil {
+	busy, err := mem.OpenWrite("/d/" + FileName(98, 1) + tmpExt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := RemoveUnfinished("/d", Options{FS: mem}); err != nil || !strings.Contains(filesOf(t, mem), FileName(98, 1)) {
+		t.Fatal(err, filesOf(t, mem))
+	}
+	if err := errors.Join(busy.Close(), RemoveUnfinished("/d", Options{FS: mem})); err != nil {
 		t.Fatal(err)
 	}
 	if have := filesOf(t, mem); strings.Contains(have, FileName(98, 1)) || strings.Contains(have, FileName(99, 2)) || strings.Count(have, tmpExt) != 2 {

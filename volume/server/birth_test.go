@@ -243,8 +243,7 @@ func TestVoidFileWithNeedles(t *testing.T) {
 	h.check(b)
 }
 
-// What a Create or a copying that was cut off left is removed at start, and nothing
-// else.
+// What a Create or Receive that was cut off left is removed at start, and nothing else.
 func TestUnfinishedFiles(t *testing.T) {
 	h := newHouse(t, server.Options{})
 	h.stop()
