@@ -78,8 +78,8 @@ func (g *Group) hintLoop() {
 		peer := g.wire.EncodePeer(id, addr)
 		// What goes wrong here comes later by itself.
 		_ = g.wire.local(&raft.AppendEntriesRequest{
-			RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(id), Addr: peer}, Leader: peer,
-			Term: r.term, PrevLogEntry: index, PrevLogTerm: r.term, LeaderCommitIndex: index,
+			RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(id), Addr: peer},
+			Term:      r.term, PrevLogEntry: index, PrevLogTerm: r.term, LeaderCommitIndex: index,
 		}, g.stop)
 	}
 }
