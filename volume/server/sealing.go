@@ -147,6 +147,11 @@ func (u *sealing) fence(ctx context.Context) error {
 			return ctx.Err()
 		}
 	}
+	for _, p := range u.all {
+		if !p.here && p.out == nil {
+			p.out = unavailable("it does not answer")
+		}
+	}
 	if len(u.active()) == 0 {
 		return u.nobody()
 	}
@@ -194,9 +199,6 @@ func (u *sealing) enough() bool {
 func (u *sealing) nobody() error {
 	var errs []error
 	for _, p := range u.all {
-		if p.out == nil {
-			p.out = unavailable("it does not answer")
-		}
 		errs = append(errs, fmt.Errorf("disk %d: %w", p.disk, p.out))
 	}
 	for _, p := range u.all {
@@ -335,10 +337,8 @@ func (u *sealing) commit(ctx context.Context, d *disk) error {
 			continue
 		}
 		why := p.out
-		if why == nil && p.here {
+		if why == nil {
 			why = fmt.Errorf("%w: it does not hold what the others do", volume.ErrConflict)
-		} else if why == nil {
-			why = unavailable("it did not answer")
 		}
 		u.s.o.Events(Event{Kind: EventLeftSync, Dir: d.dir, Volume: v.Volume, Disk: p.disk, Err: why})
 	}

@@ -33,7 +33,10 @@ type trio struct {
 	mode  faultMode
 	hit   string
 	fell  map[*member]*vfs.Mem
-	seed  uint64
+	extra func(n *fakeNode, what string, do func() error) error
+
+	noSteward bool
+	seed      uint64
 }
 
 type planted struct {
@@ -205,6 +208,12 @@ func (x *trio) around(n *fakeNode, what string, do func() error) error {
 	if n.node > 3 {
 		return do() // the steward's
 	}
+	x.tmu.Lock()
+	extra := x.extra
+	x.tmu.Unlock()
+	if extra != nil {
+		return extra(n, what, do)
+	}
 	m := x.members[n.node-1]
 	if x.down(m) {
 		return errAway
@@ -287,12 +296,19 @@ func (x *trio) arm(at int, mode faultMode, seed uint64) {
 	x.calls, x.at, x.mode, x.hit, x.seed = 0, at, mode, "", seed
 }
 
+// setAround has changes that nodes ask of the directory made by fn.
+func (x *trio) setAround(fn func(n *fakeNode, what string, do func() error) error) {
+	x.tmu.Lock()
+	defer x.tmu.Unlock()
+	x.extra = fn
+}
+
 func (x *trio) row() server.Row { return x.dir.table().rows[x.v].Row }
 
 // steward lists a disk again that lost its place.
 func (x *trio) steward() {
 	row := x.row()
-	if row.State != server.StateSealed || len(row.Disks) >= 3 || row.Coding.Committed != nil {
+	if x.noSteward || row.State != server.StateSealed || len(row.Disks) >= 3 || row.Coding.Committed != nil {
 		return
 	}
 	for disk := uint32(1); disk <= 3; disk++ {
@@ -310,7 +326,7 @@ func (x *trio) settle() { x.until("all replicas are in sync", x.settled) }
 
 func (x *trio) until(what string, ok func() bool) {
 	x.t.Helper()
-	limit := time.Now().Add(time.Minute)
+	limit := time.Now().Add(10*time.Second)
 	last := -1
 	for !ok() {
 		time.Sleep(time.Millisecond)
@@ -324,6 +340,11 @@ func (x *trio) until(what string, ok func() bool) {
 		}
 		last = calls
 		if time.Now().After(limit) {
+			x.mu.Lock()
+			for _, e := range x.events[max(0, len(x.events)-20):] {
+				x.t.Logf("%+v", e)
+			}
+			x.mu.Unlock()
 			x.t.Fatalf("waited a minute until %s: the row is %+v", what, x.row())
 		}
 	}
