@@ -98,6 +98,9 @@ func (m *member) start() {
 	m.c.t.Helper()
 	m.wire = &fakeNode{d: m.c.dir, node: m.number, incarnation: m.wire.incarnation + 1}
 	o := m.opts
+	if o.Heard == nil {
+		o.Heard = m.wire.heard
+	}
 	o.FS, o.Directory, o.Peers = &vfs.Fault{FS: m.mem, Before: m.before}, m.wire, fakePeers{m}
 	s, err := server.Open(context.Background(), o)
 	if err != nil {

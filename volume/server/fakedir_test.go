@@ -168,6 +168,17 @@ func (n *fakeNode) lag() {
 	n.old = n.d.table()
 }
 
+// heard is what Options.Heard tells: a node that sees an old table has heard of it
+// too long ago.
+func (n *fakeNode) heard() (time.Duration, bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.old != nil {
+		return time.Hour, true
+	}
+	return 0, true
+}
+
 func (n *fakeNode) table() *table {
 	n.mu.Lock()
 	defer n.mu.Unlock()

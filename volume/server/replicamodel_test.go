@@ -185,6 +185,7 @@ func TestReplicasModel(t *testing.T) {
 	o := three
 	o.VolumeBytes = 64 << 10                    // tiles end by themselves too
 	o.DirectoryTimeout = 400 * time.Millisecond // what a client waits for at a node that is cut off
+	o.ReadTimeout = 2 * time.Second
 	c := &clients{cluster: newCluster(t, o, 1, 2, 1, 1)}
 	var sick *member
 	for range testenv.Rounds(120) {
