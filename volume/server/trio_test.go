@@ -169,7 +169,12 @@ func (x *trio) start() {
 
 func (x *trio) stopAll() {
 	for _, m := range x.members {
-		m.stop()
+		if s := m.server(); s != nil {
+			m.set(nil)
+			if err := x.close(s); err != nil && !errors.Is(err, errAway) {
+				x.t.Error(m.name, err)
+			}
+		}
 	}
 }
 
@@ -268,6 +273,20 @@ func (x *trio) down(m *member) bool {
 	return x.fell[m] != nil
 }
 
+// close closes a server while time goes by: others may wait for it that it waits for.
+func (x *trio) close(s *server.Server) error {
+	done := make(chan error, 1)
+	go func() { done <- s.Close(context.Background()) }()
+	for {
+		select {
+		case err := <-done:
+			return err
+		case <-time.After(time.Millisecond):
+			x.clock.Advance(time.Second)
+		}
+	}
+}
+
 // rise starts those again whose power went.
 func (x *trio) rise() {
 	x.t.Helper()
@@ -278,7 +297,7 @@ func (x *trio) rise() {
 		m.wire.cut(errAway)
 		s := m.server()
 		m.set(nil)
-		if err := s.Close(context.Background()); err != nil && !errors.Is(err, errAway) {
+		if err := x.close(s); err != nil && !errors.Is(err, errAway) {
 			x.t.Log(m.name, "the dead server:", err)
 		}
 		x.tmu.Lock()
