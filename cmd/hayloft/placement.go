@@ -80,7 +80,7 @@ func placeOf(m *directory.Map, t directory.Tile) (server.Place, bool) {
 	}
 	return server.Place{
 		Volume: identityOf(row), Disks: diskNumbers(row.Replicas), InSync: diskNumbers(row.InSync), Sync: row.Sync, Target: int(row.Target),
-		State: server.State(row.State), Slot: t.Slot, From: t.From, To: t.To,
+		Keeper: server.KeeperOf(row.Coding), State: server.State(row.State), Slot: t.Slot, From: t.From, To: t.To,
 	}, true
 }
 

@@ -79,6 +79,8 @@ func (s *Server) deleteAnywhere(ctx context.Context, blob id.ID) (err error) {
 			return fmt.Errorf("%w: no tile holds %v", volume.ErrNotFound, blob)
 		case s.codedHandle(p.Volume.Volume) != nil:
 			err = s.deleteHere(ctx, blob)
+		case p.Keeper != 0:
+			err = s.deleteAtKeeper(ctx, p, blob)
 		case len(p.InSync) == 0:
 			return s.noReplica(p)
 		case p.State == StateOpen:

@@ -19,7 +19,7 @@ import (
 var errRefused = errors.New("the directory refuses")
 
 // fakeDir is a directory in memory with the rules of the real one, for several
-// nodes. Each sees it through a fakeNode. It codes no volumes.
+// nodes. Each sees it through a fakeNode.
 type fakeDir struct {
 	clock clock.Clock
 	// around, unless nil, makes the changes that nodes ask for, or does not. It is set
@@ -108,7 +108,7 @@ func (t *table) closeTile(s id.Slot, at, now id.Millis) {
 func (t *table) place(tile fakeTile) (server.Place, bool) {
 	r, ok := t.rows[tile.v]
 	return server.Place{Volume: r.Volume, Disks: r.Disks, InSync: r.InSync, Sync: r.Sync, Target: r.Target, State: r.State,
-		Slot: r.Slot, From: tile.from, To: tile.to}, ok
+		Keeper: server.KeeperOf(r.Coding), Slot: r.Slot, From: tile.from, To: tile.to}, ok
 }
 
 func (t *table) locate(blob id.ID) (server.Place, bool) {
@@ -464,7 +464,7 @@ func (n *fakeNode) SealVolume(ctx context.Context, v volume.ID, generation uint3
 		}
 		r.State, r.Seal, r.Attempt = server.StateSealed, &s, nil
 		*r = t.with(*r, have, only(r.InSync, disks))
-		return nil
+		return r.sealedAs(&s)
 	})
 }
 
@@ -501,12 +501,19 @@ func (n *fakeNode) CommitCompaction(ctx context.Context, v volume.ID, generation
 			return nil
 		}
 		have := only(r.InSync, disks)
+		if r.Coding.Committed != nil {
+			have = disks
+		}
 		if r.Attempt == nil || r.Attempt.Generation != generation || r.Attempt.Deletes != s.Deletes || len(have) == 0 {
 			return fmt.Errorf("%w: generation %d of %+v on %v", errRefused, generation, r.Row, disks)
 		}
 		r.State, r.Seal, r.Attempt, r.Volume.Generation = server.StateSealed, &s, nil, generation
-		*r = t.with(*r, r.Disks, have)
-		return nil
+		if r.Coding.Committed != nil { // made out of shards
+			*r = t.with(*r, disks, disks)
+		} else {
+			*r = t.with(*r, r.Disks, have)
+		}
+		return r.sealedAs(&s)
 	})
 }
 
@@ -593,28 +600,64 @@ func (n *fakeNode) RemoveReplica(ctx context.Context, v volume.ID, disk, sync ui
 	})
 }
 
-func (n *fakeNode) CodedRows() []server.Row { return nil }
-
-func (n *fakeNode) BeginCoding(context.Context, volume.ID, lifecycle.Run) (server.Row, error) {
-	return server.Row{}, lifecycle.ErrRefused
+// CodedRows are those with shards on a disk of this node.
+func (n *fakeNode) CodedRows() (out []server.Row) {
+	t := n.table()
+	for _, v := range slices.Sorted(maps.Keys(t.rows)) {
+		here := func(d lifecycle.Disk) bool { return t.disks[d-1].node == n.node }
+		if r := t.rows[v]; r.Coding.Homed(here) {
+			out = append(out, r.Row)
+		}
+	}
+	return out
 }
 
-func (n *fakeNode) CommitCoding(context.Context, volume.ID, uint32, uint64, []lifecycle.Digest) (server.Row, error) {
-	return server.Row{}, lifecycle.ErrRefused
+// code changes the coding of a row by a rule of package lifecycle.
+func (n *fakeNode) code(ctx context.Context, what string, v volume.ID, rule func(lifecycle.Row) (lifecycle.Row, error)) (server.Row, error) {
+	return n.alter(ctx, what, v, func(t *table, r *fakeRow) error {
+		next, err := rule(r.Coding)
+		if err != nil {
+			return err
+		}
+		if r.Coding = next; r.Volume.Generation <= next.Released {
+			*r = t.with(*r, nil, nil)
+		}
+		return nil
+	})
 }
 
-func (n *fakeNode) AbortCoding(context.Context, volume.ID, uint32, uint64) (server.Row, error) {
-	return server.Row{}, lifecycle.ErrRefused
+// sealedAs has the rules of coding know the newest generation.
+func (r *fakeRow) sealedAs(s *server.Sealed) (err error) {
+	r.Coding, err = r.Coding.Replace(lifecycle.Source{Generation: r.Volume.Generation, Digest: lifecycle.Digest(s.Digest), Bytes: max(s.Bytes, 1)})
+	return err
 }
 
-func (n *fakeNode) RevokeCoding(context.Context, volume.ID, uint32) (server.Row, error) {
-	return server.Row{}, lifecycle.ErrRefused
+func (n *fakeNode) BeginCoding(ctx context.Context, v volume.ID, run lifecycle.Run) (server.Row, error) {
+	return n.code(ctx, "code", v, func(r lifecycle.Row) (lifecycle.Row, error) { return r.Begin(run) })
 }
 
-func (n *fakeNode) ReleaseSource(context.Context, volume.ID, uint32, []lifecycle.Digest, time.Duration) (server.Row, error) {
-	return server.Row{}, lifecycle.ErrRefused
+func (n *fakeNode) CommitCoding(ctx context.Context, v volume.ID, epoch uint32, encoder uint64, digests []lifecycle.Digest) (server.Row, error) {
+	return n.code(ctx, "commit shards", v, func(r lifecycle.Row) (lifecycle.Row, error) {
+		return r.Commit(epoch, encoder, digests, n.d.clock.Now())
+	})
 }
 
-func (n *fakeNode) MoveShard(context.Context, volume.ID, uint32, int, uint32, lifecycle.Digest) (server.Row, error) {
-	return server.Row{}, lifecycle.ErrRefused
+func (n *fakeNode) AbortCoding(ctx context.Context, v volume.ID, epoch uint32, encoder uint64) (server.Row, error) {
+	return n.code(ctx, "abort", v, func(r lifecycle.Row) (lifecycle.Row, error) { return r.Abort(epoch, encoder) })
+}
+
+func (n *fakeNode) RevokeCoding(ctx context.Context, v volume.ID, epoch uint32) (server.Row, error) {
+	return n.code(ctx, "revoke", v, func(r lifecycle.Row) (lifecycle.Row, error) { return r.Revoke(epoch) })
+}
+
+func (n *fakeNode) ReleaseSource(ctx context.Context, v volume.ID, epoch uint32, verified []lifecycle.Digest, grace time.Duration) (server.Row, error) {
+	return n.code(ctx, "release", v, func(r lifecycle.Row) (lifecycle.Row, error) {
+		return r.Release(epoch, verified, n.d.clock.Now(), grace)
+	})
+}
+
+func (n *fakeNode) MoveShard(ctx context.Context, v volume.ID, epoch uint32, shard int, to uint32, verified lifecycle.Digest) (server.Row, error) {
+	return n.code(ctx, "move", v, func(r lifecycle.Row) (lifecycle.Row, error) {
+		return r.Move(epoch, shard, lifecycle.Disk(to), verified)
+	})
 }

@@ -73,12 +73,21 @@ func (r *replicas) Delete(ctx context.Context, disk uint32, v volume.ID, key id.
 	if err := s.current(); err != nil {
 		return err
 	}
-	h, _, err := s.replica(ctx, disk, v, func(row Row) bool { return slices.Contains(row.Disks, disk) })
+	h, err := s.kept(ctx, v)
+	coded := h != nil
+	if !coded && err == nil {
+		h, _, err = s.replica(ctx, disk, v, func(row Row) bool { return slices.Contains(row.Disks, disk) })
+	}
 	if err != nil {
 		return err
 	}
 	defer h.unpin()
-	err = h.gate.pass(func() error { return s.deleteAsPrimary(ctx, h, v, key) })
+	err = h.gate.pass(func() error {
+		if coded {
+			return h.blame(h.vol.Delete(ctx, key))
+		}
+		return s.deleteAsPrimary(ctx, h, v, key)
+	})
 	if errors.Is(err, errElsewhere) {
 		return ErrMoved
 	}

@@ -25,7 +25,8 @@ func (s *Server) Probe(ctx context.Context, blob id.ID) (Probed, error) {
 		},
 		there: func(ctx context.Context, peer Peer, disk uint32, v volume.Identity) (Probed, error) {
 			p, err := peer.Probe(ctx, disk, v.Volume, blob)
-			return Probed{Volume: v, Probed: p}, err
+			row, _ := s.o.Directory.Row(v.Volume)
+			return Probed{Volume: v, Coded: row.Coding.Committed != nil, Probed: p}, err
 		},
 	})
 }

@@ -145,34 +145,44 @@ func (r *replicas) Append(ctx context.Context, disk uint32, ident volume.Identit
 
 // Read implements PeerReader.
 func (r *replicas) Read(ctx context.Context, disk uint32, v volume.ID, blob id.ID, alt uint8, cookie id.Cookie) (volume.Blob, error) {
-	return replicaRead(ctx, r.s, where{disk, v}, blob, func(ctx context.Context, vol *volume.Volume) (volume.Blob, error) {
+	return replicaRead(ctx, r.s, where{disk, v}, blob, (*volume.Blob).Release, func(ctx context.Context, vol *volume.Volume) (volume.Blob, error) {
 		return vol.Read(ctx, blob, alt, cookie)
 	})
 }
 
 // ReadRange implements PeerReader.
 func (r *replicas) ReadRange(ctx context.Context, disk uint32, v volume.ID, blob id.ID, alt uint8, cookie id.Cookie, off, n int64) (volume.Range, error) {
-	return replicaRead(ctx, r.s, where{disk, v}, blob, func(ctx context.Context, vol *volume.Volume) (volume.Range, error) {
+	return replicaRead(ctx, r.s, where{disk, v}, blob, (*volume.Range).Release, func(ctx context.Context, vol *volume.Volume) (volume.Range, error) {
 		return vol.ReadRange(ctx, blob, alt, cookie, off, n)
 	})
 }
 
 // Probe implements PeerReader.
 func (r *replicas) Probe(ctx context.Context, disk uint32, v volume.ID, blob id.ID) (volume.Probed, error) {
-	return replicaRead(ctx, r.s, where{disk, v}, blob, func(ctx context.Context, vol *volume.Volume) (volume.Probed, error) {
+	return replicaRead(ctx, r.s, where{disk, v}, blob, func(*volume.Probed) {}, func(ctx context.Context, vol *volume.Volume) (volume.Probed, error) {
 		return vol.Probe(ctx, blob)
 	})
 }
 
-// replicaRead runs f on a replica that is in sync, for another node. It waits for
-// the disk as long as ctx lasts, or until that is out of service.
-func replicaRead[T any](ctx context.Context, s *Server, at where, blob id.ID, f func(context.Context, *volume.Volume) (T, error)) (got T, err error) {
+// replicaRead runs f on a replica that is in sync, for another node, or on the shards
+// of a coded volume. It waits for the disk as long as ctx lasts, or until that is out
+// of service. drop gets what comes too late.
+func replicaRead[T any](ctx context.Context, s *Server, at where, blob id.ID, drop func(*T),
+	f func(context.Context, *volume.Volume) (T, error)) (got T, err error) {
 	if err := s.enter(); err != nil {
 		return got, unavailable("%w", err)
 	}
 	defer s.calls.Done()
 	if err := s.current(); err != nil {
 		return got, err
+	}
+	if h, err := s.kept(ctx, at.vol); h != nil || err != nil {
+		if h == nil {
+			return got, err
+		}
+		defer h.unpin()
+		got, err = again(ctx, s, h, drop, f)
+		return got, closing(err)
 	}
 	h, _, err := s.replica(ctx, at.disk, at.vol, func(row Row) bool { return slices.Contains(row.InSync, at.disk) })
 	if err != nil {

@@ -33,6 +33,10 @@ func (s *Server) sources(p Place) (out []source, err error) {
 	if h, err := s.shardsOf(p); h != nil || err != nil {
 		return []source{{h: h}}, err
 	}
+	if p.Keeper != 0 { // whatever replicas there are do not know all deletes
+		peer, err := s.keeper(p)
+		return []source{{disk: p.Keeper, peer: peer}}, err
+	}
 	stale := s.current()
 	var errs []error
 	for _, number := range p.InSync {

@@ -50,9 +50,19 @@ type Place struct {
 	InSync   []uint32 // those of them that have all that was acknowledged, in the same order: the first is the primary
 	Sync     uint32   // number of this state of Disks and InSync
 	Target   int      // how many replicas there should be
+	Keeper   uint32   // the disk whose node serves the volume out of its shards; 0: it is not coded
 	State    State
 	Slot     id.Slot
 	From, To id.Millis // of the tile, To exclusive; 0: the tile is open
+}
+
+// KeeperOf is the disk whose node serves a volume out of its shards, 0 when no epoch of
+// it is committed.
+func KeeperOf(r lifecycle.Row) uint32 {
+	if r.Committed == nil {
+		return 0
+	}
+	return uint32(r.Committed.Homes[0])
 }
 
 // State is where a volume is in its life, as the directory has it.
