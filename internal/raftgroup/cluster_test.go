@@ -282,6 +282,7 @@ func TestEveryMemberProposes(t *testing.T) {
 // TestGrowsAndShrinks: a group that was alone becomes one of five over TCP, with
 // its files as they are, and changes its members while it works.
 func TestGrowsAndShrinks(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t, true)
 	dir := t.TempDir()
 	g := mustOpen(t, options(dir, newLedger())) // alone, in memory
@@ -391,6 +392,7 @@ func TestStrangers(t *testing.T) {
 // TestPausedLeader is fault 25: a leader that was cut off serves nothing stale and
 // commits nothing, and what was proposed on it comes about once, elsewhere.
 func TestPausedLeader(t *testing.T) {
+	t.Parallel()
 	transports(t, func(t *testing.T, c *cluster) {
 		c.voters("n1", "n2", "n3")
 		old := c.leader()
@@ -432,6 +434,7 @@ func TestPausedLeader(t *testing.T) {
 // member with a damaged log does not start, the others go on; when its directory
 // was erased it takes part in nothing until it was removed and added again.
 func TestLostMember(t *testing.T) {
+	t.Parallel()
 	transports(t, func(t *testing.T, c *cluster) {
 		c.tune = func(_ string, o *Options) { o.SnapshotEntries, o.TrailingLogs = 20, 5 }
 		c.voters("n1", "n2", "n3")

@@ -48,6 +48,7 @@ func (s *hangStore) StoreLogs(l []*raft.Log) error { s.wait(); return s.store.St
 // TestHungLogDisk is fault 28: a leader whose log disk hangs leaves the lead to
 // another, and follows when the disk answers again.
 func TestHungLogDisk(t *testing.T) {
+	t.Parallel()
 	transports(t, func(t *testing.T, c *cluster) {
 		stores := hangable(c)
 		c.voters("n1", "n2", "n3")
@@ -91,6 +92,7 @@ func hangable(c *cluster) map[string]*hangStore {
 
 // TestHungForGood: a disk that never answers stops the group, and lets it close.
 func TestHungForGood(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t, false)
 	stores := hangable(c)
 	c.voters("n1", "n2", "n3")
@@ -212,6 +214,7 @@ func random(r *rand.Rand, n int) string {
 
 // TestLinks: a group over slow or lossy links keeps its leader.
 func TestLinks(t *testing.T) {
+	t.Parallel()
 	for name, set := range map[string]func(n *network){
 		"200 ms each way": func(n *network) { n.delay = 200 * time.Millisecond },
 		"5 % lost":        func(n *network) { n.loss = 5 },
@@ -238,6 +241,7 @@ func TestLinks(t *testing.T) {
 
 // TestLeaderDies measures how long commands wait when a leader vanishes.
 func TestLeaderDies(t *testing.T) {
+	t.Parallel()
 	var took []time.Duration
 	c := newCluster(t, true)
 	c.voters("n1", "n2", "n3")

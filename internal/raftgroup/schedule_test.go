@@ -68,8 +68,8 @@ type schedule struct {
 }
 
 // work adds and reads until it ends.
-func (s *schedule) work(client int, stop <-chan struct{}) {
-	r := rand.New(rand.NewPCG(uint64(client), s.rand.Uint64()))
+func (s *schedule) work(client int, seed uint64, stop <-chan struct{}) {
+	r := rand.New(rand.NewPCG(uint64(client), seed))
 	for {
 		select {
 		case <-stop:
@@ -221,13 +221,13 @@ func TestRandomSchedule(t *testing.T) {
 	}
 	t.Logf("repeat: RAFTGROUP_SEED=%d RAFTGROUP_ROUNDS=%d go test -run TestRandomSchedule ./internal/raftgroup", seed, rounds)
 	for n, tcp := range map[int]bool{3: true, 5: false} {
-		t.Run(fmt.Sprintf("%d members, tcp=%v", n, tcp), func(t *testing.T) { runSchedule(t, seed, n, tcp, rounds) })
+		t.Run(fmt.Sprintf("%d members, tcp=%v", n, tcp), func(t *testing.T) { t.Parallel(); runSchedule(t, seed, n, tcp, rounds) })
 	}
 }
 
 func runSchedule(t *testing.T, seed uint64, n int, tcp bool, rounds int) {
 	s := &schedule{cluster: newCluster(t, tcp), rand: rand.New(rand.NewPCG(seed, uint64(n))), begin: time.Now(), asked: map[string]uint64{}, done: map[string]uint64{}}
-	s.net.doubt = 5
+	s.net.rand, s.net.doubt = rand.New(rand.NewPCG(seed, 2)), 5
 	s.tune = func(_ string, o *Options) { o.SnapshotEntries, o.TrailingLogs = 40, 10 }
 	var ids []string
 	for i := range n {
@@ -237,7 +237,7 @@ func runSchedule(t *testing.T, seed uint64, n int, tcp bool, rounds int) {
 	stop := make(chan struct{})
 	var wg sync.WaitGroup
 	for c := range 6 {
-		wg.Go(func() { s.work(c, stop) })
+		wg.Go(func() { s.work(c, seed, stop) })
 	}
 	var log []string
 	for range rounds {

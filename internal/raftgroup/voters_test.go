@@ -191,7 +191,7 @@ func TestThreeVoters(t *testing.T) {
 			m.stop(id)
 		}
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 	defer cancel()
 	if _, err := g.Propose(ctx, addCmd("c", 1)); !errors.Is(err, ErrNotLeader) && !errors.Is(err, ErrOutcomeUnknown) {
 		t.Errorf("a minority took a command: %v", err)
