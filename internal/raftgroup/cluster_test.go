@@ -131,7 +131,7 @@ func (c *cluster) until(what string, f func() bool) {
 	c.t.Helper()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
-	limit := time.After(20 * time.Second)
+	limit := time.After(60 * time.Second)
 	for !f() {
 		select {
 		case <-tick.C:
