@@ -58,7 +58,10 @@ func (s *store) try(ctx context.Context, f func(ctx context.Context, c *client.C
 		one, cancel := context.WithTimeout(ctx, attemptTime)
 		err = f(one, s.nodes[next%len(s.nodes)])
 		cancel()
-		if err == nil || ctx.Err() != nil {
+		if err == nil {
+			return attempts, nil
+		}
+		if ctx.Err() != nil {
 			return attempts, errors.Join(append(errs, err)...)
 		}
 		if len(errs) < 8 {
