@@ -294,7 +294,7 @@ func (n *node) startWork() error {
 	g, ctx := errgroup.WithContext(n.work)
 	g.Go(func() error { return n.runFleet(ctx) })
 	if n.wire != nil {
-		g.Go(func() error { return n.followAddresses(ctx) })
+		g.Go(func() error { return n.followDirectory(ctx) })
 		g.Go(func() error { return n.runVoters(ctx, n.directoryVoters()) })
 	}
 	if n.feed != nil {

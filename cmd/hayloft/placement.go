@@ -271,12 +271,16 @@ func (n *node) openBlobs(ctx context.Context) (err error) {
 	if n.mesh != nil || n.s.targetReplicas() > 1 {
 		near = n.newNeighbours()
 	}
+	look := time.Duration(0) // the server's own
+	if n.mesh != nil {
+		look = 10 * time.Second // nodes go away without a word
+	}
 	var dirs []string
 	if n.plays(roleVolume) {
 		dirs = n.s.data
 	}
 	n.blobs, err = server.Open(ctx, server.Options{
-		Dirs: dirs, Node: n.who.name, Peers: near, Replicas: n.s.targetReplicas(), MaxStale: time.Duration(n.s.maxStale), Heard: n.heard,
+		Dirs: dirs, Node: n.who.name, Peers: near, Replicas: n.s.targetReplicas(), MaxStale: time.Duration(n.s.maxStale), Heard: n.heard, UpkeepEvery: look,
 		Directory: placement{n.directory, n.nodeID, n.incarnation},
 		Clock:     n.clock, VolumeBytes: int64(n.s.volumeSize), KeepFree: int64(n.s.diskReserve),
 		DirectoryTimeout: 5 * time.Second, Events: n.blobEvent, DiskChanged: n.diskChanged,

@@ -128,16 +128,27 @@ func (n *node) peersAt(path string) raftgroup.Peers {
 	return at{n.wire, path}
 }
 
-// followAddresses keeps the addresses of nodes as the directory has them, until ctx
-// ends.
-func (n *node) followAddresses(ctx context.Context) error {
+// followPause is how long changes of the table are gathered before this node looks at
+// them.
+const followPause = 500 * time.Millisecond
+
+// followDirectory keeps the addresses of nodes as the directory has them, and has the
+// disks looked over when it has changed, until ctx ends: others' rows ask this node
+// to fill a replica, or to make the next generation of one.
+func (n *node) followDirectory(ctx context.Context) error {
 	for m := n.directory.Map(); ; {
 		n.learnAddresses(m)
+		n.blobs.Kick()
 		next, err := n.directory.Wait(ctx, m.Version())
 		if err != nil {
 			return err
 		}
 		m = next
+		select {
+		case <-n.clock.After(followPause):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 	}
 }
 

@@ -50,7 +50,7 @@ func (w *writer) tend(ctx context.Context) error {
 		return nil // it is just changing tiles
 	}
 	t := w.tile.Load()
-	over := w.s.over(t, row)
+	over := w.s.over(t, row) || w.stayAway(row)
 	<-w.gate
 	if !over {
 		return nil
@@ -60,6 +60,25 @@ func (w *writer) tend(ctx context.Context) error {
 	}
 	_, err := w.end(ctx, row)
 	return err
+}
+
+// stayAway reports whether a replica elsewhere was away at this look and at the one
+// before: what lies on the others alone is to have two again, though nobody writes.
+func (w *writer) stayAway(row Row) bool {
+	if w.s.o.Peers == nil {
+		return false
+	}
+	up := make(map[uint32]bool)
+	for _, d := range w.s.o.Peers.Disks() {
+		up[d.Disk] = d.Up
+	}
+	away := slices.ContainsFunc(row.Disks, func(d uint32) bool { return d != w.home() && !up[d] })
+	before := w.missed
+	w.missed = 0
+	if away {
+		w.missed = row.Volume.Volume
+	}
+	return away && before == row.Volume.Volume
 }
 
 // over reports whether the open volume of a row should take no more. t is the open

@@ -345,7 +345,7 @@ func (x *trio) settle() { x.until("all replicas are in sync", x.settled) }
 
 func (x *trio) until(what string, ok func() bool) {
 	x.t.Helper()
-	limit := time.Now().Add(10*time.Second)
+	limit := time.Now().Add(10 * time.Second)
 	last := -1
 	for !ok() {
 		time.Sleep(time.Millisecond)

@@ -7,6 +7,15 @@ import (
 	"hayloft/volume"
 )
 
+// Kick has every disk looked over soon: when the table has changed, a row may ask
+// something of it.
+func (s *Server) Kick() {
+	for _, d := range s.all() {
+		d.kick()
+	}
+	s.coder.kick()
+}
+
 // kick has the disk looked over soon.
 func (d *disk) kick() {
 	select {

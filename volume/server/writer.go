@@ -24,6 +24,7 @@ type writer struct {
 	keeper *id.Keeper
 	gate   chan struct{}        // held (full) by whoever changes tile
 	tile   atomic.Pointer[tile] // nil: none is open
+	missed volume.ID            // whose replica elsewhere was away at tend's last look; tend's alone
 }
 
 // tile is the open tile of a writer, from where this process may fill it.
