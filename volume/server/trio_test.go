@@ -22,6 +22,7 @@ type trio struct {
 	*cluster
 	v     volume.ID
 	slot  id.Slot
+	disks []uint32 // that have the replicas
 	began id.Millis
 	kept  []planted // acknowledged
 	maybe []planted // never acknowledged: there or not, on all alike
@@ -61,9 +62,15 @@ func (m faultMode) String() string {
 
 const trioCookie = id.Cookie(77)
 
-func newTrio(t testing.TB, o server.Options) *trio {
+func newTrio(t testing.TB, o server.Options) *trio { return newTrioOf(t, o, 1) }
+
+// newTrioOf is newTrio with several disks on the first node.
+func newTrioOf(t testing.TB, o server.Options, first int) *trio {
 	o.Replicas = 3
-	x := &trio{cluster: newCluster(t, o, 1, 1, 1), slot: 600, fell: make(map[*member]*vfs.Mem)}
+	x := &trio{cluster: newCluster(t, o, first, 1, 1), slot: 600, fell: make(map[*member]*vfs.Mem)}
+	for _, m := range x.members {
+		x.disks = append(x.disks, m.disks()[0])
+	}
 	x.began = id.MillisOf(x.clock.Now())
 	for _, m := range x.members {
 		m.stop()
@@ -91,7 +98,7 @@ func (x *trio) plant(fill func(disk int, vol *volume.Volume)) {
 	x.v = ident.Volume
 	if err := x.dir.change(func(tb *table) error {
 		r := fakeRow{last: 1, Row: server.Row{Volume: ident, State: server.StateClosing, Target: 3, Slot: x.slot, From: now - 5000, To: now - 10, Opened: now - 5000, Closed: now - 10}}
-		tb.rows[ident.Volume] = tb.with(r, []uint32{1, 2, 3}, []uint32{1, 2, 3})
+		tb.rows[ident.Volume] = tb.with(r, x.disks, x.disks)
 		tb.tiles[x.slot] = []fakeTile{{now - 5000, now - 10, ident.Volume}}
 		return nil
 	}); err != nil {
@@ -330,7 +337,7 @@ func (x *trio) steward() {
 	if x.noSteward || row.State != server.StateSealed || len(row.Disks) >= 3 || row.Coding.Committed != nil {
 		return
 	}
-	for disk := uint32(1); disk <= 3; disk++ {
+	for _, disk := range x.disks {
 		if !slices.Contains(row.Disks, disk) {
 			n := &fakeNode{d: x.dir, node: 9}
 			_, _ = n.AddReplica(context.Background(), x.v, disk, row.Sync)
@@ -345,7 +352,7 @@ func (x *trio) settle() { x.until("all replicas are in sync", x.settled) }
 
 func (x *trio) until(what string, ok func() bool) {
 	x.t.Helper()
-	limit := time.Now().Add(10 * time.Second)
+	limit := time.Now().Add(time.Minute)
 	last := -1
 	for !ok() {
 		time.Sleep(time.Millisecond)
@@ -361,7 +368,7 @@ func (x *trio) until(what string, ok func() bool) {
 		if time.Now().After(limit) {
 			x.mu.Lock()
 			for _, e := range x.events[max(0, len(x.events)-20):] {
-				x.t.Logf("%+v", e)
+				x.t.Log(e.Kind, e.Dir, e.Work, e.Err)
 			}
 			x.mu.Unlock()
 			x.t.Fatalf("waited a minute until %s: the row is %+v", what, x.row())
@@ -416,6 +423,9 @@ func (x *trio) delete(n int) {
 // tryDelete deletes through the primary, which is put out when it does not answer.
 func (x *trio) tryDelete(n int) error {
 	row := x.row()
+	if row.Coding.Committed != nil { // its shards are on the first node
+		return x.members[0].server().Delete(context.Background(), x.key(n))
+	}
 	m := x.of(row.InSync[0])
 	err := server.ErrUnavailable
 	if s := m.server(); s != nil && !x.down(m) {
