@@ -147,6 +147,19 @@ func (n *node) blobEvent(e server.Event) {
 	if e.Volume != 0 {
 		log = log.With("volume", e.Volume)
 	}
+	if line, ok := replicaLines[e.Kind]; ok {
+		if e.Disk != 0 {
+			log = log.With("disk", e.Disk)
+		}
+		if e.File != "" {
+			log = log.With("file", e.File)
+		}
+		if e.Err != nil {
+			log = log.With("err", e.Err)
+		}
+		log.Log(context.Background(), line.level, line.text)
+		return
+	}
 	if line, ok := codedLines[e.Kind]; ok {
 		var args []any
 		if e.Err != nil {
@@ -194,6 +207,18 @@ func (n *node) blobEvent(e server.Event) {
 	case server.EventDiskRefused:
 		log.Error("what lies in the data directory is not taken into use", "err", e.Err)
 	}
+}
+
+// replicaLines say how loud each event of a volume's replicas is, and what it means.
+var replicaLines = map[server.EventKind]struct {
+	level slog.Level
+	text  string
+}{
+	server.EventLeftSync:        {slog.LevelWarn, "a replica is not in sync any more: it serves nothing until it is filled"},
+	server.EventFilled:          {slog.LevelInfo, "a replica was filled, and is in sync"},
+	server.EventReplicaRepaired: {slog.LevelInfo, "what was damaged in a replica was written again from another one"},
+	server.EventQuarantined:     {slog.LevelWarn, "the file of a replica is not what it should be: it is kept in quarantine while another one takes its place"},
+	server.EventDropped:         {slog.LevelInfo, "a file that is no replica of the volume any more was removed: the volume is complete without it"},
 }
 
 // codedLines say how loud each event of a coded volume is, what it means, and what its

@@ -173,7 +173,7 @@ func TestEveryVolumeEventHasALine(t *testing.T) {
 // TestEveryServerEventHasALine: whatever the server reports is logged.
 func TestEveryServerEventHasALine(t *testing.T) {
 	seen := make(map[string]bool)
-	for k := server.EventVolumeSick; k <= server.EventDeleteLog; k++ {
+	for k := server.EventVolumeSick; k <= server.EventDropped; k++ {
 		n, out := logged()
 		n.blobEvent(server.Event{Kind: k, Dir: "/d", Volume: 7, File: "odd", Work: "sealing", Err: fmt.Errorf("why")})
 		line := regexp.MustCompile(`msg=("[^"]*"|\S+)`).FindString(out.String())
@@ -183,7 +183,7 @@ func TestEveryServerEventHasALine(t *testing.T) {
 		seen[line] = true
 	}
 	n, out := logged()
-	if n.blobEvent(server.Event{Kind: server.EventDeleteLog + 1}); out.Len() > 0 {
-		t.Errorf("the last event is not EventDeleteLog: %s", out)
+	if n.blobEvent(server.Event{Kind: server.EventDropped + 1}); out.Len() > 0 {
+		t.Errorf("the last event is not EventDropped: %s", out)
 	}
 }

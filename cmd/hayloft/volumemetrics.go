@@ -47,7 +47,7 @@ func newVolumeMetrics(stats func() server.Stats, now func() time.Time) *volumeMe
 	}
 	return &volumeMetrics{
 		stats: stats, now: now,
-		sums: append(blobFigures(), append(volumeFigures(), append(upkeepFigures(now), codedFigures()...)...)...), disks: diskFigures(disk),
+		sums: append(blobFigures(), append(volumeFigures(), append(upkeepFigures(now), append(codedFigures(), replicaFigures()...)...)...)...), disks: diskFigures(disk),
 		classes: []figure[*server.ClassStats]{
 			newFigure(prometheus.GaugeValue, "volume_file_bytes", "Bytes of volume files, by class.", class,
 				func(c *server.ClassStats) float64 { return float64(c.FileBytes) }),

@@ -37,7 +37,7 @@ func (r *replicas) Admit(ctx context.Context, number uint32, v volume.ID, joinin
 			return err
 		}
 		// It is current, so what the directory says when nobody deletes is.
-		if row, err = a.row(ctx); err != nil {
+		if _, err = a.row(ctx); err != nil {
 			return err
 		}
 		shut := h.gate.hold(func() error {

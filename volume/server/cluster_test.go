@@ -303,26 +303,4 @@ func (p fakePeers) Choose(_ volume.Class, home uint32, want int, avoid []uint32)
 }
 
 // peerOf returns a server as others reach it.
-func peerOf(s *server.Server) server.Peer {
-	r := s.Replicas()
-	if p, ok := r.(server.Peer); ok {
-		return p
-	}
-	return half{hot: r}
-}
-
-type hot interface {
-	Node() string
-	server.PeerWriter
-	server.PeerReader
-}
-
-// half is a peer that knows nothing of the life of its replicas.
-type half struct {
-	hot
-	server.PeerLife
-}
-
-func (half) Standing(context.Context, uint32, volume.ID) (server.Standing, error) {
-	return server.Standing{}, server.ErrUnavailable
-}
+func peerOf(s *server.Server) server.Peer { return s.Replicas() }

@@ -52,6 +52,15 @@
 //     epoch to the next. What is lost is made again, on another disk when its own does
 //     not come back; with more than m shards lost the answer is ErrUnavailable with
 //     their numbers, and nothing is removed.
+//   - Replicas on several nodes (together.go, sealing.go, union.go, making.go, fill.go,
+//     admit.go, repair.go, drop.go; decisions 168 to 170). The first replica in sync whose
+//     disk is there moves a volume on, and asks the others what Peer offers; nothing goes
+//     wrong when two do. They are sealed and compacted together, and those that do not
+//     hold the same are left out by the commit. A replica that is not in sync, or cannot
+//     be served, is made right by its own node and admitted by the primary, under the
+//     gate of its deletes. What is damaged is restored from another replica. A file that
+//     the row does not list is served to nobody, and kept until the volume is complete
+//     without it.
 //   - Containment. A sick volume or disk is out of service and reported, and
 //     the process goes on.
 //   - Health (health.go, watch.go; decision 136). A goroutine for each data
@@ -78,6 +87,8 @@
 // writer's gate; its birth is held under a gate or a turn, while a volume is made or
 // given up. The coder's turn is held by its own job, which may wait for a disk's job,
 // and never the other way round. A volume's gate of deletes is held while the directory
-// is asked and its shards are opened. handle.mu, codedVolume.mu and jobs are held for
+// is asked and its shards are opened, and for a second at most while a replica joins. No
+// turn is waited for by what other nodes ask: what they have made here takes a place of
+// its own (disk.helping), under which nothing is asked of another node but needles. handle.mu, codedVolume.mu and jobs are held for
 // moments and nothing is locked under them; so are seat.mu, fleet.mu and observer.mu.
 package server

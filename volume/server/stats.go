@@ -71,6 +71,8 @@ type ReplicationStats struct {
 	Hedges      uint64 // that another replica was asked for too, since the first one was slow
 	HedgesWon   uint64 // and was faster
 	OutOfSync   int    // replicas that this node should have, and that lack something
+	Filled      uint64 // replicas of this node that were filled, and are in sync
+	Restored    uint64 // damage in replicas of this node that was restored from others
 }
 
 // ClassStats counts the replicas of a class on this node by state. Open, Closing
@@ -94,6 +96,7 @@ func (s *Server) Stats() Stats {
 		Replication: ReplicationStats{
 			Appends: s.n.replicaWrites.Load(), Late: s.n.lateReplicas.Load(), LeftSync: s.n.leftSync.Load(),
 			RemoteReads: s.n.remoteReads.Load(), Hedges: s.n.hedges.Load(), HedgesWon: s.n.hedgesWon.Load(),
+			Filled: s.n.filled.Load(), Restored: s.n.restored.Load(),
 		},
 	}
 	byDisk := make(map[*disk]int)
@@ -108,7 +111,7 @@ func (s *Server) Stats() Stats {
 	inService := s.inService(&st, byDisk)
 	for _, d := range disks {
 		for _, r := range s.o.Directory.Rows(d.number) {
-			if !r.empty() && !slices.Contains(r.InSync, d.number) {
+			if !r.empty() && !r.coded() && !r.inSync(d.number) {
 				st.Replication.OutOfSync++
 			}
 			if v, ok := inService[where{d.number, r.Volume.Volume}]; !r.empty() && (ok || !r.coded()) {

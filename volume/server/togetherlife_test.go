@@ -132,7 +132,7 @@ func TestAdmissionHangs(t *testing.T) {
 	})
 	x.members[2].start()
 	hanging := func() bool { mu.Lock(); defer mu.Unlock(); return hangs > 1 }
-	for limit := time.Now().Add(time.Minute); !hanging(); time.Sleep(time.Millisecond) {
+	for limit := time.Now().Add(time.Minute); !hanging(); <-time.After(time.Millisecond) {
 		if x.clock.Advance(100 * time.Millisecond); time.Now().After(limit) {
 			t.Fatal("nobody joins")
 		}
@@ -173,7 +173,7 @@ func TestJoinInDoubt(t *testing.T) {
 		defer mu.Unlock()
 		if what == "join" && doubt {
 			go primary.wire.cut(errAway) // the row cannot be asked for either
-			time.Sleep(time.Millisecond)
+			<-time.After(time.Millisecond)
 			return errAway
 		}
 		return err

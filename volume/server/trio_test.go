@@ -355,7 +355,7 @@ func (x *trio) until(what string, ok func() bool) {
 	limit := time.Now().Add(time.Minute)
 	last := -1
 	for !ok() {
-		time.Sleep(time.Millisecond)
+		<-time.After(time.Millisecond)
 		x.rise()
 		x.steward()
 		x.tmu.Lock()

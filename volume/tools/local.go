@@ -152,7 +152,7 @@ func (l *Local) Show(_ context.Context, v volume.ID) ([]Detail, error) {
 // look describes a volume in service, or one that cannot be.
 func (l *Local) look(i server.VolumeInfo, k *looking) Detail {
 	none, noEpoch := 0, int64(0)
-	d := Detail{Row: Row{ID: i.Volume, Data: k.place(i), Work: i.Work, Epoch: &noEpoch, Shards: &none}, Events: []string{}}
+	d := Detail{Row: Row{ID: i.Volume, Data: k.place(i), Work: workOf(i), Epoch: &noEpoch, Shards: &none}, Events: []string{}}
 	if l.o.Replicas != nil {
 		n := l.o.Replicas(i.Volume)
 		d.Replicas = &n
@@ -193,6 +193,14 @@ func (l *Local) look(i server.VolumeInfo, k *looking) Detail {
 	}
 	d.File = l.path(i, *d.Generation)
 	return d
+}
+
+// workOf is what is under way on a volume, and what that waits for.
+func workOf(i server.VolumeInfo) string {
+	if i.Waits == "" {
+		return i.Work
+	}
+	return i.Work + ", " + i.Waits
 }
 
 // listing remembers what lies in directories, for one call.
