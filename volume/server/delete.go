@@ -235,7 +235,7 @@ func (s *Server) deleteThrough(ctx context.Context, p Place, blob id.ID) error {
 		return err
 	case errors.Is(err, ErrMoved):
 		return lookAgain(err)
-	case ctx.Err() != nil || len(p.InSync) == 1:
+	case ctx.Err() != nil || !s.oneStands(ctx, v, p.InSync[1:]):
 		return unavailable("volume %d: %w", v, err)
 	}
 	_, err = s.without(ctx, v, p.Sync, p.InSync[:1], nil)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"hayloft/internal/id"
@@ -35,7 +36,7 @@ func (s *Server) fill(ctx context.Context, d *disk, j *job) error {
 		}
 	}
 	right := s.right(d, row)
-	if right && row.inSync(d.number) {
+	if right && row.inSync(d.number) && s.takesDeletes(d, j.v) {
 		return nil
 	}
 	if row.inSync(d.number) {
@@ -47,8 +48,22 @@ func (s *Server) fill(ctx context.Context, d *disk, j *job) error {
 		if err := s.copyFile(ctx, d, j, row); err != nil {
 			return err
 		}
+		was := row.Volume
+		if row, err = s.freshOn(ctx, d, j.v); err != nil || row.Volume != was || row.coded() {
+			return err // it takes long, and another generation may be there by now
+		}
 	}
 	return s.joinSet(ctx, d, j, row)
+}
+
+// takesDeletes reports whether the delete log of a replica is sound.
+func (s *Server) takesDeletes(d *disk, v volume.ID) bool {
+	h := s.pin(d.number, v)
+	if h == nil || h.vol == nil {
+		return false
+	}
+	defer h.unpin()
+	return h.vol.Stats().Poisoned == nil
 }
 
 // right reports whether the file of a replica is what the row says.
@@ -131,6 +146,27 @@ func (s *Server) anotherIsGood(ctx context.Context, d *disk, row Row) error {
 		errs = append(errs, fmt.Errorf("disk %d: %w", n, errors.Join(err, errNotGood)))
 	}
 	return unavailable("%w", errors.Join(errs...))
+}
+
+// oneStands reports whether one of some replicas can take the place of the primary, as it
+// says itself.
+func (s *Server) oneStands(ctx context.Context, v volume.ID, disks []uint32) bool {
+	stands := make([]bool, len(disks))
+	var wg sync.WaitGroup
+	for i, n := range disks {
+		wg.Go(func() {
+			p, err := s.peerOf(n)
+			if err != nil {
+				return
+			}
+			ctx, end := s.within(ctx, silence)
+			defer end()
+			st, err := p.Standing(ctx, n, v)
+			stands[i] = err == nil && st.Generation != 0 && !st.Poisoned
+		})
+	}
+	wg.Wait()
+	return slices.Contains(stands, true)
 }
 
 var errNotGood = errors.New("it does not have what was sealed, or cannot be asked")

@@ -56,7 +56,7 @@ func (s *Server) Volumes() ([]VolumeInfo, error) {
 		rows := make(map[volume.ID]Row)
 		for _, r := range s.o.Directory.Rows(d.number) {
 			rows[r.Volume.Volume] = r
-			if s.handle(d.number, r.Volume.Volume) == nil && !r.empty() && !r.coded() {
+			if s.handle(d.number, r.Volume.Volume) == nil && !r.empty() && !r.coded() && r.inSync(d.number) {
 				i := missingInfo(r, d.number, hexOf(d.ident.uuid), ErrMissing)
 				i.Dir = d.dir
 				out = append(out, i)

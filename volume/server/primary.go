@@ -127,7 +127,8 @@ func (h *handle) fence(ctx context.Context) error {
 // another replica's may.
 func (s *Server) retreat(ctx context.Context, h *handle, row Row, err error) error {
 	err = h.blame(err)
-	if len(row.InSync) == 1 || !errors.Is(err, volume.ErrPoisoned) && !errors.Is(err, volume.ErrHung) && !errors.Is(err, ErrDiskOut) {
+	if !errors.Is(err, volume.ErrPoisoned) && !errors.Is(err, volume.ErrHung) && !errors.Is(err, ErrDiskOut) ||
+		!s.oneStands(ctx, row.Volume.Volume, row.InSync[1:]) {
 		return err
 	}
 	if _, err := s.without(ctx, row.Volume.Volume, row.Sync, row.InSync[:1], nil); err != nil {

@@ -115,14 +115,14 @@ func (s *Server) Stats() Stats {
 				st.Replication.OutOfSync++
 			}
 			if v, ok := inService[where{d.number, r.Volume.Volume}]; !r.empty() && (ok || !r.coded()) {
-				st.count(r, v, ok)
+				st.count(r, v, ok, r.inSync(d.number))
 			}
 		}
 	}
 	for _, a := range s.absent() {
 		st.Missing = append(st.Missing, MissingDisk{a.Disk, hexOf(a.UUID), len(a.rows)})
 		for _, r := range a.rows {
-			st.count(r, volume.Stats{}, false)
+			st.count(r, volume.Stats{}, false, r.inSync(a.Disk))
 		}
 	}
 	st.countCoded(s)
@@ -179,8 +179,8 @@ func (s *Server) inService(st *Stats, byDisk map[*disk]int) map[where]volume.Sta
 	return out
 }
 
-// count adds a replica that the directory knows.
-func (st *Stats) count(r Row, v volume.Stats, inService bool) {
+// count adds a replica that the directory knows. missed: it is to be in service.
+func (st *Stats) count(r Row, v volume.Stats, inService, missed bool) {
 	i := slices.IndexFunc(st.Classes, func(c ClassStats) bool { return c.Class == r.Volume.Class })
 	if i < 0 {
 		return
@@ -192,6 +192,8 @@ func (st *Stats) count(r Row, v volume.Stats, inService bool) {
 		}
 	}
 	switch {
+	case !inService && !missed:
+		return
 	case !inService:
 		c.Sick++
 		return

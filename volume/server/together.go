@@ -29,6 +29,7 @@ func (d *disk) dueTogether(row Row, files int, k sky) jobKind {
 			return jobSeal
 		}
 	case StateClosing:
+		d.forget(v)
 		if k.coordinator(row) == d.number {
 			return jobSeal
 		}
@@ -127,6 +128,13 @@ func (d *disk) idle(v volume.ID, st volume.Stats, k sky) bool {
 		d.idles[v] = was
 	}
 	return k.now.Sub(was.since) >= idleWait
+}
+
+// forget drops what idle remembers of a volume.
+func (d *disk) forget(v volume.ID) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.idles, v)
 }
 
 // errHeld: a volume cannot be closed here, since a writer holds its slot.

@@ -167,3 +167,53 @@ func TestAllArePoisoned(t *testing.T) {
 		t.Errorf("the row is %+v", row)
 	}
 }
+
+// A record that is lost with its header may have been anything: the replica is given
+// what the others have, and is sealed when one without a gap has said what that is.
+func TestGapIsFilledBeforeTheSeal(t *testing.T) {
+	x := newTrio(t, server.Options{})
+	x.plantUnequal()
+	m := x.members[0]
+	name := "/d0/volumes/" + volume.FileName(x.v, 1)
+	vol, err := volume.Open("/d0/volumes", x.v, volume.Options{FS: m.mem, Clock: x.clock, AllocChunk: 4096})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := vol.Probe(t.Context(), x.key(4))
+	if err := errors.Join(err, vol.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.mem.Flip(name, got.Needles[0].Offset+8, 1); err != nil {
+		t.Fatal(err)
+	}
+	x.start()
+	x.until("it is sealed", func() bool { return x.row().State == server.StateSealed })
+	if row := x.row(); row.Sync != 1 {
+		t.Errorf("the row is %+v", row)
+	}
+	x.settle()
+	x.compact() // without the gap
+	x.settle()
+	x.check()
+}
+
+// A delete log that takes nothing any more is replaced by that of another replica, and
+// the file stays.
+func TestPoisonedLogIsReplaced(t *testing.T) {
+	x := newTrio(t, server.Options{})
+	x.plantSealed()
+	for i, m := range x.members[:2] {
+		m.stop()
+		if err := vfs.WriteFile(m.mem, "/d0/volumes/"+volume.DeleteLogName(x.v)+".poisoned", []byte("x")); err != nil {
+			t.Fatal(i, err)
+		}
+	}
+	x.start()
+	x.until("both are filled", func() bool { return x.saw(server.EventFilled) == 2 })
+	x.delete(6)
+	x.settle()
+	x.check()
+	if n := x.saw(server.EventQuarantined); n > 0 {
+		t.Errorf("%d files were put aside", n)
+	}
+}

@@ -1,8 +1,10 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"slices"
 
 	"hayloft/volume"
 )
@@ -59,6 +61,29 @@ func (d *disk) next(ctx context.Context) bool {
 	for _, e := range all {
 		files[e.Volume]++
 	}
+	for _, w := range d.all(files) {
+		if w.kind == jobCompact && !d.stillDue(ctx, w.v, files[w.v]) {
+			continue
+		}
+		if begun, more := d.start(ctx, w.v, w.kind); begun || !more {
+			return more
+		}
+	}
+	return false
+}
+
+// wanted is a job that is due.
+type wanted struct {
+	v    volume.ID
+	kind jobKind
+}
+
+// urgency orders jobs: what keeps a volume from what follows comes first, and what takes
+// a whole volume's time for nothing but room last.
+var urgency = map[jobKind]int{jobAbandon: 0, jobLeave: 1, jobSeal: 2, jobRepair: 3, jobFill: 4, jobCompact: 5, jobRemove: 6, jobDrop: 7}
+
+// all returns what is due on the disk, the most urgent first.
+func (d *disk) all(files map[volume.ID]int) (out []wanted) {
 	d.gather()
 	k, aside := d.s.look(), d.quarantined()
 	rows := d.s.o.Directory.Rows(d.number)
@@ -68,21 +93,17 @@ func (d *disk) next(ctx context.Context) bool {
 		if kind == 0 && aside[v] && row.mayDrop(d.number) && !d.troubles.rests(trouble{v: v}, k.now) {
 			kind = jobDrop
 		}
-		if kind == 0 || kind == jobCompact && !d.stillDue(ctx, v, files[v]) {
-			continue
-		}
-		if begun, more := d.start(ctx, v, kind); begun || !more {
-			return more
+		if kind != 0 {
+			out = append(out, wanted{v, kind})
 		}
 	}
 	for _, v := range d.strays(rows, files, aside) {
 		if kind := d.dueStray(v); kind != 0 {
-			if begun, more := d.start(ctx, v, kind); begun || !more {
-				return more
-			}
+			out = append(out, wanted{v, kind})
 		}
 	}
-	return false
+	slices.SortStableFunc(out, func(a, b wanted) int { return cmp.Compare(urgency[a.kind], urgency[b.kind]) })
+	return out
 }
 
 // start does a job, unless another one is at work on the volume: the end of that is a
@@ -131,6 +152,10 @@ func (d *disk) stillDue(ctx context.Context, v volume.ID, files int) bool {
 // restIfDue leaves a volume alone for a while that needs again what was just
 // done for it: files and directory are not as this program expects.
 func (d *disk) restIfDue(ctx context.Context, v volume.ID, kind jobKind) {
+	if kind == jobDrop {
+		d.troubles.pause(trouble{v: v}, d.s.o.Clock.Now().Add(retryFirst))
+		return
+	}
 	row, err := d.s.fresh(ctx, v)
 	if err != nil {
 		return // the next job will meet the same, and rest
