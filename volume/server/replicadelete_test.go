@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -196,7 +197,9 @@ func TestPrimaryFailsOver(t *testing.T) {
 			continue
 		}
 		t.Run(age, func(t *testing.T) {
-			c := newCluster(t, three, 1, 1, 1)
+			o := three
+			o.Heard = func() (time.Duration, bool) { return 0, true } // or it would say nothing at all
+			c := newCluster(t, o, 1, 1, 1)
 			a := c.members[0]
 			lost, b, d := a.mustPut(800), a.mustPut(800), a.mustPut(800)
 			make(c, b)

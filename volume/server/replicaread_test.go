@@ -226,7 +226,9 @@ func TestReplicaOutOfSyncIsNotRead(t *testing.T) {
 
 // Not found is certain only under a table that is fresh.
 func TestNotFoundUnderAnOldTable(t *testing.T) {
-	c := newCluster(t, three, 1, 1, 1, 1)
+	o := three
+	o.Heard = func() (time.Duration, bool) { return 0, true }
+	c := newCluster(t, o, 1, 1, 1, 1)
 	a, out := c.members[0], c.members[3]
 	out.wire.lag()
 	b := a.mustPut(900)
