@@ -180,7 +180,7 @@ func TestVolumeRowsOfVersion2(t *testing.T) {
 	r, g, v := delivery(t)
 	b := v.value()
 	b[0] = 2
-	later := 4 + 4 + 1 + 1 + 1 + 4 + 1 + 1 + 4 // coding, replicas
+	later := 4 + 4 + 1 + 1 + 1 + 4 + 1 + 1 + 4 + 4 + 4 // coding, replicas, keeper
 	if err := r.db.Set(keyVol(v.ID), b[:len(b)-1-later], pebble.NoSync); err != nil {
 		t.Fatal(err)
 	}

@@ -77,7 +77,7 @@ const (
 	metaRowVersion   = 2
 	nodeRowVersion   = 2
 	diskRowVersion   = 2
-	volumeRowVersion = 5
+	volumeRowVersion = 6
 )
 
 // newestRow is the version in which rows of a kind are written.

@@ -11,6 +11,9 @@ func (v Volume) value() []byte { return v.valueOf(volumeRowVersion) }
 // soleRowVersion is that of rows that do not tell which replicas are in sync.
 const soleRowVersion = 4
 
+// syncRowVersion is that of rows that do not tell who keeps the shards.
+const syncRowVersion = 5
+
 // valueOf is the row's value in version soleRowVersion or a later one.
 func (v Volume) valueOf(version uint8) []byte {
 	e := &enc{b: []byte{version}}
@@ -46,12 +49,16 @@ func (v Volume) valueOf(version uint8) []byte {
 			e.u32(uint32(d))
 		}
 	}
+	if version > syncRowVersion {
+		e.u32(uint32(v.Keeper))
+		e.u32(v.Term)
+	}
 	return e.b
 }
 
 // readVolume reads a row of any version. Where the tile of one of the first
 // version lies, the tiles tell: placeOldRows. Volumes of the first two count as
-// confirmed, replicas of the first four as in sync.
+// confirmed, replicas of the first four as in sync; nobody keeps those of the first five.
 func readVolume(n VolumeID, version uint8, v *dec) Volume {
 	row := Volume{ID: n, Class: Class(v.u8()), State: State(v.u8()), Generation: v.u32(), Opened: v.millis(), Opener: v.u64()}
 	for range v.u8() {
@@ -82,11 +89,14 @@ func readVolume(n VolumeID, version uint8, v *dec) Volume {
 			row.InSync = append(row.InSync, DiskID(v.u32()))
 		}
 	}
+	if version > syncRowVersion {
+		row.Keeper, row.Term = DiskID(v.u32()), v.u32()
+	}
 	v.bad = v.bad || row.State == StateSealed && row.Seal == nil || row.LastGeneration < row.Generation ||
 		row.Unconfirmed && row.State != StateOpen && row.State <= StateVoid ||
 		row.Coding.Validate() != nil || row.Compaction != nil && row.Coding.Busy() ||
 		len(row.Replicas) > 0 && row.Coding.State() == lifecycle.Released ||
-		row.Sync == 0 || row.Target == 0 || !row.syncedInOrder()
+		row.Sync == 0 || row.Target == 0 || !row.syncedInOrder() || (row.Keeper == 0) != (row.Term == 0)
 	return row
 }
 

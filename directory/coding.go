@@ -22,6 +22,19 @@ func refusal(n VolumeID, err error) error {
 	return fmt.Errorf("%w: volume %d: %w", kind, n, err)
 }
 
+// codeAs changes the coding of a volume by one of the rules of package lifecycle.
+// It is the keeper's to do that has the term, when there is a keeper.
+func (t *table) codeAs(term uint32, n VolumeID, rule func(lifecycle.Row) (lifecycle.Row, error)) (any, error) {
+	v, err := t.volumeFor(n)
+	switch {
+	case err != nil:
+		return nil, err
+	case v.Term != term:
+		return nil, fmt.Errorf("%w: %w: volume %d is kept under term %d, not %d", ErrStale, lifecycle.ErrRefused, n, v.Term, term)
+	}
+	return t.code(n, rule)
+}
+
 // code changes the coding of a volume by one of the rules of package lifecycle,
 // which returns the row it was given when there is nothing to do.
 func (t *table) code(n VolumeID, rule func(lifecycle.Row) (lifecycle.Row, error)) (any, error) {
@@ -101,8 +114,10 @@ func (c *commitCoding) decode(d *dec) {
 	*c = commitCoding{VolumeID(d.u32()), d.u32(), d.u64(), d.digests(), d.millis()}
 }
 
-func (c *commitCoding) apply(t *table) (any, error) {
-	return t.code(c.volume, func(r lifecycle.Row) (lifecycle.Row, error) {
+func (c *commitCoding) apply(t *table) (any, error) { return c.applyAs(t, 0) }
+
+func (c *commitCoding) applyAs(t *table, term uint32) (any, error) {
+	return t.codeAs(term, c.volume, func(r lifecycle.Row) (lifecycle.Row, error) {
 		return r.Commit(c.epoch, c.encoder, c.digests, c.now.Time())
 	})
 }
@@ -137,8 +152,10 @@ func (c *revokeCoding) encode(e *enc) {
 
 func (c *revokeCoding) decode(d *dec) { *c = revokeCoding{VolumeID(d.u32()), d.u32()} }
 
-func (c *revokeCoding) apply(t *table) (any, error) {
-	return t.code(c.volume, func(r lifecycle.Row) (lifecycle.Row, error) { return r.Revoke(c.epoch) })
+func (c *revokeCoding) apply(t *table) (any, error) { return c.applyAs(t, 0) }
+
+func (c *revokeCoding) applyAs(t *table, term uint32) (any, error) {
+	return t.codeAs(term, c.volume, func(r lifecycle.Row) (lifecycle.Row, error) { return r.Revoke(c.epoch) })
 }
 
 type releaseSource struct {
@@ -161,8 +178,10 @@ func (c *releaseSource) decode(d *dec) {
 	*c = releaseSource{VolumeID(d.u32()), d.u32(), d.digests(), d.millis(), d.millis()}
 }
 
-func (c *releaseSource) apply(t *table) (any, error) {
-	return t.code(c.volume, func(r lifecycle.Row) (lifecycle.Row, error) {
+func (c *releaseSource) apply(t *table) (any, error) { return c.applyAs(t, 0) }
+
+func (c *releaseSource) applyAs(t *table, term uint32) (any, error) {
+	return t.codeAs(term, c.volume, func(r lifecycle.Row) (lifecycle.Row, error) {
 		return r.Release(c.epoch, c.verified, c.now.Time(), c.grace.Time().Sub(id.Epoch))
 	})
 }
@@ -187,11 +206,13 @@ func (c *moveShard) decode(d *dec) {
 	*c = moveShard{VolumeID(d.u32()), d.u32(), d.u8(), DiskID(d.u32()), lifecycle.Digest(d.take(32))}
 }
 
-func (c *moveShard) apply(t *table) (any, error) {
+func (c *moveShard) apply(t *table) (any, error) { return c.applyAs(t, 0) }
+
+func (c *moveShard) applyAs(t *table, term uint32) (any, error) {
 	if err := t.knownHomes(lifecycle.Disk(c.to)); err != nil {
 		return nil, err
 	}
-	return t.code(c.volume, func(r lifecycle.Row) (lifecycle.Row, error) {
+	return t.codeAs(term, c.volume, func(r lifecycle.Row) (lifecycle.Row, error) {
 		return r.Move(c.epoch, int(c.shard), lifecycle.Disk(c.to), c.verified)
 	})
 }

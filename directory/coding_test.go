@@ -29,7 +29,7 @@ func randomCoding(r *rand.Rand, m *Map, op uint8, now id.Millis) []byte {
 		c := v.Coding
 		ready := map[uint8]bool{
 			opBeginCoding: !c.Busy() && v.Compaction == nil && len(v.Replicas) > 0, opCommitCoding: c.Run != nil, opAbortCoding: c.Run != nil,
-			opRevokeCoding: c.State() == lifecycle.Coded, opReleaseSource: c.State() == lifecycle.Coded, opMoveShard: c.Committed != nil,
+			opRevokeCoding: c.State() == lifecycle.Coded, opReleaseSource: c.State() == lifecycle.Coded, opMoveShard: c.Committed != nil, opKeepCoded: c.Committed != nil,
 		}[op]
 		if v.Seal != nil && ready && r.IntN(3) > 0 {
 			n = v.ID
@@ -54,16 +54,31 @@ func randomCoding(r *rand.Rand, m *Map, op uint8, now id.Millis) []byte {
 		}
 		return encodeCommand(op, &beginCoding{n, run})
 	case opCommitCoding:
-		return encodeCommand(op, &commitCoding{n, epoch, encoder, shardsOf(epoch, shards), now})
+		return asTermOf(r, v, op, &commitCoding{n, epoch, encoder, shardsOf(epoch, shards), now})
 	case opAbortCoding:
 		return encodeCommand(op, &abortCoding{n, epoch, encoder})
 	case opRevokeCoding:
-		return encodeCommand(op, &revokeCoding{n, epoch})
+		return asTermOf(r, v, op, &revokeCoding{n, epoch})
 	case opReleaseSource:
-		return encodeCommand(op, &releaseSource{n, epoch, shardsOf(epoch, shards), now, id.Millis(r.IntN(2000))})
+		return asTermOf(r, v, op, &releaseSource{n, epoch, shardsOf(epoch, shards), now, id.Millis(r.IntN(2000))})
+	case opKeepCoded:
+		return encodeCommand(op, &keepCoded{n, DiskID(1 + r.IntN(6)), v.Term - uint32(r.IntN(8)/7)})
 	}
 	i := r.IntN(shards)
-	return encodeCommand(op, &moveShard{n, epoch, uint8(i), DiskID(1 + r.IntN(6)), shardsOf(epoch, shards)[i]})
+	return asTermOf(r, v, op, &moveShard{n, epoch, uint8(i), DiskID(1 + r.IntN(6)), shardsOf(epoch, shards)[i]})
+}
+
+// asTermOf encodes a command as the keeper of a volume gives it, or one of before, or
+// as there is none.
+func asTermOf(r *rand.Rand, v Volume, op uint8, c ofKeeper) []byte {
+	term := v.Term
+	if r.IntN(6) == 0 {
+		term = uint32(r.IntN(3))
+	}
+	if term == 0 {
+		return encodeCommand(op, c)
+	}
+	return encodeCommand(opAsKeeper, &asKeeper{term, op, c})
 }
 
 var (
@@ -268,7 +283,7 @@ func TestVolumeRowsOfVersion3(t *testing.T) {
 	r, v := codable(t)
 	b := v.value()
 	b[0] = 3
-	b = b[:len(b)-(4+4+1+1+1)-(4+1+1+4)]
+	b = b[:len(b)-(4+4+1+1+1)-(4+1+1+4)-(4+4)]
 	head := r.m.next.metaValue()
 	head[0] = 1 // without the number of rows
 	for key, value := range map[string][]byte{string(keyVol(v.ID)): b, string(keyMeta()): head[:len(head)-4]} {
@@ -336,34 +351,35 @@ func TestCodingCalls(t *testing.T) {
 	must(d.AbortCoding(ctx, v.ID, 1, 7))(t)
 	run.Epoch = 2
 	must(d.BeginCoding(ctx, v.ID, run))(t)
-	if _, err := d.CommitCoding(ctx, v.ID, 2, 7, make([]lifecycle.Digest, 300)); !errors.Is(err, ErrInvalid) {
+	if _, err := d.CommitCoding(ctx, v.ID, 2, 7, make([]lifecycle.Digest, 300), 0); !errors.Is(err, ErrInvalid) {
 		t.Errorf("300 digests: %v", err)
 	}
-	must(d.CommitCoding(ctx, v.ID, 2, 7, shards))(t)
-	must(d.RevokeCoding(ctx, v.ID, 2))(t)
+	must(d.CommitCoding(ctx, v.ID, 2, 7, shards, 0))(t)
+	must(d.RevokeCoding(ctx, v.ID, 2, 0))(t)
 	run.Epoch = 3
 	must(d.BeginCoding(ctx, v.ID, run))(t)
-	v = must(d.CommitCoding(ctx, v.ID, 3, 7, shards))(t)
+	v = must(d.CommitCoding(ctx, v.ID, 3, 7, shards, 0))(t)
 	if !v.Coding.Committed.At.Equal(c.Now()) {
 		t.Errorf("committed at %v, want %v", v.Coding.Committed.At, c.Now())
 	}
-	if _, err := d.MoveShard(ctx, v.ID, 3, -1, 4, shards[0]); !errors.Is(err, ErrInvalid) {
+	if _, err := d.MoveShard(ctx, v.ID, 3, -1, 4, shards[0], 0); !errors.Is(err, ErrInvalid) {
 		t.Errorf("shard -1: %v", err)
 	}
-	must(d.MoveShard(ctx, v.ID, 3, 0, 4, shards[0]))(t)
+	must(d.MoveShard(ctx, v.ID, 3, 0, 4, shards[0], 0))(t)
+	must(d.KeepCoded(ctx, v.ID, 2, 0))(t)
 	const grace = time.Hour + time.Microsecond
 	c.Advance(time.Hour)
-	if _, err := d.ReleaseSource(ctx, v.ID, 3, shards, grace); !errors.Is(err, ErrStale) {
+	if _, err := d.ReleaseSource(ctx, v.ID, 3, shards, grace, 1); !errors.Is(err, ErrStale) {
 		t.Errorf("released a microsecond too early: %v", err)
 	}
-	if _, err := d.ReleaseSource(ctx, v.ID, 3, make([]lifecycle.Digest, 300), grace); !errors.Is(err, ErrInvalid) {
+	if _, err := d.ReleaseSource(ctx, v.ID, 3, make([]lifecycle.Digest, 300), grace, 1); !errors.Is(err, ErrInvalid) {
 		t.Errorf("300 digests: %v", err)
 	}
-	if _, err := d.ReleaseSource(ctx, v.ID, 3, shards, 1<<63-1); !errors.Is(err, ErrStale) {
+	if _, err := d.ReleaseSource(ctx, v.ID, 3, shards, 1<<63-1, 1); !errors.Is(err, ErrStale) {
 		t.Errorf("an endless grace: %v", err)
 	}
 	c.Advance(time.Millisecond)
-	v = must(d.ReleaseSource(ctx, v.ID, 3, shards, grace))(t)
+	v = must(d.ReleaseSource(ctx, v.ID, 3, shards, grace, 1))(t)
 	mustClose(t, d)
 	d = mustOpen(t, dir, c)
 	if got, _ := d.Map().Volume(v.ID); !reflect.DeepEqual(got, v) || len(got.Replicas) != 0 || got.Coding.Committed.Homes[0] != 4 {
@@ -378,6 +394,7 @@ func TestCodingCalls(t *testing.T) {
 	for i := range byte(4) {
 		must(other.RegisterDisk(ctx, DiskSpec{Node: 1, UUID: [16]byte{1 + i}}))(t)
 	}
+	v.Keeper, v.Term = 0, 0 // no disk tells; whoever serves it begins anew
 	told := v
 	told.Coding.Source = lifecycle.Source{} // the seal says it
 	for range 2 {

@@ -46,7 +46,9 @@ const (
 	opSetNodeState      = 32
 	opSetDiskState      = 33
 	opRestoreVolume     = 34
-	lastOp              = opRestoreVolume
+	opKeepCoded         = 35
+	opAsKeeper          = 36
+	lastOp              = opAsKeeper
 )
 
 // command is one change of the table. apply checks everything before it changes
@@ -101,6 +103,8 @@ var makers = [lastOp + 1]func() command{
 	opSetNodeState:      func() command { return new(setNodeState) },
 	opSetDiskState:      func() command { return new(setDiskState) },
 	opRestoreVolume:     func() command { return new(restoreVolume) },
+	opKeepCoded:         func() command { return new(keepCoded) },
+	opAsKeeper:          func() command { return new(asKeeper) },
 }
 
 func encodeCommand(op uint8, c command) []byte {

@@ -146,10 +146,14 @@ func randomCommand(r *rand.Rand, m *Map, now id.Millis) []byte {
 	if w.To > w.From {
 		at += id.Millis(r.Uint64N(uint64(w.To-w.From) + 2))
 	}
-	switch op := uint8(1 + r.IntN(lastOp)); op {
+	op := uint8(1 + r.IntN(lastOp))
+	if op == opAsKeeper {
+		op = []uint8{opCommitCoding, opRevokeCoding, opReleaseSource, opMoveShard}[r.IntN(4)]
+	}
+	switch op {
 	case opRestoreOld, opRestoreVolume:
 		return randomRestore(r, m, now)
-	case opBeginCoding, opCommitCoding, opAbortCoding, opRevokeCoding, opReleaseSource, opMoveShard:
+	case opBeginCoding, opCommitCoding, opAbortCoding, opRevokeCoding, opReleaseSource, opMoveShard, opKeepCoded:
 		return randomCoding(r, m, op, now)
 	case opConfirmVolume, opAbandonVolume:
 		return randomBirth(r, m, op, now)

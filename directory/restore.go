@@ -20,7 +20,7 @@ type restoreVolume struct {
 	row Volume
 }
 
-func (c *restoreVolume) encode(e *enc) { c.encodeOf(e, volumeRowVersion) }
+func (c *restoreVolume) encode(e *enc) { c.encodeOf(e, syncRowVersion) }
 
 func (c *restoreVolume) encodeOf(e *enc, version uint8) {
 	e.millis(c.now)
@@ -28,7 +28,7 @@ func (c *restoreVolume) encodeOf(e *enc, version uint8) {
 	e.bytes(c.row.valueOf(version))
 }
 
-func (c *restoreVolume) decode(d *dec) { c.decodeOf(d, volumeRowVersion) }
+func (c *restoreVolume) decode(d *dec) { c.decodeOf(d, syncRowVersion) }
 
 func (c *restoreVolume) decodeOf(d *dec, version uint8) {
 	c.now = d.millis()

@@ -114,6 +114,10 @@ type Volume struct {
 	// Its Source is Generation as Seal has it. Once that is released the volume has no
 	// replica.
 	Coding lifecycle.Row
+	// Keeper is the disk whose node serves the volume out of its shards, 0 before
+	// anybody does; Term counts its changes.
+	Keeper DiskID
+	Term   uint32
 }
 
 // Seal says what a generation of a sealed volume holds.

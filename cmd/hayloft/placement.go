@@ -80,7 +80,7 @@ func placeOf(m *directory.Map, t directory.Tile) (server.Place, bool) {
 	}
 	return server.Place{
 		Volume: identityOf(row), Disks: diskNumbers(row.Replicas), InSync: diskNumbers(row.InSync), Sync: row.Sync, Target: int(row.Target),
-		Keeper: server.KeeperOf(row.Coding), State: server.State(row.State), Slot: t.Slot, From: t.From, To: t.To,
+		Keeper: server.KeeperOf(row.Coding, uint32(row.Keeper)), State: server.State(row.State), Slot: t.Slot, From: t.From, To: t.To,
 	}, true
 }
 
@@ -196,7 +196,7 @@ func (p placement) CodedRows() []server.Row {
 	}
 	var out []server.Row
 	for _, v := range m.Volumes() {
-		if v.Coding.Homed(here) {
+		if v.Coding.Homed(here) || v.Coding.Committed != nil && here(lifecycle.Disk(v.Keeper)) {
 			out = append(out, rowOf(m, v))
 		}
 	}
@@ -207,24 +207,28 @@ func (p placement) BeginCoding(ctx context.Context, v volume.ID, run lifecycle.R
 	return p.changed(p.d.BeginCoding(ctx, directory.VolumeID(v), run))
 }
 
-func (p placement) CommitCoding(ctx context.Context, v volume.ID, epoch uint32, encoder uint64, digests []lifecycle.Digest) (server.Row, error) {
-	return p.changed(p.d.CommitCoding(ctx, directory.VolumeID(v), epoch, encoder, digests))
+func (p placement) CommitCoding(ctx context.Context, v volume.ID, epoch uint32, encoder uint64, digests []lifecycle.Digest, term uint32) (server.Row, error) {
+	return p.changed(p.d.CommitCoding(ctx, directory.VolumeID(v), epoch, encoder, digests, term))
 }
 
 func (p placement) AbortCoding(ctx context.Context, v volume.ID, epoch uint32, encoder uint64) (server.Row, error) {
 	return p.changed(p.d.AbortCoding(ctx, directory.VolumeID(v), epoch, encoder))
 }
 
-func (p placement) RevokeCoding(ctx context.Context, v volume.ID, epoch uint32) (server.Row, error) {
-	return p.changed(p.d.RevokeCoding(ctx, directory.VolumeID(v), epoch))
+func (p placement) RevokeCoding(ctx context.Context, v volume.ID, epoch, term uint32) (server.Row, error) {
+	return p.changed(p.d.RevokeCoding(ctx, directory.VolumeID(v), epoch, term))
 }
 
-func (p placement) ReleaseSource(ctx context.Context, v volume.ID, epoch uint32, verified []lifecycle.Digest, grace time.Duration) (server.Row, error) {
-	return p.changed(p.d.ReleaseSource(ctx, directory.VolumeID(v), epoch, verified, grace))
+func (p placement) ReleaseSource(ctx context.Context, v volume.ID, epoch uint32, verified []lifecycle.Digest, grace time.Duration, term uint32) (server.Row, error) {
+	return p.changed(p.d.ReleaseSource(ctx, directory.VolumeID(v), epoch, verified, grace, term))
 }
 
-func (p placement) MoveShard(ctx context.Context, v volume.ID, epoch uint32, shard int, to uint32, verified lifecycle.Digest) (server.Row, error) {
-	return p.changed(p.d.MoveShard(ctx, directory.VolumeID(v), epoch, shard, directory.DiskID(to), verified))
+func (p placement) MoveShard(ctx context.Context, v volume.ID, epoch uint32, shard int, to uint32, verified lifecycle.Digest, term uint32) (server.Row, error) {
+	return p.changed(p.d.MoveShard(ctx, directory.VolumeID(v), epoch, shard, directory.DiskID(to), verified, term))
+}
+
+func (p placement) KeepCoded(ctx context.Context, v volume.ID, disk, term uint32) (server.Row, error) {
+	return p.changed(p.d.KeepCoded(ctx, directory.VolumeID(v), directory.DiskID(disk), term))
 }
 
 // changed is the answer to a change of a volume's row.
@@ -240,6 +244,7 @@ func rowOf(m *directory.Map, v directory.Volume) server.Row {
 	row := server.Row{
 		Volume: identityOf(v), State: server.State(v.State), Unconfirmed: v.Unconfirmed, Slot: v.Slot, From: v.From, To: v.To, Opened: v.Opened, Closed: v.Closed,
 		Coding: v.Coding, Disks: diskNumbers(v.Replicas), InSync: diskNumbers(v.InSync), Sync: v.Sync, Target: int(v.Target),
+		Keeper: uint32(v.Keeper), Term: v.Term,
 	}
 	for _, d := range v.Replicas {
 		disk, _ := m.Disk(d)

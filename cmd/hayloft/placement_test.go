@@ -96,25 +96,28 @@ func TestPlacementCodes(t *testing.T) {
 	run.Epoch = 2
 	must(p.BeginCoding(ctx, v, run))
 	shards := []lifecycle.Digest{{1}, {2}}
-	must(p.CommitCoding(ctx, v, 2, 7, shards))
-	must(p.RevokeCoding(ctx, v, 2))
+	must(p.CommitCoding(ctx, v, 2, 7, shards, 0))
+	must(p.RevokeCoding(ctx, v, 2, 0))
 	run.Epoch = 3
 	must(p.BeginCoding(ctx, v, run))
-	row = must(p.CommitCoding(ctx, v, 3, 7, shards))
+	row = must(p.CommitCoding(ctx, v, 3, 7, shards, 0))
 	if want := (lifecycle.Commit{Run: run, Digests: shards, At: c.Now()}); !reflect.DeepEqual(*row.Coding.Committed, want) {
 		t.Errorf("committed: %+v", row.Coding.Committed)
 	}
-	must(p.MoveShard(ctx, v, 3, 1, 3, shards[1]))
-	shown("a", "c")
-	if _, err := p.ReleaseSource(ctx, v, 3, shards, time.Hour); !errors.Is(err, lifecycle.ErrRefused) {
+	must(p.MoveShard(ctx, v, 3, 1, 3, shards[1], 0))
+	if row = must(p.KeepCoded(ctx, v, 2, 0)); row.Keeper != 2 || row.Term != 1 {
+		t.Errorf("keeper %d under term %d", row.Keeper, row.Term)
+	}
+	shown("a", "b", "c") // b keeps it
+	if _, err := p.ReleaseSource(ctx, v, 3, shards, time.Hour, 1); !errors.Is(err, lifecycle.ErrRefused) {
 		t.Errorf("released in its grace: %v", err)
 	}
 	c.Advance(time.Hour)
-	row = must(p.ReleaseSource(ctx, v, 3, shards, time.Hour))
+	row = must(p.ReleaseSource(ctx, v, 3, shards, time.Hour, 1))
 	if len(row.Disks) != 0 || len(row.Replicas) != 0 || row.Coding.State() != lifecycle.Released {
 		t.Errorf("released: %+v", row)
 	}
-	shown("a", "c")
+	shown("a", "b", "c") // b keeps it
 }
 
 // TestPlacementReplicates takes a volume with replicas on three nodes through its life

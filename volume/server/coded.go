@@ -20,6 +20,7 @@ type codedVolume struct {
 	s     *Server
 	c     coding.Committed
 	class volume.Class
+	term  uint32 // under which this node is the keeper
 	v     *coded.Volume
 
 	moving sync.Mutex // held by who changes the set of shards
@@ -111,7 +112,7 @@ func (s *Server) logCopies(c coding.Committed, homes []uint32) []coded.LogCopy {
 // openCoded opens a committed epoch. The handle says why when it cannot be served.
 func (s *Server) openCoded(ctx context.Context, row Row) *handle {
 	commit := row.Coding.Committed
-	cv := &codedVolume{s: s, c: committedOf(row.Volume.Volume, commit), class: row.Volume.Class}
+	cv := &codedVolume{s: s, c: committedOf(row.Volume.Volume, commit), class: row.Volume.Class, term: row.Term}
 	homes := homesOf(commit.Homes)
 	for i, h := range homes {
 		cv.shards = append(cv.shards, s.openShard(cv.c, i, h))

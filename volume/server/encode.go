@@ -277,7 +277,7 @@ func (c *coder) switchTo(ctx context.Context, old *handle, row Row, digests []li
 			return c.doubtOf(v)
 		}
 		row, err = c.s.decide(ctx, func(ctx context.Context) (Row, error) {
-			return c.s.o.Directory.CommitCoding(ctx, v, run.Epoch, run.Encoder, digests)
+			return c.s.o.Directory.CommitCoding(ctx, v, run.Epoch, run.Encoder, digests, row.Term)
 		})
 		if err != nil {
 			c.doubt(v, unavailable("volume %d: whether epoch %d was committed is not known: %w", v, run.Epoch, err))

@@ -108,7 +108,7 @@ func (t *table) closeTile(s id.Slot, at, now id.Millis) {
 func (t *table) place(tile fakeTile) (server.Place, bool) {
 	r, ok := t.rows[tile.v]
 	return server.Place{Volume: r.Volume, Disks: r.Disks, InSync: r.InSync, Sync: r.Sync, Target: r.Target, State: r.State,
-		Keeper: server.KeeperOf(r.Coding), Slot: r.Slot, From: tile.from, To: tile.to}, ok
+		Keeper: server.KeeperOf(r.Coding, r.Keeper), Slot: r.Slot, From: tile.from, To: tile.to}, ok
 }
 
 func (t *table) locate(blob id.ID) (server.Place, bool) {
@@ -605,7 +605,7 @@ func (n *fakeNode) CodedRows() (out []server.Row) {
 	t := n.table()
 	for _, v := range slices.Sorted(maps.Keys(t.rows)) {
 		here := func(d lifecycle.Disk) bool { return t.disks[d-1].node == n.node }
-		if r := t.rows[v]; r.Coding.Homed(here) {
+		if r := t.rows[v]; r.Coding.Homed(here) || r.Keeper != 0 && here(lifecycle.Disk(r.Keeper)) {
 			out = append(out, r.Row)
 		}
 	}
@@ -614,16 +614,28 @@ func (n *fakeNode) CodedRows() (out []server.Row) {
 
 // code changes the coding of a row by a rule of package lifecycle.
 func (n *fakeNode) code(ctx context.Context, what string, v volume.ID, rule func(lifecycle.Row) (lifecycle.Row, error)) (server.Row, error) {
+	return n.alter(ctx, what, v, func(t *table, r *fakeRow) error { return r.code(t, rule) })
+}
+
+// codeAs does so as the keeper under a term.
+func (n *fakeNode) codeAs(ctx context.Context, what string, v volume.ID, term uint32, rule func(lifecycle.Row) (lifecycle.Row, error)) (server.Row, error) {
 	return n.alter(ctx, what, v, func(t *table, r *fakeRow) error {
-		next, err := rule(r.Coding)
-		if err != nil {
-			return err
+		if term != r.Term {
+			return fmt.Errorf("%w: term %d, not %d", lifecycle.ErrRefused, r.Term, term)
 		}
-		if r.Coding = next; r.Volume.Generation <= next.Released {
-			*r = t.with(*r, nil, nil)
-		}
-		return nil
+		return r.code(t, rule)
 	})
+}
+
+func (r *fakeRow) code(t *table, rule func(lifecycle.Row) (lifecycle.Row, error)) error {
+	next, err := rule(r.Coding)
+	if err != nil {
+		return err
+	}
+	if r.Coding = next; r.Volume.Generation <= next.Released {
+		*r = t.with(*r, nil, nil)
+	}
+	return nil
 }
 
 // sealedAs has the rules of coding know the newest generation.
@@ -636,8 +648,8 @@ func (n *fakeNode) BeginCoding(ctx context.Context, v volume.ID, run lifecycle.R
 	return n.code(ctx, "code", v, func(r lifecycle.Row) (lifecycle.Row, error) { return r.Begin(run) })
 }
 
-func (n *fakeNode) CommitCoding(ctx context.Context, v volume.ID, epoch uint32, encoder uint64, digests []lifecycle.Digest) (server.Row, error) {
-	return n.code(ctx, "commit shards", v, func(r lifecycle.Row) (lifecycle.Row, error) {
+func (n *fakeNode) CommitCoding(ctx context.Context, v volume.ID, epoch uint32, encoder uint64, digests []lifecycle.Digest, term uint32) (server.Row, error) {
+	return n.codeAs(ctx, "commit shards", v, term, func(r lifecycle.Row) (lifecycle.Row, error) {
 		return r.Commit(epoch, encoder, digests, n.d.clock.Now())
 	})
 }
@@ -646,18 +658,31 @@ func (n *fakeNode) AbortCoding(ctx context.Context, v volume.ID, epoch uint32, e
 	return n.code(ctx, "abort", v, func(r lifecycle.Row) (lifecycle.Row, error) { return r.Abort(epoch, encoder) })
 }
 
-func (n *fakeNode) RevokeCoding(ctx context.Context, v volume.ID, epoch uint32) (server.Row, error) {
-	return n.code(ctx, "revoke", v, func(r lifecycle.Row) (lifecycle.Row, error) { return r.Revoke(epoch) })
+func (n *fakeNode) RevokeCoding(ctx context.Context, v volume.ID, epoch, term uint32) (server.Row, error) {
+	return n.codeAs(ctx, "revoke", v, term, func(r lifecycle.Row) (lifecycle.Row, error) { return r.Revoke(epoch) })
 }
 
-func (n *fakeNode) ReleaseSource(ctx context.Context, v volume.ID, epoch uint32, verified []lifecycle.Digest, grace time.Duration) (server.Row, error) {
-	return n.code(ctx, "release", v, func(r lifecycle.Row) (lifecycle.Row, error) {
+func (n *fakeNode) ReleaseSource(ctx context.Context, v volume.ID, epoch uint32, verified []lifecycle.Digest, grace time.Duration, term uint32) (server.Row, error) {
+	return n.codeAs(ctx, "release", v, term, func(r lifecycle.Row) (lifecycle.Row, error) {
 		return r.Release(epoch, verified, n.d.clock.Now(), grace)
 	})
 }
 
-func (n *fakeNode) MoveShard(ctx context.Context, v volume.ID, epoch uint32, shard int, to uint32, verified lifecycle.Digest) (server.Row, error) {
-	return n.code(ctx, "move", v, func(r lifecycle.Row) (lifecycle.Row, error) {
+func (n *fakeNode) MoveShard(ctx context.Context, v volume.ID, epoch uint32, shard int, to uint32, verified lifecycle.Digest, term uint32) (server.Row, error) {
+	return n.codeAs(ctx, "move", v, term, func(r lifecycle.Row) (lifecycle.Row, error) {
 		return r.Move(epoch, shard, lifecycle.Disk(to), verified)
+	})
+}
+
+func (n *fakeNode) KeepCoded(ctx context.Context, v volume.ID, disk, term uint32) (server.Row, error) {
+	return n.alter(ctx, "keep", v, func(t *table, r *fakeRow) error {
+		switch {
+		case r.Keeper == disk && r.Term == term+1:
+			return nil
+		case r.Term != term || r.Coding.Committed == nil:
+			return fmt.Errorf("%w: term %d, not %d", lifecycle.ErrRefused, r.Term, term)
+		}
+		r.Keeper, r.Term = disk, term+1
+		return nil
 	})
 }

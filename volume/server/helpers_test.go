@@ -134,7 +134,7 @@ func locate(m *directory.Map, blob id.ID) (server.Place, bool) {
 func place(m *directory.Map, t directory.Tile) (server.Place, bool) {
 	v, ok := m.Volume(t.Volume)
 	p := server.Place{Volume: identity(v), Slot: t.Slot, From: t.From, To: t.To, Sync: v.Sync, Target: int(v.Target), State: server.State(v.State)}
-	p.Disks, p.InSync, p.Keeper = numbers(v.Replicas), numbers(v.InSync), server.KeeperOf(v.Coding)
+	p.Disks, p.InSync, p.Keeper = numbers(v.Replicas), numbers(v.InSync), server.KeeperOf(v.Coding, uint32(v.Keeper))
 	return p, ok
 }
 

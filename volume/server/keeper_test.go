@@ -49,7 +49,7 @@ func TestOthersAskTheKeeper(t *testing.T) {
 	if row.Coding.Committed == nil || len(row.InSync) != 1 {
 		t.Fatalf("%+v", row)
 	}
-	keeper := c.of(server.KeeperOf(row.Coding))
+	keeper := c.of(server.KeeperOf(row.Coding, row.Keeper))
 	// Deleted through one node, gone at all: the replicas do not know of it.
 	for i, m := range c.members {
 		if err := m.delete(all[i]); err != nil {
@@ -96,7 +96,7 @@ func TestOthersAskTheKeeper(t *testing.T) {
 	}
 	// The source is let go: there is no replica any more.
 	commit := row.Coding.Committed
-	if _, err := keeper.wire.ReleaseSource(context.Background(), row.Volume.Volume, commit.Epoch, commit.Digests, 0); err != nil {
+	if _, err := keeper.wire.ReleaseSource(context.Background(), row.Volume.Volume, commit.Epoch, commit.Digests, 0, row.Term); err != nil {
 		t.Fatal(err)
 	}
 	for _, m := range c.members {

@@ -295,7 +295,7 @@ func (c *coder) logsFirst(ctx context.Context, cv *codedVolume, lost []lostShard
 // move tells the directory the new home of a shard.
 func (c *coder) move(ctx context.Context, cv *codedVolume, l lostShard) error {
 	_, err := c.s.decide(ctx, func(ctx context.Context) (Row, error) {
-		return c.s.o.Directory.MoveShard(ctx, cv.c.Volume, cv.c.Epoch, l.shard, l.on.number, lifecycle.Digest(cv.c.Digests[l.shard]))
+		return c.s.o.Directory.MoveShard(ctx, cv.c.Volume, cv.c.Epoch, l.shard, l.on.number, lifecycle.Digest(cv.c.Digests[l.shard]), cv.term)
 	})
 	return err
 }

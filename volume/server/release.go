@@ -41,7 +41,7 @@ func (c *coder) release(ctx context.Context, j *job) error {
 		return fmt.Errorf("%w: the shards of epoch %d of volume %d do not hold what was sealed", volume.ErrCorrupt, cv.c.Epoch, j.v)
 	}
 	_, err = c.s.decide(ctx, func(ctx context.Context) (Row, error) {
-		return c.s.o.Directory.ReleaseSource(ctx, j.v, cv.c.Epoch, row.Coding.Committed.Digests, c.s.o.SourceGrace)
+		return c.s.o.Directory.ReleaseSource(ctx, j.v, cv.c.Epoch, row.Coding.Committed.Digests, c.s.o.SourceGrace, cv.term)
 	})
 	if err == nil {
 		c.s.n.released.Add(1)
@@ -95,7 +95,7 @@ func (c *coder) revoke(ctx context.Context, j *job) error {
 		h.void.Store(true)
 		epoch := row.Coding.Committed.Epoch
 		row, err = c.s.decide(ctx, func(ctx context.Context) (Row, error) {
-			return c.s.o.Directory.RevokeCoding(ctx, j.v, epoch)
+			return c.s.o.Directory.RevokeCoding(ctx, j.v, epoch, h.coded.term)
 		})
 		if err != nil {
 			return unavailable("volume %d: whether epoch %d was revoked is not known: %w", j.v, epoch, err)

@@ -57,12 +57,16 @@ type Place struct {
 }
 
 // KeeperOf is the disk whose node serves a volume out of its shards, 0 when no epoch of
-// it is committed.
-func KeeperOf(r lifecycle.Row) uint32 {
-	if r.Committed == nil {
+// it is committed. keeper is what its row says; nobody said anything of those that
+// have been coded on one node, and that serves them.
+func KeeperOf(r lifecycle.Row, keeper uint32) uint32 {
+	switch {
+	case r.Committed == nil:
 		return 0
+	case keeper == 0:
+		return uint32(r.Committed.Homes[0])
 	}
-	return uint32(r.Committed.Homes[0])
+	return keeper
 }
 
 // State is where a volume is in its life, as the directory has it.
@@ -108,6 +112,8 @@ type Row struct {
 	Closed      id.Millis // when the tile was closed; 0: it is open, or nobody knows
 	Seal        *Sealed   // of the generation; nil before the volume is sealed
 	Attempt     *Attempt  // the compaction under way, or nil
+	Keeper      uint32    // see Place; 0 also when nobody serves it yet
+	Term        uint32    // counts the changes of Keeper
 	// Coding says which epochs of shards there are and where; its zero value before
 	// the volume is sealed. Its slices are not to be changed.
 	Coding lifecycle.Row
@@ -202,29 +208,32 @@ type Lifecycle interface {
 // Coder is how the directory decides over the coding of sealed volumes, by the
 // rules of package lifecycle. Each change answers the row as it is then, and may be
 // repeated. What the row does not allow, or not yet, wraps lifecycle.ErrRefused;
-// what makes no sense for any row wraps lifecycle.ErrInvalid.
+// what makes no sense for any row wraps lifecycle.ErrInvalid. Those that name a term
+// are the keeper's, and refused under another one than the row's.
 type Coder interface {
 	// CodedRows returns the volumes that have shards, or a run that makes some, on a
-	// disk of this node, as this node knows them. What lies on a disk beside them is
-	// of a void epoch or of a shard that was moved: Row tells.
+	// disk of this node, or that this node keeps, as this node knows them. What lies on
+	// a disk beside them is of a void epoch or of a shard that was moved: Row tells.
 	CodedRows() []Row
 	// BeginCoding gives run.Epoch, the one after the largest, to one encoder. A run
 	// that was under way is void. Refused while a compaction is under way.
 	BeginCoding(ctx context.Context, v volume.ID, run lifecycle.Run) (Row, error)
 	// CommitCoding makes the epoch of a run count. digests are those of all shards,
 	// each read back from its disk.
-	CommitCoding(ctx context.Context, v volume.ID, epoch uint32, encoder uint64, digests []lifecycle.Digest) (Row, error)
+	CommitCoding(ctx context.Context, v volume.ID, epoch uint32, encoder uint64, digests []lifecycle.Digest, term uint32) (Row, error)
 	// AbortCoding ends a run: its epoch is void.
 	AbortCoding(ctx context.Context, v volume.ID, epoch uint32, encoder uint64) (Row, error)
 	// RevokeCoding makes a committed epoch void whose source is not released.
-	RevokeCoding(ctx context.Context, v volume.ID, epoch uint32) (Row, error)
+	RevokeCoding(ctx context.Context, v volume.ID, epoch, term uint32) (Row, error)
 	// ReleaseSource lets the source of the committed epoch go when grace has passed
 	// since the commit. verified are the digests of all shards, read from their disks
 	// since then.
-	ReleaseSource(ctx context.Context, v volume.ID, epoch uint32, verified []lifecycle.Digest, grace time.Duration) (Row, error)
+	ReleaseSource(ctx context.Context, v volume.ID, epoch uint32, verified []lifecycle.Digest, grace time.Duration, term uint32) (Row, error)
 	// MoveShard gives a shard of the committed epoch another home, disk to, which has
 	// it already, read back.
-	MoveShard(ctx context.Context, v volume.ID, epoch uint32, shard int, to uint32, verified lifecycle.Digest) (Row, error)
+	MoveShard(ctx context.Context, v volume.ID, epoch uint32, shard int, to uint32, verified lifecycle.Digest, term uint32) (Row, error)
+	// KeepCoded makes a disk the keeper of a coded volume, under the term after term.
+	KeepCoded(ctx context.Context, v volume.ID, disk, term uint32) (Row, error)
 }
 
 // Space is what a file system says of itself, in bytes.

@@ -158,7 +158,7 @@ func diskIDs(disks []uint32) (out []directory.DiskID) {
 func rowOf(m *directory.Map, v directory.Volume) server.Row {
 	row := server.Row{
 		Volume: identity(v), State: server.State(v.State), Unconfirmed: v.Unconfirmed, Slot: v.Slot, From: v.From, To: v.To, Opened: v.Opened, Closed: v.Closed,
-		Coding: v.Coding, Disks: numbers(v.Replicas), InSync: numbers(v.InSync), Sync: v.Sync, Target: int(v.Target),
+		Coding: v.Coding, Disks: numbers(v.Replicas), InSync: numbers(v.InSync), Sync: v.Sync, Target: int(v.Target), Keeper: uint32(v.Keeper), Term: v.Term,
 	}
 	for _, d := range v.Replicas {
 		disk, _ := m.Disk(d)

@@ -30,9 +30,9 @@ func (w *wire) BeginCoding(ctx context.Context, v volume.ID, run lifecycle.Run) 
 	return w.ask("code", func() (directory.Volume, error) { return w.d.BeginCoding(ctx, directory.VolumeID(v), run) })
 }
 
-func (w *wire) CommitCoding(ctx context.Context, v volume.ID, epoch uint32, encoder uint64, digests []lifecycle.Digest) (server.Row, error) {
+func (w *wire) CommitCoding(ctx context.Context, v volume.ID, epoch uint32, encoder uint64, digests []lifecycle.Digest, term uint32) (server.Row, error) {
 	return w.ask("shards", func() (directory.Volume, error) {
-		return w.d.CommitCoding(ctx, directory.VolumeID(v), epoch, encoder, digests)
+		return w.d.CommitCoding(ctx, directory.VolumeID(v), epoch, encoder, digests, term)
 	})
 }
 
@@ -42,18 +42,26 @@ func (w *wire) AbortCoding(ctx context.Context, v volume.ID, epoch uint32, encod
 	})
 }
 
-func (w *wire) RevokeCoding(ctx context.Context, v volume.ID, epoch uint32) (server.Row, error) {
-	return w.ask("revoke", func() (directory.Volume, error) { return w.d.RevokeCoding(ctx, directory.VolumeID(v), epoch) })
-}
-
-func (w *wire) ReleaseSource(ctx context.Context, v volume.ID, epoch uint32, verified []lifecycle.Digest, grace time.Duration) (server.Row, error) {
-	return w.ask("release", func() (directory.Volume, error) {
-		return w.d.ReleaseSource(ctx, directory.VolumeID(v), epoch, verified, grace)
+func (w *wire) RevokeCoding(ctx context.Context, v volume.ID, epoch, term uint32) (server.Row, error) {
+	return w.ask("revoke", func() (directory.Volume, error) {
+		return w.d.RevokeCoding(ctx, directory.VolumeID(v), epoch, term)
 	})
 }
 
-func (w *wire) MoveShard(ctx context.Context, v volume.ID, epoch uint32, shard int, to uint32, verified lifecycle.Digest) (server.Row, error) {
+func (w *wire) ReleaseSource(ctx context.Context, v volume.ID, epoch uint32, verified []lifecycle.Digest, grace time.Duration, term uint32) (server.Row, error) {
+	return w.ask("release", func() (directory.Volume, error) {
+		return w.d.ReleaseSource(ctx, directory.VolumeID(v), epoch, verified, grace, term)
+	})
+}
+
+func (w *wire) MoveShard(ctx context.Context, v volume.ID, epoch uint32, shard int, to uint32, verified lifecycle.Digest, term uint32) (server.Row, error) {
 	return w.ask("move", func() (directory.Volume, error) {
-		return w.d.MoveShard(ctx, directory.VolumeID(v), epoch, shard, directory.DiskID(to), verified)
+		return w.d.MoveShard(ctx, directory.VolumeID(v), epoch, shard, directory.DiskID(to), verified, term)
+	})
+}
+
+func (w *wire) KeepCoded(ctx context.Context, v volume.ID, disk, term uint32) (server.Row, error) {
+	return w.ask("keep", func() (directory.Volume, error) {
+		return w.d.KeepCoded(ctx, directory.VolumeID(v), directory.DiskID(disk), term)
 	})
 }
