@@ -75,7 +75,7 @@ func (s *Server) openShard(c coding.Committed, i int, home uint32) shardPlace {
 		p.why = fmt.Errorf("shard %d: disk %d is not in service: %w", i, home, ErrMissing)
 	} else if p.why = d.usable(); p.why == nil {
 		var f *coding.File
-		_, p.why = impatient{d}.call(func() (err error) {
+		_, p.why = impatient{d: d}.call(func() (err error) {
 			f, err = coding.Open(d.home(c.Volume, c.Epoch), c, i)
 			return err
 		}, func() {

@@ -40,7 +40,7 @@ func (c *coder) encode(ctx context.Context, j *job) error {
 	}
 	run := *row.Coding.Run
 	digests, err := c.makeShards(ctx, j, run, coding.Source{
-		FS: impatient{d}, Name: filepath.Join(d.volumesDir(), volume.FileName(j.v, run.Source.Generation)), Index: index,
+		FS: impatient{d: d}, Name: filepath.Join(d.volumesDir(), volume.FileName(j.v, run.Source.Generation)), Index: index,
 	})
 	serving := h // an older epoch, if there is one
 	if now := c.s.pin(0, j.v); now != nil && now.vol != nil {

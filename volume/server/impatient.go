@@ -11,7 +11,17 @@ import (
 // the coder's. A call that hangs is left as soon as the disk is out of service, with a
 // buffer of its own, so that one disk does not stop the work on all others. What it
 // does later is done to a file that the job has given up.
-type impatient struct{ d *disk }
+type impatient struct {
+	d  *disk
+	on vfs.FS // of a shelf there; nil: all of the disk's
+}
+
+func (p impatient) fs() vfs.FS {
+	if p.on != nil {
+		return p.on
+	}
+	return p.d.fs
+}
 
 var _ vfs.FS = impatient{}
 
@@ -67,27 +77,27 @@ func (p impatient) open(f func() (vfs.File, error)) (vfs.File, error) {
 
 // Create implements vfs.FS.
 func (p impatient) Create(name string) (vfs.File, error) {
-	return p.open(func() (vfs.File, error) { return p.d.fs.Create(name) })
+	return p.open(func() (vfs.File, error) { return p.fs().Create(name) })
 }
 
 // Open implements vfs.FS.
 func (p impatient) Open(name string) (vfs.File, error) {
-	return p.open(func() (vfs.File, error) { return p.d.fs.Open(name) })
+	return p.open(func() (vfs.File, error) { return p.fs().Open(name) })
 }
 
 // OpenWrite implements vfs.FS.
 func (p impatient) OpenWrite(name string) (vfs.File, error) {
-	return p.open(func() (vfs.File, error) { return p.d.fs.OpenWrite(name) })
+	return p.open(func() (vfs.File, error) { return p.fs().OpenWrite(name) })
 }
 
 // OpenDirect implements vfs.FS.
 func (p impatient) OpenDirect(name string) (vfs.File, int, error) {
-	return p.direct(func() (vfs.File, int, error) { return p.d.fs.OpenDirect(name) })
+	return p.direct(func() (vfs.File, int, error) { return p.fs().OpenDirect(name) })
 }
 
 // OpenDirectWrite implements vfs.FS.
 func (p impatient) OpenDirectWrite(name string) (vfs.File, int, error) {
-	return p.direct(func() (vfs.File, int, error) { return p.d.fs.OpenDirectWrite(name) })
+	return p.direct(func() (vfs.File, int, error) { return p.fs().OpenDirectWrite(name) })
 }
 
 func (p impatient) direct(open func() (vfs.File, int, error)) (vfs.File, int, error) {
@@ -105,32 +115,32 @@ func (p impatient) direct(open func() (vfs.File, int, error)) (vfs.File, int, er
 
 // Remove implements vfs.FS.
 func (p impatient) Remove(name string) error {
-	return p.do(func() error { return p.d.fs.Remove(name) })
+	return p.do(func() error { return p.fs().Remove(name) })
 }
 
 // Rename implements vfs.FS.
 func (p impatient) Rename(from, to string) error {
-	return p.do(func() error { return p.d.fs.Rename(from, to) })
+	return p.do(func() error { return p.fs().Rename(from, to) })
 }
 
 // MkdirAll implements vfs.FS.
 func (p impatient) MkdirAll(name string) error {
-	return p.do(func() error { return p.d.fs.MkdirAll(name) })
+	return p.do(func() error { return p.fs().MkdirAll(name) })
 }
 
 // SyncDir implements vfs.FS.
 func (p impatient) SyncDir(name string) error {
-	return p.do(func() error { return p.d.fs.SyncDir(name) })
+	return p.do(func() error { return p.fs().SyncDir(name) })
 }
 
 // ReadDir implements vfs.FS.
 func (p impatient) ReadDir(name string) ([]string, error) {
-	return answer(p, func() ([]string, error) { return p.d.fs.ReadDir(name) })
+	return answer(p, func() ([]string, error) { return p.fs().ReadDir(name) })
 }
 
 // Stat implements vfs.FS.
 func (p impatient) Stat(name string) (vfs.Info, error) {
-	return answer(p, func() (vfs.Info, error) { return p.d.fs.Stat(name) })
+	return answer(p, func() (vfs.Info, error) { return p.fs().Stat(name) })
 }
 
 // answer is call for what returns a value. One that is late is dropped.
@@ -203,7 +213,7 @@ func (i input) ReadAt(ctx context.Context, b []byte, off int64) error {
 	}
 	lease := left.Get(len(b))
 	own := lease.Bytes()[:len(b)]
-	answered, err := impatient{i.s.d}.call(func() error { return i.s.ReadAt(ctx, own, off) }, func() { lease.Release() })
+	answered, err := impatient{d: i.s.d}.call(func() error { return i.s.ReadAt(ctx, own, off) }, func() { lease.Release() })
 	if answered {
 		copy(b, own)
 		lease.Release()

@@ -45,6 +45,7 @@ type Peer interface {
 	PeerWriter
 	PeerReader
 	PeerLife
+	PeerShelves
 }
 
 // PeerWriter is what writers ask of a replica.

@@ -48,14 +48,14 @@ func (c *coder) reclaim(ctx context.Context, j *job) (rec volume.SealRecord, err
 	if err := c.s.closeSource(ctx, d, volume.Entry{Volume: j.v, Generation: a.Generation}); err != nil {
 		return rec, err
 	}
-	rec, err = h.coded.v.Compact(ctx, coding.Home{FS: impatient{d}, Dir: d.volumesDir()}, volume.CompactOptions{
+	rec, err = h.coded.v.Compact(ctx, coding.Home{FS: impatient{d: d}, Dir: d.volumesDir()}, volume.CompactOptions{
 		Generation: a.Generation, Deletes: a.Deletes, Secret: a.Secret, Time: a.Time, Throttle: j.throttle(d),
 	})
 	if err != nil {
 		return rec, errors.Join(err, c.abandon(ctx, row, err))
 	}
 	// The file is opened as any sealed one; the log that counts is the shards'.
-	if err := c.carryLog(ctx, h.vol, j.v, coding.Home{FS: impatient{d}, Dir: d.volumesDir()}); err != nil {
+	if err := c.carryLog(ctx, h.vol, j.v, coding.Home{FS: impatient{d: d}, Dir: d.volumesDir()}); err != nil {
 		return rec, err
 	}
 	row, err = c.s.decide(ctx, func(ctx context.Context) (Row, error) {

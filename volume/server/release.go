@@ -204,7 +204,7 @@ func (c *coder) lying() (out []lying) {
 		}
 		l := lying{d: d, sources: make(map[volume.ID][]volume.Entry)}
 		l.epochs, l.err = d.epochs()
-		all, err := volume.List(impatient{d}, d.volumesDir())
+		all, err := volume.List(impatient{d: d}, d.volumesDir())
 		for _, e := range all {
 			l.sources[e.Volume] = append(l.sources[e.Volume], e)
 		}
@@ -306,7 +306,7 @@ func (s *Server) closeSource(ctx context.Context, d *disk, e volume.Entry) error
 
 // removeEpoch removes the folder of a void epoch with the files that are ours.
 func (d *disk) removeEpoch(v volume.ID, epoch uint32) error {
-	fsys, dir := impatient{d}, d.epochDir(v, epoch)
+	fsys, dir := impatient{d: d}, d.epochDir(v, epoch)
 	entries, err := coding.List(fsys, dir)
 	if err != nil {
 		return err

@@ -40,6 +40,7 @@ type Server struct {
 	calls   sync.WaitGroup // under way, jobs too; added to under mu while not closed
 
 	lookout  lookout
+	shelves  shelves
 	made     made
 	life     context.Context // ends when Close begins
 	stop     context.CancelFunc

@@ -46,12 +46,12 @@ func (d *disk) home(v volume.ID, epoch uint32) coding.Home {
 }
 
 func (d *disk) workplace(v volume.ID, epoch uint32) coding.Home {
-	return coding.Home{FS: impatient{d}, Dir: d.epochDir(v, epoch)}
+	return coding.Home{FS: impatient{d: d}, Dir: d.epochDir(v, epoch)}
 }
 
 // epochs lists the folders of epochs on the disk. Other names are left alone.
 func (d *disk) epochs() (map[volume.ID][]uint32, error) {
-	names, err := impatient{d}.ReadDir(filepath.Join(d.dir, shardsName))
+	names, err := impatient{d: d}.ReadDir(filepath.Join(d.dir, shardsName))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}

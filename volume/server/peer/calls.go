@@ -38,6 +38,12 @@ const (
 	callMake     call = "make"
 	callCopy     call = "copy"
 	callDeletes  call = "deletes"
+	callShelf    call = "shelf"
+	callOpen     call = "open"
+	callGet      call = "get"
+	callPut      call = "put"
+	callFile     call = "file"
+	callName     call = "name"
 )
 
 // class is a kind of call, with room of its own.
@@ -62,6 +68,7 @@ var classOf = map[call]class{
 	callDelete: classAsk, callAdmit: classAsk,
 	callHoldings: classLong, callFetch: classLong, callCopy: classLong, callDeletes: classLong,
 	callFill: classWork, callBury: classWork, callSeal: classWork, callMake: classWork,
+	callShelf: classWrite, callOpen: classWrite, callPut: classWrite, callFile: classWrite, callName: classWrite, callGet: classRead,
 }
 
 // Timing is how patient both sides are. The zero value is what the protocol says.

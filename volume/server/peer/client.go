@@ -109,7 +109,12 @@ func (c *Client) exchange(ctx context.Context, q *request) (result []byte, err e
 	}
 	defer leave()
 	b := &body{buf: make([]byte, 0, 1024)}
-	b.add(kindArgs, func(buf []byte) []byte { return appendArgs(buf, &q.args) })
+	b.add(kindArgs, func(buf []byte) []byte {
+		if buf = appendArgs(buf, &q.args); tailOf(q.call) == namesTail {
+			buf = appendNames(buf, &q.args)
+		}
+		return buf
+	})
 	if q.send != nil {
 		q.send(b)
 	}
@@ -159,9 +164,11 @@ func (c *Client) httpRequest(ctx context.Context, name call, b *body) (*http.Req
 	}
 	r.ContentLength, r.GetBody = b.size, b.reader
 	r.Header.Set("Content-Type", "application/octet-stream")
-	// All calls may be repeated: a connection that turns out to be closed is replaced.
+	// What may be repeated is, on another connection when one turns out to be closed.
 	// The key is not sent.
-	r.Header["Idempotency-Key"] = nil
+	if name != callOpen && name != callName {
+		r.Header["Idempotency-Key"] = nil
+	}
 	if at, ok := ctx.Deadline(); ok {
 		left := at.Sub(machine.Now())
 		if left < time.Millisecond {

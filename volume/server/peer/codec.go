@@ -89,7 +89,29 @@ type args struct {
 	count      uint32 // of needles or keys that follow
 	bytes      int64  // of data of the needles
 	seal       *volume.SealInfo
+	names      [2]string // of files on a shelf, at most maxName bytes each
 }
+
+// tail is what follows the arguments of a call.
+type tail int
+
+const (
+	noTail tail = iota
+	sealTail
+	namesTail
+)
+
+func tailOf(c call) tail {
+	switch c {
+	case callSeal:
+		return sealTail
+	case callOpen, callName:
+		return namesTail
+	}
+	return noTail
+}
+
+const maxName = 255
 
 // maxCount bounds the needles and the keys of one call.
 const maxCount = 1 << 16
@@ -131,8 +153,16 @@ func appendArgs(b []byte, a *args) []byte {
 	return b
 }
 
-// parseArgs is the inverse of appendArgs. withSeal says that the seal's follow.
-func parseArgs(b []byte, withSeal bool) (args, error) {
+// appendNames appends the names of files.
+func appendNames(b []byte, a *args) []byte {
+	for _, n := range a.names {
+		b = append(append(b, byte(len(n))), n...)
+	}
+	return b
+}
+
+// parseArgs is the inverse of appendArgs, with what follows.
+func parseArgs(b []byte, behind tail) (args, error) {
 	p := parser{b: b}
 	a := args{disk: p.u32(), volume: volume.ID(p.u32()), generation: p.u32(), class: volume.Class(p.u8()), alt: p.u8()}
 	p.zero(2)
@@ -143,7 +173,12 @@ func parseArgs(b []byte, withSeal bool) (args, error) {
 	bytes := p.u64()
 	p.bad = p.bad || a.count > maxCount || bytes > volume.MaxGroup
 	a.bytes = int64(bytes)
-	if withSeal {
+	if behind == namesTail {
+		for i := range a.names {
+			a.names[i] = string(p.text(int(p.u8())))
+		}
+	}
+	if behind == sealTail {
 		s := &volume.SealInfo{Slot: id.Slot(p.u16()), From: id.Millis(p.u64()), To: id.Millis(p.u64()), United: p.flag()}
 		n, m := int(p.u16()), int(p.u16())
 		p.bad = p.bad || n+m > volume.MaxSealTexts

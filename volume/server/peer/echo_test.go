@@ -6,9 +6,11 @@ import (
 	"hash/fnv"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"hayloft/internal/id"
+	"hayloft/internal/vfs"
 	"hayloft/volume"
 	"hayloft/volume/server"
 )
@@ -205,6 +207,22 @@ func (e *echo) Deletes(ctx context.Context, disk uint32, v volume.ID, after uint
 
 func (e *echo) Admit(ctx context.Context, disk uint32, v volume.ID, joining uint32) error {
 	return e.err(e.hear("admit %d %d %d", disk, v, joining))
+}
+
+// echoShelf is a shelf that its owner may take away.
+type echoShelf struct {
+	vfs.FS
+	lost *atomic.Bool
+}
+
+func (s echoShelf) Lost() bool { return s.lost.Load() }
+
+func (e *echo) Shelf(ctx context.Context, disk uint32, v volume.ID, epoch, term uint32) (server.Shelf, error) {
+	r := e.hear("shelf %d %d %d %d", disk, v, epoch, term)
+	if err := e.err(r); err != nil {
+		return nil, err
+	}
+	return echoShelf{vfs.NewMem(r.Uint64()), new(atomic.Bool)}, nil
 }
 
 func someBytes(r *rand.Rand, most int) []byte {

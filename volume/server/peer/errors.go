@@ -4,7 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"io/fs"
 
+	"golang.org/x/sys/unix"
+
+	"hayloft/internal/vfs"
 	"hayloft/volume"
 	"hayloft/volume/server"
 )
@@ -47,6 +52,17 @@ var table = []struct {
 	{33, volume.ErrNotSealed},
 	{34, volume.ErrNoSpace},
 	{35, volume.ErrNotFenced},
+	{50, fs.ErrNotExist},
+	{51, fs.ErrExist},
+	{52, io.EOF},
+	{53, vfs.ErrNoDirect},
+	{54, vfs.ErrLocked},
+	{55, unix.ENOSPC},
+	{56, unix.EDQUOT},
+	{57, unix.EIO},
+	{58, unix.EINVAL},
+	{59, unix.EROFS},
+	{60, server.ErrShelf},
 	{codeCancelled, context.Canceled},
 	{codeDeadline, context.DeadlineExceeded},
 }

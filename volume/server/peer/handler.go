@@ -20,8 +20,10 @@ type HandlerOptions struct {
 	// WriteBytes bounds the data of appends under way, FillBytes that of fills; more
 	// wait. A larger group goes alone. 0: 128 MiB, 64 MiB.
 	WriteBytes, FillBytes int64
-	Limits                Limits
-	Timing                Timing
+	// PieceBytes bounds what is read and written of files on shelves. 0: 64 MiB.
+	PieceBytes int64
+	Limits     Limits
+	Timing     Timing
 }
 
 // handler answers for a server.Peer here.
@@ -31,6 +33,8 @@ type handler struct {
 	slots  *slots
 	writes *volume.ReadBudget
 	fills  *volume.ReadBudget
+	pieces *volume.ReadBudget // of files on shelves
+	lent   lent
 }
 
 // Handler answers the calls of other nodes out of local. The server around it has to
@@ -42,10 +46,14 @@ func Handler(local server.Peer, o HandlerOptions) http.Handler {
 	if o.FillBytes <= 0 {
 		o.FillBytes = 64 << 20
 	}
+	if o.PieceBytes <= 0 {
+		o.PieceBytes = 64 << 20
+	}
 	o.Timing.setDefaults()
 	return &handler{
 		local: local, o: o, slots: newSlots(o.Limits),
 		writes: volume.NewReadBudget(o.WriteBytes, 1), fills: volume.NewReadBudget(o.FillBytes, 1),
+		pieces: volume.NewReadBudget(o.PieceBytes, 1), lent: lent{shelves: make(map[uint64]*lentShelf), newest: make(map[shelfKey]uint64)},
 	}
 }
 
@@ -53,6 +61,7 @@ func Handler(local server.Peer, o HandlerOptions) http.Handler {
 type exchange struct {
 	h    *handler
 	call call
+	node string // that calls
 	in   frames
 	out  *answer
 	args args
@@ -68,6 +77,8 @@ var serves = map[call]func(*exchange, context.Context) ([]byte, error){
 	callProbe: (*exchange).probe, callStanding: (*exchange).standing, callFence: (*exchange).fence, callAdmit: (*exchange).admit,
 	callHoldings: (*exchange).holdings, callFetch: (*exchange).fetch, callFill: (*exchange).fill, callBury: (*exchange).bury,
 	callSeal: (*exchange).seal, callMake: (*exchange).make, callCopy: (*exchange).copy, callDeletes: (*exchange).deletes,
+	callShelf: (*exchange).shelf, callOpen: (*exchange).open, callGet: (*exchange).get, callPut: (*exchange).put,
+	callFile: (*exchange).file, callName: (*exchange).name,
 }
 
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -93,7 +104,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		out.sockets.end(r.Context().Err() == nil)
 		close(over)
 	})
-	e := &exchange{h: h, call: name, out: out, cancel: cancel}
+	e := &exchange{h: h, call: name, node: node, out: out, cancel: cancel}
 	e.in = frames{r: r.Body}
 	if classOf[name].long() {
 		e.in.waiting = out.sockets.reading
@@ -172,7 +183,7 @@ func (h *handler) serve(ctx context.Context, e *exchange, node string) error {
 	if err != nil {
 		return cutShort(err)
 	}
-	if e.args, err = parseArgs(b, e.call == callSeal); err != nil {
+	if e.args, err = parseArgs(b, tailOf(e.call)); err != nil {
 		return err
 	}
 	result, err := serves[e.call](e, ctx)

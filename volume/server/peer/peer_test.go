@@ -146,6 +146,10 @@ func questions(r *rand.Rand) []question {
 			})
 			return []any{s, string(file)}, err
 		}},
+		{"shelf", func(ctx context.Context, p server.Peer) ([]any, error) {
+			_, err := p.Shelf(ctx, disk, v, a, b)
+			return nil, err
+		}},
 		{"deletes", func(ctx context.Context, p server.Peer) ([]any, error) {
 			list, newest, err := p.Deletes(ctx, disk, v, b>>1, 9000)
 			return []any{list, newest}, err
