@@ -116,3 +116,11 @@ func (l link) Deletes(ctx context.Context, disk uint32, v volume.ID, after uint3
 func (l link) Admit(ctx context.Context, disk uint32, v volume.ID, joining uint32) error {
 	return l.do(ctx, "Admit", func(ctx context.Context, p server.Peer) error { return p.Admit(ctx, disk, v, joining) })
 }
+
+func (l link) Shelf(ctx context.Context, disk uint32, v volume.ID, epoch, term uint32) (shelf server.Shelf, err error) {
+	err = l.do(ctx, "Shelf", func(ctx context.Context, p server.Peer) (err error) {
+		shelf, err = p.Shelf(ctx, disk, v, epoch, term)
+		return err
+	})
+	return shelf, err
+}
