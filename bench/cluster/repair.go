@@ -108,7 +108,18 @@ func (b *run) repair(ctx context.Context) error {
 		return err
 	}
 	began := time.Now()
-	if err := b.again(ctx, victim); err != nil {
+	starting, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	if err := victim.Start(starting); err != nil {
+		return err
+	}
+	// At first nobody knows that what it had is gone.
+	for s, err := b.look(ctx, nil); err != nil || s.UnderReplicated == 0; s, err = b.look(ctx, nil) {
+		if wait(ctx, 50*time.Millisecond); time.Since(began) > time.Minute || ctx.Err() != nil {
+			return fmt.Errorf("%s is empty, and nothing is missed: %+v, %w", victim.Name, s, err)
+		}
+	}
+	if err := b.settled(ctx); err != nil {
 		return err
 	}
 	took := time.Since(began).Seconds()

@@ -18,14 +18,16 @@ import (
 // attemptTime bounds one attempt: a node that does not answer is left for another.
 const attemptTime = 2 * time.Second
 
-// store is the blob API of several nodes, as a client behind no balancer uses it:
-// any node answers any call, and one that fails is left for the next.
+// store is the blob API of several nodes, as a client without a balancer uses it: any
+// node answers any call, one that fails is left for the next, and asked again after
+// badTime.
 type store struct {
 	nodes []*client.Client
 	turn  atomic.Uint64
-	// first, when above 0, is the node that is always asked first, counted from 1.
-	first int
+	bad   []atomic.Int64 // until when each node is not asked first, in Unix nanoseconds
 }
+
+const badTime = time.Second
 
 func newStore(key string, urls ...string) (*store, error) {
 	s := &store{}
@@ -37,6 +39,7 @@ func newStore(key string, urls ...string) (*store, error) {
 		}
 		s.nodes = append(s.nodes, c)
 	}
+	s.bad = make([]atomic.Int64, len(s.nodes))
 	return s, nil
 }
 
@@ -46,18 +49,29 @@ func (s *store) close() {
 	}
 }
 
+// next is the node to ask first: in turn, but for those that failed just now.
+func (s *store) next() int {
+	first := int(s.turn.Add(1))
+	for i := range s.nodes {
+		if at := first + i; time.Now().UnixNano() >= s.bad[at%len(s.nodes)].Load() {
+			return at
+		}
+	}
+	return first
+}
+
 // try calls f with one node after the other until it succeeds or ctx ends.
 func (s *store) try(ctx context.Context, f func(ctx context.Context, c *client.Client) error) (attempts int, err error) {
-	next := int(s.turn.Add(1))
-	if s.first > 0 {
-		next = s.first - 1
-	}
+	next := s.next()
 	var errs []error
 	for {
 		attempts++
 		one, cancel := context.WithTimeout(ctx, attemptTime)
 		err = f(one, s.nodes[next%len(s.nodes)])
 		cancel()
+		if err != nil {
+			s.bad[next%len(s.nodes)].Store(time.Now().Add(badTime).UnixNano())
+		}
 		if err == nil {
 			return attempts, nil
 		}

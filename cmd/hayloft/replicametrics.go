@@ -15,6 +15,7 @@ func replicaFigures() []figure[*server.Stats] {
 		newFigure(prometheus.GaugeValue, "replicas_out_of_sync", "Replicas that this node should have, and that lack something.", nil,
 			func(s *server.Stats) float64 { return float64(s.Replication.OutOfSync) }),
 		counter("replicas_filled_total", "Replicas of this node that were filled, and are in sync.", func(r *server.ReplicationStats) uint64 { return r.Filled }),
+		counter("replica_fill_bytes_total", "Bytes that this node received to fill replicas.", func(r *server.ReplicationStats) uint64 { return r.FillBytes }),
 		counter("replicas_restored_total", "Times that damage in a replica of this node was restored from another one.", func(r *server.ReplicationStats) uint64 { return r.Restored }),
 		counter("replicas_left_sync_total", "Replicas that were put out of sync because they did not answer a delete.", func(r *server.ReplicationStats) uint64 { return r.LeftSync }),
 		counter("replica_appends_total", "Groups that were sent to one of several replicas.", func(r *server.ReplicationStats) uint64 { return r.Appends }),

@@ -249,7 +249,10 @@ func (s *Server) receive(ctx context.Context, d *disk, row Row, want volume.Expe
 	if err != nil {
 		return err
 	}
-	err = bring(func(b []byte) error { return r.Write(ctx, b) })
+	err = bring(func(b []byte) error {
+		s.n.fillBytes.Add(uint64(len(b)))
+		return r.Write(ctx, b)
+	})
 	if err == nil {
 		if err = s.withdrawn(ctx, where{d.number, row.Volume.Volume}); err == nil {
 			err = r.Commit(ctx)

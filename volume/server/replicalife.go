@@ -122,6 +122,7 @@ func (r *replicas) Fill(ctx context.Context, number uint32, ident volume.Identit
 		if err := d.mayAppend(size); err != nil {
 			return err
 		}
+		r.s.n.fillBytes.Add(uint64(size))
 		return h.vol.Fill(ctx, group)
 	})
 }

@@ -56,7 +56,7 @@ type Server struct {
 		seals, compactions, failures, upkeep                     atomic.Uint64
 		coded, released, revoked, reclaimed, computed            atomic.Uint64
 		damaged, repaired, rebuilt                               atomic.Uint64
-		filled, restored                                         atomic.Uint64
+		filled, fillBytes, restored                              atomic.Uint64
 		replicaWrites, lateReplicas, leftSync                    atomic.Uint64
 		remoteReads, hedges, hedgesWon                           atomic.Uint64
 	}

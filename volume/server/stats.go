@@ -72,6 +72,7 @@ type ReplicationStats struct {
 	HedgesWon   uint64 // and was faster
 	OutOfSync   int    // replicas that this node should have, and that lack something
 	Filled      uint64 // replicas of this node that were filled, and are in sync
+	FillBytes   uint64 // received for them, and for the union of replicas that are sealed
 	Restored    uint64 // damage in replicas of this node that was restored from others
 }
 
@@ -96,7 +97,7 @@ func (s *Server) Stats() Stats {
 		Replication: ReplicationStats{
 			Appends: s.n.replicaWrites.Load(), Late: s.n.lateReplicas.Load(), LeftSync: s.n.leftSync.Load(),
 			RemoteReads: s.n.remoteReads.Load(), Hedges: s.n.hedges.Load(), HedgesWon: s.n.hedgesWon.Load(),
-			Filled: s.n.filled.Load(), Restored: s.n.restored.Load(),
+			Filled: s.n.filled.Load(), FillBytes: s.n.fillBytes.Load(), Restored: s.n.restored.Load(),
 		},
 	}
 	byDisk := make(map[*disk]int)
