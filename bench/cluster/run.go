@@ -31,6 +31,7 @@ type Options struct {
 	Writers  int // 0: 4
 	Kills    int // how many times; 0: 3
 	Blobs    int // stored before anything is killed; 0: 2,000
+	Keep     bool // the directories, for who wants to see logs
 	Progress func(string)
 }
 
@@ -88,7 +89,9 @@ func Run(ctx context.Context, o Options) (_ *bench.Report, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("bench cluster: %w", err)
 	}
-	defer os.RemoveAll(dir) //nolint:errcheck // what is left is named bench
+	if !o.Keep {
+		defer os.RemoveAll(dir) //nolint:errcheck // what is left is named bench
+	}
 	b := &run{Options: o, report: &bench.Report{
 		Bench: "cluster", When: time.Now().UTC(), Machine: bench.ThisMachine(o.Dir), Settings: map[string]string{}, Ratios: map[string]float64{},
 	}}

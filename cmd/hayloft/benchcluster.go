@@ -57,6 +57,7 @@ It makes a directory of its own in --dir and removes it afterwards.`,
 	f.IntVar(&o.Writes, "writes", 0, "writes in each round and on each side (default 150)")
 	f.IntVar(&o.Kills, "kills", 0, "how often a node is killed under load, and how often the leader (default 3)")
 	f.IntVar(&o.Blobs, "blobs", 0, "blobs stored before (default 2000)")
+	f.BoolVar(&o.Keep, "keep", false, "leave data and logs of the nodes where they are")
 	out.flags(f)
 	return cmd
 }
