@@ -38,12 +38,13 @@ func TestRotIsRestored(t *testing.T) {
 	x.compact()
 	x.settle()
 	m := x.members[1]
+	before := x.row().Sync
 	x.flip(m, 6)
 	if _, err := m.server().Replicas().Read(t.Context(), 2, x.v, x.key(6), 0, trioCookie); !errors.Is(err, volume.ErrCorrupt) {
 		t.Fatalf("the damaged needle: %v", err)
 	}
 	x.until("it is repaired", func() bool { return x.saw(server.EventReplicaRepaired) > 0 })
-	if row := x.row(); row.Sync != 1 {
+	if row := x.row(); row.Sync != before {
 		t.Errorf("the row is %+v", row)
 	}
 	x.check()
@@ -57,6 +58,7 @@ func TestScrubRestoresFromAReplica(t *testing.T) {
 	x.compact()
 	x.settle()
 	m := x.members[1]
+	before := x.row().Sync
 	x.flip(m, 6)
 	x.flip(m, 1)
 	done := make(chan error, 1)
@@ -78,7 +80,7 @@ func TestScrubRestoresFromAReplica(t *testing.T) {
 	if n := x.saw(server.EventScrubRepaired); n != 2 {
 		t.Errorf("%d places were repaired", n)
 	}
-	if row := x.row(); row.Sync != 1 {
+	if row := x.row(); row.Sync != before {
 		t.Errorf("the row is %+v", row)
 	}
 	x.check()

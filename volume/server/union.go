@@ -85,10 +85,11 @@ func (u *sealing) compare(ctx context.Context, all []*party) (map[*party]*needs,
 		key, some, again := id.ID(0), false, false
 		for i, st := range streams {
 			h, ok := st.head()
-			if st.err != nil {
+			switch {
+			case !ok && st.err != nil:
 				u.ask(all[i], st.err)
 				again = true
-			} else if ok && (!some || h.Key < key) {
+			case ok && (!some || h.Key < key):
 				key, some = h.Key, true
 			}
 		}
