@@ -210,3 +210,69 @@ func shortly(t testing.TB) context.Context {
 	t.Cleanup(cancel)
 	return ctx
 }
+
+// powerCuts runs a life once, and then with the power of one node going before each call
+// that changes a file.
+func powerCuts(t *testing.T, life func(t *testing.T, at int, seed uint64) (ops int, hit string)) {
+	seed := *seedFlag
+	if seed == 0 {
+		seed = rand.Uint64() | 1
+	}
+	t.Logf("repeat with -seed %d", seed)
+	r := rand.New(rand.NewPCG(seed, 11))
+	ops, _ := life(t, 0, 1)
+	rounds := testenv.Rounds(min(ops, 50))
+	for i := range rounds {
+		at := 1 + i*ops/rounds
+		if _, hit := life(t, at, r.Uint64()); t.Failed() {
+			t.Fatalf("before call %d of %d, %s", at, ops, hit)
+		}
+	}
+	testenv.Tell(t, "%d power cuts at %d calls", rounds, ops)
+}
+
+func TestSealPowerCuts(t *testing.T) {
+	powerCuts(t, func(t *testing.T, at int, seed uint64) (int, string) {
+		x := newTrio(t, server.Options{})
+		defer x.stopAll()
+		x.plantUnequal()
+		x.cut(at, seed)
+		x.start()
+		x.delete(6)
+		x.settle()
+		x.check()
+		return x.ops, x.hit
+	})
+}
+
+func TestCompactPowerCutsOfReplicas(t *testing.T) {
+	powerCuts(t, func(t *testing.T, at int, seed uint64) (int, string) {
+		x := newTrio(t, server.Options{})
+		defer x.stopAll()
+		x.plantSealed()
+		x.cut(at, seed)
+		x.compact()
+		x.delete(6)
+		x.settle()
+		x.check()
+		return x.ops, x.hit
+	})
+}
+
+func TestFillPowerCuts(t *testing.T) {
+	powerCuts(t, func(t *testing.T, at int, seed uint64) (int, string) {
+		x := newTrio(t, server.Options{})
+		defer x.stopAll()
+		x.plantSealed()
+		x.members[1].stop()
+		x.leave(2)
+		x.delete(6)
+		x.wipe(x.members[2])
+		x.cut(at, seed)
+		x.start()
+		x.delete(1)
+		x.settle()
+		x.check()
+		return x.ops, x.hit
+	})
+}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"hayloft/internal/id"
+	"hayloft/internal/testenv"
 	"hayloft/internal/vfs"
 	"hayloft/volume"
 	"hayloft/volume/server"
@@ -242,7 +243,7 @@ func TestSeveralCoordinators(t *testing.T) {
 	}
 	t.Logf("repeat with -seed %d", seed)
 	r := rand.New(rand.NewPCG(seed, 3))
-	for range 30 {
+	for range testenv.Rounds(12) {
 		x := newTrio(t, server.Options{})
 		x.plantUnequal()
 		x.start()
