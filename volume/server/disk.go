@@ -56,7 +56,8 @@ type disk struct {
 	birth   chan struct{} // held (full) by who makes a volume here, or gives one up
 	kicked  chan struct{} // holds one token when the disk is to be looked over
 	pace    pace
-	blind   bool // the upkeep could not list the files; the upkeep's alone
+	blind   bool      // the upkeep could not list the files; the upkeep's alone
+	listed  *fileList // nil: it is to be made again; the upkeep's alone
 
 	troubles troubles
 	scrub    *scrubber

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"time"
 
 	"hayloft/volume"
 )
@@ -47,8 +48,7 @@ func (d *disk) next(ctx context.Context) bool {
 	if d.usable() != nil {
 		return false
 	}
-	files := make(map[volume.ID]int)
-	all, err := volume.List(d.fs, d.volumesDir())
+	l, err := d.list()
 	if err != nil {
 		d.blind = true
 		d.failed(err)
@@ -58,18 +58,47 @@ func (d *disk) next(ctx context.Context) bool {
 		d.blind = false
 		d.failed(nil)
 	}
-	for _, e := range all {
-		files[e.Volume]++
-	}
-	for _, w := range d.all(files) {
-		if w.kind == jobCompact && !d.stillDue(ctx, w.v, files[w.v]) {
+	for _, w := range d.all(l) {
+		if w.kind == jobCompact && !d.stillDue(ctx, w.v, l.files[w.v]) {
 			continue
 		}
 		if begun, more := d.start(ctx, w.v, w.kind); begun || !more {
+			d.listed = nil
 			return more
 		}
 	}
 	return false
+}
+
+// listEvery is how long a list of the files serves on a disk of several nodes: there
+// each change of the directory's table has the disks looked over.
+const listEvery = 10 * time.Second
+
+// fileList is what lies in a disk's folder of volumes: how many files of each, and
+// of which something was put aside.
+type fileList struct {
+	files map[volume.ID]int
+	aside map[volume.ID]bool
+	at    time.Time
+}
+
+// list returns what lies on the disk. It is the upkeep's alone.
+func (d *disk) list() (*fileList, error) {
+	now := d.s.o.Clock.Now()
+	if l := d.listed; l != nil && d.s.o.Peers != nil && now.Sub(l.at) < listEvery && !now.Before(l.at) {
+		return l, nil
+	}
+	l := &fileList{files: make(map[volume.ID]int), at: now}
+	all, err := volume.List(d.fs, d.volumesDir())
+	if err != nil {
+		return nil, err
+	}
+	for _, e := range all {
+		l.files[e.Volume]++
+	}
+	l.aside = d.quarantined()
+	d.listed = l
+	return l, nil
 }
 
 // wanted is a job that is due.
@@ -83,9 +112,9 @@ type wanted struct {
 var urgency = map[jobKind]int{jobAbandon: 0, jobLeave: 1, jobSeal: 2, jobRepair: 3, jobFill: 4, jobCompact: 5, jobRemove: 6, jobDrop: 7}
 
 // all returns what is due on the disk, the most urgent first.
-func (d *disk) all(files map[volume.ID]int) (out []wanted) {
+func (d *disk) all(l *fileList) (out []wanted) {
 	d.gather()
-	k, aside := d.s.look(), d.quarantined()
+	k, files, aside := d.s.look(), l.files, l.aside
 	rows := d.s.o.Directory.Rows(d.number)
 	for _, row := range rows {
 		v := row.Volume.Volume
