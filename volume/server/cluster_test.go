@@ -86,9 +86,13 @@ func newCluster(t testing.TB, o server.Options, disks ...int) *cluster {
 	}
 	t.Cleanup(func() {
 		for _, m := range c.members {
-			m.wire.cut(nil)
-			m.stop()
+			c.join(m)
 		}
+		c.run(func() { // some wait for answers that do not come any more
+			for _, m := range c.members {
+				m.stop()
+			}
+		})
 	})
 	return c
 }
@@ -139,9 +143,11 @@ func (m *member) kill(seed uint64) {
 	m.set(nil) // what it says from now on does not count
 	m.wire.cut(errAway)
 	after := m.mem.Crash(seed)
-	if err := s.Close(context.Background()); err != nil && !errors.Is(err, errAway) {
-		m.c.t.Log(m.name, "the dead server:", err)
-	}
+	m.c.run(func() { // it may wait for somebody
+		if err := s.Close(context.Background()); err != nil && !errors.Is(err, errAway) {
+			m.c.t.Log(m.name, "the dead server:", err)
+		}
+	})
 	m.mem = after
 }
 

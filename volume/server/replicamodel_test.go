@@ -183,6 +183,7 @@ func TestReplicasModel(t *testing.T) {
 	t.Logf("repeat with: go test ./volume/server -run TestReplicasModel -seed %d", seed)
 	r := rand.New(rand.NewPCG(seed, 5))
 	o := three
+	o.NoUpkeep, o.UpkeepEvery = false, 2*time.Second
 	o.VolumeBytes = 64 << 10                    // tiles end by themselves too
 	o.DirectoryTimeout = 400 * time.Millisecond // what a client waits for at a node that is cut off
 	o.ReadTimeout = 2 * time.Second
