@@ -2,6 +2,7 @@ package volume
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"sync"
 	"testing"
@@ -14,6 +15,15 @@ import (
 // not looked at any more, whatever it holds then. When the disk answers, each
 // group is stored as it was or not at all, and the volume goes on.
 func TestHungCallsEnd(t *testing.T) {
+	t.Run("the disk hangs", func(t *testing.T) { hungCallsEnd(t, false) })
+	t.Run("the callers leave", func(t *testing.T) { hungCallsEnd(t, true) })
+}
+
+// hungCallsEnd has calls end while the disk hangs: since that is said, or since their
+// contexts end, which AppendUntil does not wait longer than for.
+func hungCallsEnd(t *testing.T, leave bool) {
+	ctx, cancel := context.WithCancel(bg)
+	defer cancel()
 	mem := newMem(t, 1)
 	var mu sync.Mutex
 	cond := sync.NewCond(&mu)
@@ -42,14 +52,18 @@ func TestHungCallsEnd(t *testing.T) {
 	ended := make(chan error)
 	for i := range id.ID(calls) {
 		go func() {
-			if i%8 == 7 {
+			if i%8 == 7 && !leave {
 				ended <- v.Delete(bg, 1)
 				return
 			}
 			n := testNeedle(100+i, 0, 3000)
 			n.Data = bytes.Clone(n.Data)
 			group := []Needle{n}
-			err := v.Append(bg, group)
+			put := v.Append
+			if leave {
+				put = v.AppendUntil
+			}
+			err := put(ctx, group)
 			clear(n.Data) // it is the caller's again
 			group[0] = Needle{}
 			ended <- err
@@ -60,9 +74,13 @@ func TestHungCallsEnd(t *testing.T) {
 		cond.Wait()
 	}
 	mu.Unlock()
-	close(hung)
+	if leave {
+		cancel()
+	} else {
+		close(hung)
+	}
 	for range calls {
-		if err := <-ended; !errors.Is(err, ErrHung) {
+		if err := <-ended; !errors.Is(err, ErrHung) && !(leave && errors.Is(err, context.Canceled)) {
 			t.Error(err)
 		}
 	}

@@ -83,15 +83,15 @@ func TestReplicaSetsOfTheDirectoryInMemory(t *testing.T) {
 	if err := n.CloseTile(ctx, lease, lease.From+1); err != nil {
 		t.Fatal(err)
 	}
-	refused(n.SealVolume(ctx, v, 1, []uint32{2, 3}, server.Sealed{Digest: volume.Digest{1}})) // none was in sync
-	is(n.SealVolume(ctx, v, 1, []uint32{1, 2}, server.Sealed{Digest: volume.Digest{1}}))(4, []uint32{2, 1}, []uint32{1})
-	is(n.SealVolume(ctx, v, 1, []uint32{1, 2}, server.Sealed{Digest: volume.Digest{1}}))(4, []uint32{2, 1}, []uint32{1})
+	refused(n.SealVolume(ctx, v, 1, []uint32{2, 3}, server.Sealed{Digest: volume.Digest{1}, Bytes: 9000})) // none was in sync
+	is(n.SealVolume(ctx, v, 1, []uint32{1, 2}, server.Sealed{Digest: volume.Digest{1}, Bytes: 9000}))(4, []uint32{2, 1}, []uint32{1})
+	is(n.SealVolume(ctx, v, 1, []uint32{1, 2}, server.Sealed{Digest: volume.Digest{1}, Bytes: 9000}))(4, []uint32{2, 1}, []uint32{1})
 	is(n.AddReplica(ctx, v, 4, 4))(5, []uint32{2, 1, 4}, []uint32{1})
 	refused(n.JoinSync(ctx, v, 4, 2, 5))
 	refused(n.JoinSync(ctx, v, 4, 1, 4))
 	is(n.JoinSync(ctx, v, 4, 1, 5))(6, []uint32{2, 1, 4}, []uint32{1, 4})
 	is(n.BeginCompaction(ctx, v, 1, volume.Digest{1}, 0))(6, []uint32{2, 1, 4}, []uint32{1, 4})
-	is(n.CommitCompaction(ctx, v, 2, []uint32{2, 4}, server.Sealed{Digest: volume.Digest{2}}))(7, []uint32{2, 1, 4}, []uint32{4})
+	is(n.CommitCompaction(ctx, v, 2, []uint32{2, 4}, server.Sealed{Digest: volume.Digest{2}, Bytes: 9000}))(7, []uint32{2, 1, 4}, []uint32{4})
 	is(n.JoinSync(ctx, v, 2, 2, 7))(8, []uint32{2, 1, 4}, []uint32{2, 4})
 	is(n.RemoveReplica(ctx, v, 1, 8))(9, []uint32{2, 4}, []uint32{2, 4})
 	is(n.RemoveReplica(ctx, v, 2, 9))(10, []uint32{4}, []uint32{4})

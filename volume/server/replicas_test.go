@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"hayloft/internal/id"
+	"hayloft/internal/vfs"
 	"hayloft/volume"
 	"hayloft/volume/server"
 )
@@ -71,7 +73,7 @@ func (m *member) put(class volume.Class, size int) (b stored, tries int, err err
 			return stored{blob, cookie, size, 1}, tries, err
 		}
 	}
-	return stored{}, tries, fmt.Errorf("%s: moved again and again: %+v", m.name, m.c.last(8))
+	return stored{}, tries, fmt.Errorf("%s: moved again and again", m.name)
 }
 
 func (m *member) mustPut(size int) (b stored) {
@@ -279,6 +281,112 @@ func TestReplicaThatCannotBeMade(t *testing.T) {
 	}
 }
 
+// The disk of the writer itself is no better than others: when it does not sync in
+// time the photo goes elsewhere, and the caller has its bytes back.
+func TestOwnDiskThatIsSlow(t *testing.T) {
+	c := newCluster(t, three, 1, 1, 1, 1)
+	a := c.members[0]
+	first := a.mustPut(100)
+	healed := make(chan struct{})
+	a.sicken(func(op vfs.Op) error {
+		if op.Kind == vfs.OpSync && strings.HasSuffix(op.Name, ".vol") {
+			<-healed
+		}
+		return nil
+	})
+	blob, cookie, err := a.server().Reserve(t.Context(), volume.ClassOriginals)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := group(blob, cookie, 5000, 1)
+	c.run(func() { err = a.server().Write(context.Background(), blob, g) })
+	copy(g[0].Data, make([]byte, 5000)) // they are the caller's again
+	if !errors.Is(err, server.ErrMoved) {
+		t.Errorf("%v, want that it moved", err)
+	}
+	b := a.mustPut(5000)
+	if row := c.row(b.blob); slices.Contains(row.Disks, a.disks()[0]) || len(row.Disks) != 3 {
+		t.Errorf("the replicas are on %v", row.Disks)
+	}
+	if st := a.server().Stats(); st.Replication.Late != 1 {
+		t.Errorf("%d were late", st.Replication.Late)
+	}
+	close(healed)
+	for _, d := range c.row(first.blob).Disks {
+		c.use(d, first.blob, func(v *volume.Volume) error {
+			_, err := v.Check(t.Context(), func(f volume.Finding) { t.Errorf("disk %d: %v", d, f) })
+			return err
+		})
+	}
+	left := stored{blob: blob, cookie: cookie, size: 5000, alts: 1}
+	for _, m := range c.members {
+		if err := m.read(left); err != nil && !errors.Is(err, volume.ErrNotFound) {
+			t.Errorf("what nobody was told of: %v", err)
+		}
+	}
+}
+
+// A process whose disks are full goes on at others, and says so when all are.
+func TestWritersRoamWhenTheirDisksAreFull(t *testing.T) {
+	c := newCluster(t, three, 1, 1, 1, 1)
+	a := c.members[0]
+	a.opts.KeepFree = 1 << 20
+	a.opts.Space = func(string) (server.Space, error) { return server.Space{Free: 1 << 20, Capacity: 1 << 30}, nil }
+	a.stop()
+	a.start()
+	b := a.mustPut(700)
+	c.everywhere(b, 3)
+	if slices.Contains(c.row(b.blob).Disks, a.disks()[0]) {
+		t.Error("a full disk was written to")
+	}
+	for _, m := range c.members[1:] {
+		m.stop()
+	}
+	if _, _, err := a.put(volume.ClassOriginals, 700); !errors.Is(err, server.ErrNoSpace) {
+		t.Errorf("with nobody else: %v", err)
+	}
+}
+
+// Fault 22: a replica does not take a write, and comes back. What was acknowledged is
+// elsewhere; what was not is on all replicas or on none when they are sealed.
+func TestReplicaMissesPut(t *testing.T) {
+	o := three
+	o.NoUpkeep, o.UpkeepEvery = false, time.Second
+	c := newCluster(t, o, 1, 1, 1, 1)
+	a := c.members[0]
+	first := a.mustPut(100)
+	bad := c.of(c.row(first.blob).Disks[1])
+	c.fault(a, bad, linkFails("Append"))
+	blob, cookie, err := a.server().Reserve(t.Context(), volume.ClassOriginals)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.run(func() { err = a.server().Write(context.Background(), blob, group(blob, cookie, 900, 1)) })
+	if !errors.Is(err, server.ErrMoved) {
+		t.Fatalf("%v, want that it moved", err)
+	}
+	b := a.mustPut(900)
+	c.fault(a, bad, nil)
+	c.run(func() {
+		c.until("the volume that was left to be sealed", func() bool { return c.row(first.blob).State == server.StateSealed })
+	})
+	if row := c.row(first.blob); len(row.InSync) != 3 {
+		t.Errorf("in sync are %v of %v", row.InSync, row.Disks)
+	}
+	left := stored{blob: blob, cookie: cookie, size: 900, alts: 1}
+	has := c.holds(c.row(first.blob).Disks[0], blob)
+	for _, m := range c.members {
+		for _, b := range []stored{first, b} {
+			if err := m.read(b); err != nil {
+				t.Errorf("%s: %v", m.name, err)
+			}
+		}
+		if err := m.read(left); has != (err == nil) {
+			t.Errorf("%s, of what nobody was told of: %v", m.name, err)
+		}
+	}
+}
+
 // A replica that is fenced, or that is of another volume, takes nothing.
 func TestReplicaRefusesWhatIsNotForIt(t *testing.T) {
 	c := newCluster(t, three, 1, 1, 1)
@@ -308,11 +416,4 @@ func TestReplicaRefusesWhatIsNotForIt(t *testing.T) {
 	if b := a.mustPut(100); c.row(b.blob).Volume == row.Volume {
 		t.Error("the writer goes on with a volume that is fenced")
 	}
-}
-
-// last returns the last few events.
-func (c *cluster) last(n int) []server.Event {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.events[max(0, len(c.events)-n):]
 }

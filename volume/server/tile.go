@@ -69,11 +69,20 @@ func (w *writer) usable() error {
 	return w.disk.usable()
 }
 
+// rest is why a writer that roams is not asked before a time.
+type rest struct {
+	err   error
+	until time.Time
+}
+
 func (w *writer) takesWrites() error {
-	if w.disk == nil {
-		return nil
+	if w.disk != nil {
+		return w.disk.takesWrites(0)
 	}
-	return w.disk.takesWrites(0)
+	if r := w.idle.Load(); r != nil && w.s.o.Clock.Now().Before(r.until) {
+		return r.err
+	}
+	return nil
 }
 
 func (w *writer) kick() {
@@ -184,6 +193,7 @@ func (w *writer) create(ctx context.Context, lease id.Lease, fence id.Millis) (*
 	for range createTries {
 		disks, err := w.choose()
 		if err != nil {
+			w.idle.Store(&rest{err, w.s.o.Clock.Now().Add(failPause)})
 			return nil, errors.Join(append(errs, err)...)
 		}
 		t, again, err := w.createOn(ctx, lease, fence, disks)

@@ -25,6 +25,7 @@ type writer struct {
 	gate   chan struct{}        // held (full) by whoever changes tile
 	tile   atomic.Pointer[tile] // nil: none is open
 	missed volume.ID            // whose replica elsewhere was away at tend's last look; tend's alone
+	idle   atomic.Pointer[rest] // since it found no places; of one that roams
 }
 
 // tile is the open tile of a writer, from where this process may fill it.
@@ -252,6 +253,9 @@ func (s *Server) Write(ctx context.Context, blob id.ID, group []volume.Needle) e
 	if t.h != nil {
 		switch err := w.disk.mayAppend(size); {
 		case errors.Is(err, ErrNoSpace):
+			if s.o.Peers != nil {
+				s.shun(w.disk.number) // it may have room for an id, and others go first
+			}
 			return s.moved(w, err)
 		case err != nil:
 			return s.moved(w, nil)
