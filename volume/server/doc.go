@@ -15,6 +15,18 @@
 //     and Write takes nothing else: an id whose tile has ended is ErrMoved, and
 //     the caller reserves another. A volume that is full or poisoned, and a disk
 //     without room, end in ErrMoved while another place can be had.
+//   - Writes to several replicas (tile.go, holder.go, shun.go; decision 166). A tile may
+//     have replicas on disks of other nodes. A group goes to all of them at once, and is
+//     acknowledged when each has it; one that fails or is late costs the tile, and its
+//     disk is avoided for a while. Writers that roam have no disk of their own. The
+//     process that has the slot closes such tiles itself (tend.go).
+//   - Deletes of several replicas (delete.go, primary.go; decision 167). Those of an open
+//     volume go to all replicas in sync, those of others through the primary, which
+//     numbers them. Who does not answer leaves the in-sync set first. What other nodes
+//     ask of the replicas here is in replica.go; it is passed on to nobody.
+//   - Reads of several replicas (source.go, latency.go). Those here first, then by distance,
+//     another one when that is slow, the next when it fails. Only replicas in sync serve,
+//     and only while this node has heard of the directory lately.
 //   - Reads. What Read returns was verified by the engine. Not found is said
 //     only under a table fetched since the call began, or by the volume that
 //     holds the blob itself; else the answer is ErrUnavailable. What is corrupt
