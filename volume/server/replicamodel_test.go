@@ -189,7 +189,8 @@ func TestReplicasModel(t *testing.T) {
 	o.ReadTimeout = 2 * time.Second
 	c := &clients{cluster: newCluster(t, o, 1, 2, 1, 1)}
 	var sick *member
-	for range testenv.Rounds(120) {
+	rounds := testenv.Rounds(120)
+	for range rounds {
 		err := c.burst(r, func() {
 			if r.IntN(4) == 0 {
 				sick = c.trouble(r, sick)
@@ -216,7 +217,7 @@ func TestReplicasModel(t *testing.T) {
 			}
 		}
 	}
-	if found < 20 || found > len(c.blobs)-5 {
+	if found < rounds/6 || found > len(c.blobs)-rounds/24 {
 		t.Errorf("%d of %d are stored: this run says little", found, len(c.blobs))
 	}
 }
