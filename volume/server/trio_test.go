@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -37,6 +38,8 @@ type trio struct {
 	extra func(n *fakeNode, what string, do func() error) error
 
 	ops, cutAt int // calls that change files, and the one before which the power goes
+
+	busy atomic.Int64 // calls that files or nodes were asked
 
 	noSteward bool
 	seed      uint64
@@ -78,6 +81,9 @@ func newTrioOf(t testing.TB, o server.Options, first int) *trio {
 		m.stop()
 	}
 	x.dir.around = x.around
+	for _, m := range x.members {
+		m.sicken(func(op vfs.Op) error { return x.onDisk(m, op) })
+	}
 	for _, from := range x.members {
 		for _, to := range x.members {
 			if from != to {
@@ -256,6 +262,7 @@ func (x *trio) around(n *fakeNode, what string, do func() error) error {
 func (x *trio) count(call string) (faultMode, bool) {
 	x.tmu.Lock()
 	defer x.tmu.Unlock()
+	x.busy.Add(1)
 	x.calls++
 	if x.calls != x.at {
 		return 0, false
@@ -279,6 +286,7 @@ func (x *trio) fall(m *member) {
 // onDisk counts a call that changes a member's files. The power of one goes before the
 // call number cutAt, and from then on it reaches no file.
 func (x *trio) onDisk(m *member, op vfs.Op) error {
+	x.busy.Add(1)
 	switch op.Kind {
 	case vfs.OpCreate, vfs.OpRemove, vfs.OpRename, vfs.OpMkdirAll, vfs.OpSyncDir, vfs.OpWrite, vfs.OpSync, vfs.OpAllocate, vfs.OpTruncate:
 		x.tmu.Lock()
@@ -302,11 +310,8 @@ func (x *trio) onDisk(m *member, op vfs.Op) error {
 func (x *trio) cut(at int, seed uint64) {
 	x.arm(0, 0, seed)
 	x.tmu.Lock()
+	defer x.tmu.Unlock()
 	x.ops, x.cutAt = 0, at
-	x.tmu.Unlock()
-	for _, m := range x.members {
-		m.sicken(func(op vfs.Op) error { return x.onDisk(m, op) })
-	}
 }
 
 func (x *trio) down(m *member) bool {
@@ -386,18 +391,16 @@ func (x *trio) settle() { x.until("all replicas are in sync", x.settled) }
 func (x *trio) until(what string, ok func() bool) {
 	x.t.Helper()
 	limit := time.Now().Add(time.Minute)
-	last := -1
+	last := int64(-1)
 	for !ok() {
 		<-time.After(time.Millisecond)
 		x.rise()
 		x.steward()
-		x.tmu.Lock()
-		calls := x.calls
-		x.tmu.Unlock()
-		if calls == last { // nobody is busy talking
+		busy := x.busy.Load()
+		if busy == last {
 			x.clock.Advance(time.Second)
 		}
-		last = calls
+		last = busy
 		if time.Now().After(limit) {
 			x.mu.Lock()
 			for _, e := range x.events[max(0, len(x.events)-20):] {
