@@ -12,8 +12,8 @@ import (
 
 // Names of metrics that the nodes count by.
 const (
-	metricFilled = "hayloft_fill_bytes_total"  // bytes that replicas were made from
-	metricStored = "hayloft_volume_file_bytes" // bytes of the replicas on a node
+	metricFilled = "hayloft_replica_fill_bytes_total" // that nodes received to fill replicas
+	metricStored = "hayloft_volume_file_bytes"        // of the replicas on a node
 )
 
 // settleTime bounds how long the cluster may take to be whole again.

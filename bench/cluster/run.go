@@ -21,16 +21,16 @@ type Options struct {
 	// Setting is the key as --blob-keys takes it.
 	Setting string
 
-	Nodes    int // 0: 3
-	Disks    int // data directories of each node; 0: 2
-	Replicas int // 0: 2
-	Size     int // bytes of a blob; 0: 64 KiB
-	Rounds   int // of the comparison of writes; 0: 7
-	Writes   int // in each round and on each side; 0: 150
-	Readers  int // under which a node is killed; 0: 16
-	Writers  int // 0: 4
-	Kills    int // how many times; 0: 3
-	Blobs    int // stored before anything is killed; 0: 2,000
+	Nodes    int  // 0: 3
+	Disks    int  // data directories of each node; 0: 2
+	Replicas int  // 0: 2
+	Size     int  // bytes of a blob; 0: 64 KiB
+	Rounds   int  // of the comparison of writes; 0: 7
+	Writes   int  // in each round and on each side; 0: 150
+	Readers  int  // under which a node is killed; 0: 16
+	Writers  int  // 0: 4
+	Kills    int  // how many times; 0: 3
+	Blobs    int  // stored before anything is killed; 0: 2,000
 	Keep     bool // the directories, for who wants to see logs
 	Progress func(string)
 }

@@ -341,6 +341,9 @@ func (s *Server) reopen(d *disk, v volume.ID) error {
 // joinSet brings the delete log up to the primary's, and asks that to admit the replica.
 func (s *Server) joinSet(ctx context.Context, d *disk, j *job, row Row) error {
 	primary := row.InSync[0]
+	if gone, err := s.replacePrimary(ctx, row); gone || err != nil {
+		return unavailable("volume %d: disk %d, which was its primary, is away: %w", j.v, primary, errors.Join(errAgain, err))
+	}
 	p, err := s.peerOf(primary)
 	if err != nil {
 		return err
@@ -359,6 +362,17 @@ func (s *Server) joinSet(ctx context.Context, d *disk, j *job, row Row) error {
 		s.n.filled.Add(1)
 	}
 	return err
+}
+
+// replacePrimary takes a primary that is away out of the set, when another one can take
+// its place: nobody is admitted by one that is lost, and nobody may come to delete
+// anything, which would find that out too.
+func (s *Server) replacePrimary(ctx context.Context, row Row) (gone bool, err error) {
+	if s.up(row.InSync[0]) || !s.oneStands(ctx, row.Volume.Volume, row.InSync[1:]) {
+		return false, nil
+	}
+	_, err = s.without(ctx, row.Volume.Volume, row.Sync, row.InSync[:1], nil)
+	return err == nil, err
 }
 
 func (s *Server) askAdmission(ctx context.Context, p fellow, primary uint32, v volume.ID, joining uint32) error {
