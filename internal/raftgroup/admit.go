@@ -58,6 +58,14 @@ func (g *Group) serveAdmit(ctx context.Context, from string) reply {
 	return reply{status: statusUnknown}
 }
 
+// serveBlank tells whether this member has a log: 0, it has none and was not admitted.
+func (g *Group) serveBlank() reply {
+	if g.wire.blank.Load() {
+		return numberReply(0)
+	}
+	return numberReply(1)
+}
+
 // admitted reports whether a message of Raft may reach it. Only one of the
 // leader's can, and only after the leader has said so.
 func (g *Group) admitted(cmd any) error {

@@ -57,6 +57,8 @@ type Group struct {
 	freshAt atomic.Int64  // Elapsed of the last time this member was sure to be up to date, or neverFresh
 	conf    atomic.Pointer[confAt]
 
+	soleTold atomic.Int64 // Elapsed when sole last said something
+
 	// applyMu is held while the Machine is called or the state replaced.
 	applyMu  sync.Mutex
 	lastTerm atomic.Uint64 // of the last entry applied, whose proposals and all earlier ones are answered

@@ -25,6 +25,7 @@ const (
 	changeLearner
 	changeDemote
 	changeRemove
+	changeTakeIn
 )
 
 const (
@@ -113,6 +114,14 @@ func (g *Group) Remove(ctx context.Context, id string) error {
 	return g.change(ctx, changeRemove, id)
 }
 
+// TakeIn makes id, which says that it waits to be added, a learner. One that is a
+// voter and says of itself that it has no log loses its vote first: it is removed, and
+// added again. One that is a member otherwise stays what it is, so that a request
+// which comes late or twice does no harm. It may be called on any member, and again.
+func (g *Group) TakeIn(ctx context.Context, id string) error {
+	return g.change(ctx, changeTakeIn, id)
+}
+
 func (g *Group) change(ctx context.Context, c change, id string) error {
 	if id == "" || len(id) >= maxName {
 		return fmt.Errorf("raftgroup: %q is no name of a member", id)
@@ -182,6 +191,9 @@ func (g *Group) changeHere(ctx context.Context, c change, id string) error {
 	s, there := g.server(id)
 	voter := there && s.Suffrage == raft.Voter
 	sid, addr := raft.ServerID(id), raft.ServerAddress(id)
+	if c == changeTakeIn {
+		return g.takeIn(ctx, id)
+	}
 	if voters, _ := g.voters(); voter && voters == 1 && (c == changeDemote || c == changeRemove) {
 		return refusal(id + " is the last voter")
 	}
@@ -209,6 +221,30 @@ func (g *Group) changeHere(ctx context.Context, c change, id string) error {
 		return err
 	}
 	return g.configure(ctx, func() raft.IndexFuture { return g.raft.AddVoter(sid, addr, 0, enqueueTime) })
+}
+
+// takeIn is TakeIn on the leader.
+func (g *Group) takeIn(ctx context.Context, id string) error {
+	conf := g.committed()
+	i := slices.IndexFunc(conf.servers, func(s raft.Server) bool { return string(s.ID) == id })
+	if id != g.opts.NodeID && i >= 0 && conf.servers[i].Suffrage == raft.Voter {
+		r, err := g.call(ctx, id, kindBlank, nil)
+		if err == nil {
+			err = r.err()
+		}
+		if err != nil {
+			return refusal(fmt.Sprintf("%s does not say whether it has a log: %v", id, err))
+		}
+		if has, err := r.number(); err != nil || has != 0 {
+			return err
+		}
+		// It had none while this configuration was the last one, and gets none under
+		// it. If another one has come since, Raft refuses.
+		if err := g.configure(ctx, func() raft.IndexFuture { return g.raft.RemoveServer(raft.ServerID(id), conf.index, enqueueTime) }); err != nil {
+			return err
+		}
+	}
+	return g.changeHere(ctx, changeLearner, id)
 }
 
 // awaitLearner waits until a learner answers and has nearly everything. A voter

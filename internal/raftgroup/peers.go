@@ -28,6 +28,7 @@ const (
 	kindProgress
 	kindVouch
 	kindAdmit
+	kindBlank
 )
 
 // status says what became of a request.
@@ -126,8 +127,8 @@ func (g *Group) handOver(t *ticket) status {
 }
 
 // Serve answers a request of another member. from is that member's name, which it
-// has proven; who is not listed in the group's configuration learns who leads and
-// nothing else. An error means that this member cannot answer at all.
+// has proven; who is not listed in the group's configuration learns who leads, and
+// whether this member has a log, and nothing else. An error means that this member cannot answer at all.
 func (g *Group) Serve(ctx context.Context, from string, req []byte) ([]byte, error) {
 	if err := g.stoppedErr(); err != nil {
 		return nil, err
@@ -136,7 +137,7 @@ func (g *Group) Serve(ctx context.Context, from string, req []byte) ([]byte, err
 		return nil, fmt.Errorf("%w: request of %s", ErrUnsupported, from)
 	}
 	k, body := kind(req[1]), req[2:]
-	if k != kindLeader && !g.listed(from) {
+	if k != kindLeader && k != kindBlank && !g.listed(from) {
 		return reply{status: statusNotMember}.encode(), nil
 	}
 	r, err := g.serve(ctx, from, k, body)
@@ -179,6 +180,8 @@ func (g *Group) serve(ctx context.Context, from string, k kind, body []byte) (re
 		return g.serveVouch(), nil
 	case kindAdmit:
 		return g.serveAdmit(ctx, from), nil
+	case kindBlank:
+		return g.serveBlank(), nil
 	}
 	return reply{}, fmt.Errorf("%w: request of kind %d", ErrUnsupported, k)
 }

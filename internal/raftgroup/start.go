@@ -159,7 +159,7 @@ func (g *Group) openTransport() (err error) {
 	if t == nil {
 		_, t = raft.NewInmemTransportWithTimeout(raft.ServerAddress(g.opts.NodeID), time.Second)
 	}
-	if g.wire, err = newWire(t, g.admitted); err != nil {
+	if g.wire, err = newWire(t, g.admitted, g.sole); err != nil {
 		closeTransport(t)
 	}
 	return err
@@ -211,6 +211,9 @@ func (g *Group) startRaft(conf *raft.Config) error {
 	g.raft = s.r
 	if s.err != nil && g.log.poisoned() != nil {
 		return g.log.poisoned()
+	}
+	if s.err == nil {
+		close(g.wire.started)
 	}
 	return s.err
 }

@@ -10,11 +10,14 @@ import (
 )
 
 // wire stands between Raft and its transport. It keeps a member without a log out
-// (admit.go), and it silences a leader whose log disk hangs (watchdog.go).
+// (admit.go), keeps other groups away from a group's only voter (sole.go), and it
+// silences a leader whose log disk hangs (watchdog.go).
 type wire struct {
 	raft.Transport
 	preVote raft.WithPreVote
 	admit   func(cmd any) error
+	sole    func(cmd any) error
+	started chan struct{} // closed when Raft runs: nothing is handed on before
 	rpcs    chan raft.RPC
 	done    chan struct{}
 	over    sync.Once
@@ -31,12 +34,12 @@ var (
 )
 
 // newWire wraps t, which must be able to carry pre-votes.
-func newWire(t raft.Transport, admit func(any) error) (*wire, error) {
+func newWire(t raft.Transport, admit, sole func(any) error) (*wire, error) {
 	p, ok := t.(raft.WithPreVote)
 	if !ok {
 		return nil, errors.New("raftgroup: the transport cannot carry pre-votes")
 	}
-	w := &wire{Transport: t, preVote: p, admit: admit, rpcs: make(chan raft.RPC), done: make(chan struct{})}
+	w := &wire{Transport: t, preVote: p, admit: admit, sole: sole, started: make(chan struct{}), rpcs: make(chan raft.RPC), done: make(chan struct{})}
 	go w.pump()
 	return w, nil
 }
@@ -44,6 +47,11 @@ func newWire(t raft.Transport, admit func(any) error) (*wire, error) {
 // pump is the goroutine that hands messages on.
 func (w *wire) pump() {
 	in := w.Transport.Consumer()
+	select {
+	case <-w.started:
+	case <-w.done:
+		return
+	}
 	for {
 		var rpc raft.RPC
 		select {
@@ -88,6 +96,9 @@ func (w *wire) refuses(cmd any) error {
 		if err := w.admit(cmd); err != nil {
 			return err
 		}
+	}
+	if err := w.sole(cmd); err != nil {
+		return err
 	}
 	least := w.least.Load()
 	if least == 0 {
@@ -134,6 +145,12 @@ func (w *wire) Consumer() <-chan raft.RPC { return w.rpcs }
 // SetHeartbeatHandler implements raft.Transport.
 func (w *wire) SetHeartbeatHandler(f func(raft.RPC)) {
 	w.Transport.SetHeartbeatHandler(func(rpc raft.RPC) {
+		select {
+		case <-w.started:
+		default:
+			rpc.Respond(refusalOf(rpc.Command), errors.New("raftgroup: not started yet"))
+			return
+		}
 		if w.blank.Load() {
 			rpc.Respond(refusalOf(rpc.Command), errors.New("raftgroup: no log yet")) // the next entry asks to be admitted
 			return
