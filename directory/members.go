@@ -37,6 +37,11 @@ func (d *Directory) Demote(ctx context.Context, member string) error {
 	return unavailable(d.group.Demote(ctx, member))
 }
 
+// TakeIn makes a member that waits to be added a learner; see raftgroup.Group.TakeIn.
+func (d *Directory) TakeIn(ctx context.Context, member string) error {
+	return unavailable(d.group.TakeIn(ctx, member))
+}
+
 // RemoveMember takes a member out.
 func (d *Directory) RemoveMember(ctx context.Context, member string) error {
 	return unavailable(d.group.Remove(ctx, member))

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/pprof"
+	"sync/atomic"
 	"time"
 
 	"hayloft/internal/admin"
@@ -55,12 +56,40 @@ func newAdmin(n *node, log *slog.Logger) *adminListener {
 		placementCalls{n}.serve(a.door)
 	}
 	mux.Handle("/admin/", a.door)
-	a.srv = &http.Server{
-		Handler: admin.Named(n.s.adminHosts(), mux), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second,
+	a.srv = adminServer(admin.Named(n.s.adminHosts(), mux), log)
+	return a
+}
+
+func adminServer(h http.Handler, log *slog.Logger) *http.Server {
+	return &http.Server{
+		Handler: h, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second,
 		IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
 		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn),
 	}
-	return a
+}
+
+// hatch is a handler that another one can take the place of.
+type hatch struct{ h atomic.Pointer[http.Handler] }
+
+func (d *hatch) set(h http.Handler) { d.h.Store(&h) }
+
+// ServeHTTP implements http.Handler.
+func (d *hatch) ServeHTTP(w http.ResponseWriter, r *http.Request) { (*d.h.Load()).ServeHTTP(w, r) }
+
+// starting answers on the admin listener before the node is ready: that it lives, and
+// what it waits for. why may return nil.
+func starting(hosts []string, why func() *string) http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "ok\n") })
+	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
+		text := "not ready: starting"
+		if s := why(); s != nil {
+			text += ": " + *s
+		}
+		w.Header().Set("Retry-After", "1")
+		http.Error(w, text, http.StatusServiceUnavailable)
+	})
+	return admin.Named(hosts, mux)
 }
 
 // patient lets a call take longer than a request may take to arrive: when that
@@ -95,9 +124,9 @@ func (n *node) adminAction(a admin.Action) {
 		"status", a.Status, "took", a.Took.Round(time.Millisecond)}, more...)...)
 }
 
-// serve returns when stop was called.
-func (a *adminListener) serve(l net.Listener) error {
-	if err := a.srv.Serve(l); err != http.ErrServerClosed {
+// serveAdmin returns when the server was closed.
+func serveAdmin(srv *http.Server, l net.Listener) error {
+	if err := srv.Serve(l); err != http.ErrServerClosed {
 		return fmt.Errorf("admin listener: %w", err)
 	}
 	return nil

@@ -25,6 +25,9 @@ func (n *node) raftEvent(e raftgroup.Event) {
 	case raftgroup.EventLog:
 		switch e.Level {
 		case raftgroup.Error:
+			if e.Err != nil {
+				log = log.With("err", e.Err)
+			}
 			log.Error(e.Text)
 		case raftgroup.Warn:
 			log.Warn(e.Text)

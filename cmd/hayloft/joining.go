@@ -6,12 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"slices"
 	"time"
 
 	"hayloft/directory"
 	"hayloft/internal/mesh"
 	"hayloft/internal/raftgroup"
+	"hayloft/volume/tools"
 )
 
 // joinRequest is what a node says of itself when it asks to be let in. Fields that a
@@ -23,8 +23,9 @@ type joinRequest struct {
 	Rack  string          `json:"rack,omitempty"`
 	Zone  string          `json:"zone,omitempty"`
 	Roles directory.Roles `json:"roles"`
-	// Directory and Feed say that the node has nothing of the group: it waits to be
-	// added, and what it was before counts for nothing.
+	// Directory and Feed say that the node is not in the group as far as it can tell: it
+	// has nothing of it and waits to be added, or hears nobody. One that is in it stays
+	// what it is.
 	Directory bool `json:"directory,omitempty"`
 	Feed      bool `json:"feed,omitempty"`
 }
@@ -38,6 +39,7 @@ const (
 	joinPause = 500 * time.Millisecond
 	joinAgain = 10 * time.Second // before the same is asked again: what was done may not have arrived
 	joinTold  = 10 * time.Second // between two lines about waiting
+	stayPause = 30 * time.Second // between two looks whether this node is in its groups
 )
 
 // awaitDirectory returns when this node has a copy of the directory that is as new as
@@ -47,7 +49,7 @@ func (n *node) awaitDirectory(ctx context.Context) error {
 		return nil
 	}
 	var asked, told time.Duration
-	for {
+	for again := false; ; {
 		err := n.directory.Ready()
 		if err == nil {
 			fresh, cancel := context.WithTimeout(ctx, 2*time.Second)
@@ -55,12 +57,14 @@ func (n *node) awaitDirectory(ctx context.Context) error {
 			cancel()
 		}
 		if err == nil && !n.outside(n.group) {
+			n.waiting.Store(nil)
 			return nil
 		}
+		n.waitsFor(err)
 		now := n.clock.Elapsed()
 		if asked == 0 || now-asked > joinAgain {
-			if jerr := n.askIn(ctx); jerr == nil {
-				asked = now
+			if jerr := n.askIn(ctx, again); jerr == nil {
+				asked, again = now, true
 			} else {
 				err = errors.Join(err, jerr)
 			}
@@ -75,6 +79,15 @@ func (n *node) awaitDirectory(ctx context.Context) error {
 			return errors.Join(ctx.Err(), err)
 		}
 	}
+}
+
+// waitsFor has the admin listener say what the start waits for.
+func (n *node) waitsFor(err error) {
+	text := "waiting for the directory"
+	if err != nil {
+		text += ": " + tools.OneLine(err)
+	}
+	n.waiting.Store(&text)
 }
 
 // member is a group as far as joining goes.
@@ -97,9 +110,13 @@ func waits(g member) bool {
 }
 
 // askIn says hello to the nodes of --join and, if this node waits to be added to a
-// group, asks one of them for it.
-func (n *node) askIn(ctx context.Context) error {
+// group, asks one of them for it. again: also if it is a member as far as it knows, and
+// hears nobody; it may have been removed.
+func (n *node) askIn(ctx context.Context, again bool) error {
 	names, err := n.seeds(ctx)
+	if again && len(names) == 0 {
+		names = n.playing(directory.AllRoles)
+	}
 	if len(names) == 0 {
 		if len(n.s.join) == 0 {
 			return nil
@@ -107,6 +124,10 @@ func (n *node) askIn(ctx context.Context) error {
 		return err
 	}
 	r := joinRequest{Name: n.who.name, Directory: waits(n.directory), Feed: n.outside(n.group)}
+	if again {
+		r.Directory = r.Directory || n.directory.Ready() != nil
+		r.Feed = r.Feed || n.group != nil && n.group.Working() != nil
+	}
 	if !r.Directory && !r.Feed {
 		return nil
 	}
@@ -136,6 +157,29 @@ func (n *node) askIn(ctx context.Context) error {
 		return nil
 	}
 	return errors.Join(errs...)
+}
+
+// stayIn asks to be let in again when this node has not heard from a group that it is
+// in for a while, until ctx ends: its removal may have been a mistake, or taken back.
+func (n *node) stayIn(ctx context.Context) error {
+	deaf := false
+	for {
+		select {
+		case <-n.clock.After(stayPause):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		err := n.directory.Ready()
+		if err == nil && n.group != nil {
+			err = n.group.Working()
+		}
+		if deaf && err != nil && !errors.Is(err, raftgroup.ErrStopped) {
+			if aerr := n.askIn(ctx, true); aerr != nil && ctx.Err() == nil {
+				n.log.Warn("this node hears nobody", "err", errors.Join(err, aerr))
+			}
+		}
+		deaf = err != nil
+	}
 }
 
 // spec is this node's row.
@@ -172,7 +216,7 @@ func (n *node) answerJoin(ctx context.Context, from mesh.Peer, body []byte) ([]b
 		return nil, refuse(http.StatusServiceUnavailable, "not-registered", "%v", err)
 	}
 	if r.Directory {
-		if err := letIn(ctx, directoryMembers{d}, r.Name); err != nil {
+		if err := d.TakeIn(ctx, r.Name); err != nil {
 			return nil, refuse(http.StatusServiceUnavailable, "not-added", "%v", err)
 		}
 	}
@@ -190,13 +234,6 @@ func (n *node) answerJoin(ctx context.Context, from mesh.Peer, body []byte) ([]b
 	return json.Marshal(a)
 }
 
-// group is a Raft group as far as its members go.
-type group interface {
-	member
-	AddLearner(ctx context.Context, id string) error
-	Remove(ctx context.Context, id string) error
-}
-
 // directoryMembers are the directory's group.
 type directoryMembers struct{ *directory.Directory }
 
@@ -205,26 +242,10 @@ func (d directoryMembers) Remove(ctx context.Context, id string) error {
 	return d.RemoveMember(ctx, id)
 }
 
-// letIn adds a node that has nothing of a group. If it was a member before, what it had
-// acknowledged is lost with its log: it is taken out first, so that it votes again only
-// after it was given everything.
-func letIn(ctx context.Context, g group, name string) error {
-	members, err := g.Members()
-	if err != nil {
-		return err
-	}
-	if slices.ContainsFunc(members, func(m raftgroup.Member) bool { return m.ID == name }) {
-		if err := g.Remove(ctx, name); err != nil {
-			return err
-		}
-	}
-	return g.AddLearner(ctx, name)
-}
-
-// letIntoFeed does so for the feed's group, here or at a node that is a member.
+// letIntoFeed adds a node to the feed's group, here or at a node that is a member.
 func (n *node) letIntoFeed(ctx context.Context, name string) error {
-	if g := n.group; g != nil {
-		return letIn(ctx, g, name)
+	if g := n.group; g != nil && !waits(g) {
+		return g.TakeIn(ctx, name)
 	}
 	var errs []error
 	for _, node := range n.playing(directory.RoleFeed) {
@@ -246,7 +267,7 @@ func (n *node) answerJoinFeed(ctx context.Context, _ mesh.Peer, body []byte) ([]
 	if g == nil || waits(g) {
 		return nil, refuse(http.StatusServiceUnavailable, "not-here", "this node is no member of the feed's group")
 	}
-	if err := letIn(ctx, g, string(body)); err != nil {
+	if err := g.TakeIn(ctx, string(body)); err != nil {
 		return nil, refuse(http.StatusServiceUnavailable, "not-added", "%v", err)
 	}
 	return nil, nil

@@ -70,6 +70,8 @@ type node struct {
 	rebuilding  bool          // the directory is being made again from the disks
 	settle      time.Duration // how long the steward listens before its first plan; 0: as it likes
 
+	waiting atomic.Pointer[string] // what a start waits for; nil: nothing
+
 	work     context.Context // of what runs beside requests
 	stopWork context.CancelFunc
 	idle     chan struct{}         // closed when background work has ended; nil before it began
@@ -78,8 +80,11 @@ type node struct {
 
 // startNode opens every part, lowest first. What it has opened it closes again
 // when one fails.
-func startNode(ctx context.Context, s *settings, log *slog.Logger) (n *node, err error) {
+//
+// early is told of the node before anything of it is open.
+func startNode(ctx context.Context, s *settings, log *slog.Logger, early func(*node)) (n *node, err error) {
 	n = &node{s: s, log: log, clock: clock.Real{}, metrics: newMetrics()}
+	early(n)
 	n.meshLog.n = n
 	n.work, n.stopWork = context.WithCancel(context.WithoutCancel(ctx))
 	defer func() {
@@ -119,14 +124,26 @@ func (n *node) openData(context.Context) (err error) {
 // openGroups opens the Raft groups side by side, each replays its log, and waits
 // until this node is let in and up to date.
 func (n *node) openGroups(ctx context.Context) error {
+	if err := n.mayBegin(ctx); err != nil {
+		return err
+	}
+	join := len(n.s.join) > 0
+	// One that gets the role later must not begin a second feed.
+	late := n.mesh != nil && !join && !n.s.began(feedGroup)
 	g, opening := errgroup.WithContext(ctx)
 	g.Go(func() error { return n.openDirectory(opening) })
-	if n.plays(roleFeed) {
-		g.Go(func() error { return n.openFeedGroup(opening) })
+	if n.plays(roleFeed) && !late {
+		g.Go(func() error { return n.openFeedGroup(opening, join) })
 	}
 	if err := g.Wait(); err != nil {
 		return err
 	}
+	if n.plays(roleFeed) && late {
+		if err := n.openFeedGroup(ctx, !n.firstOfAll()); err != nil {
+			return err
+		}
+	}
+	n.recallAddresses()
 	n.wire.answer(pathJoin, n.answerJoin)
 	n.wire.answer(pathJoinFeed, n.answerJoinFeed)
 	if err := n.awaitDirectory(ctx); err != nil {
@@ -179,13 +196,14 @@ func (n *node) openDirectoryAlone(ctx context.Context) error {
 	return n.enrol(ctx)
 }
 
-// openFeedGroup opens this node's replica of the feed's state.
-func (n *node) openFeedGroup(ctx context.Context) (err error) {
+// openFeedGroup opens this node's replica of the feed's state. join: if it has none, it
+// waits to be given one.
+func (n *node) openFeedGroup(ctx context.Context, join bool) (err error) {
 	n.machine = feed.NewMachine()
 	n.group, err = raftgroup.Open(ctx, raftgroup.Options{
 		Dirs: in(n.s.data, feedGroup...), Mirrors: n.s.mirrors(), Name: "feed", NodeID: n.who.name, Machine: n.machine, Events: n.raftEvent,
 		Scratch:   func() raftgroup.Machine { return feed.NewMachine() },
-		Transport: n.transport("feed"), Peers: n.peersAt(pathFeedGroup), Join: len(n.s.join) > 0,
+		Transport: n.transport("feed"), Peers: n.peersAt(pathFeedGroup), Join: join,
 	})
 	if err != nil {
 		return nameAll(err)
@@ -295,6 +313,7 @@ func (n *node) startWork() error {
 	g.Go(func() error { return n.runFleet(ctx) })
 	if n.wire != nil {
 		g.Go(func() error { return n.followDirectory(ctx) })
+		g.Go(func() error { return n.stayIn(ctx) })
 		g.Go(func() error { return n.runVoters(ctx, n.directoryVoters()) })
 	}
 	if n.feed != nil {

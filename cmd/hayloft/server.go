@@ -60,36 +60,36 @@ func serve(ctx context.Context, s *settings, stdout, stderr io.Writer) (err erro
 	if s.demo && (public == nil || !loopbackListener(public)) {
 		return usagef("--demo is for loopback only, not for %s", s.listen)
 	}
-	base := "http://" + adminL.Addr().String() // of a node that serves only others
-	if public != nil {
-		base = "http://" + public.Addr().String()
-	}
-	if s.publicURL == "" {
-		s.publicURL = base
-	}
-	if s.mediaURL == "" {
-		s.mediaURL = s.publicURL
-	}
-	s.publicURL, s.mediaURL = strings.TrimRight(s.publicURL, "/"), strings.TrimRight(s.mediaURL, "/")
+	base := s.settleURLs(public, adminL)
 
 	began := time.Now()
-	n, err := startNode(ctx, s, log)
+	failed := make(chan error, 2)
+	var front hatch
+	srv := adminServer(&front, log)
+	n, err := startNode(ctx, s, log, func(n *node) {
+		front.set(starting(s.adminHosts(), n.waiting.Load))
+		go func() { failed <- serveAdmin(srv, adminL) }()
+	})
+	if err != nil {
+		srv.Close()
+	}
 	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
 		return nil // asked to stop before it was ready
 	}
 	if err != nil {
 		return err
 	}
-	failed := make(chan error, 2)
 	if s.adminOpen && !loopbackListener(adminL) {
 		log.Warn("--admin-open: whoever reaches the admin listener can export photos and change volumes", "admin", adminL.Addr())
 	}
 	adm := newAdmin(n, log)
 	if err := errors.Join(n.register(adm.registry), n.startWork()); err != nil {
+		srv.Close()
 		return errors.Join(err, n.stop())
 	}
-	go func() { failed <- adm.serve(adminL) }()
 	n.awaitFleet(ctx)
+	front.set(adm.srv.Handler)
+	adm.srv = srv
 	if n.api != nil {
 		go func() { failed <- n.api.Serve(public) }()
 	}
@@ -109,6 +109,23 @@ func serve(ctx context.Context, s *settings, stdout, stderr io.Writer) (err erro
 	err = errors.Join(err, n.stop())
 	adm.stop()
 	return err
+}
+
+// settleURLs fills in the bases of URLs that were not given, and returns where this node
+// itself serves.
+func (s *settings) settleURLs(public, adminL net.Listener) string {
+	base := "http://" + adminL.Addr().String() // of a node that serves only others
+	if public != nil {
+		base = "http://" + public.Addr().String()
+	}
+	if s.publicURL == "" {
+		s.publicURL = base
+	}
+	if s.mediaURL == "" {
+		s.mediaURL = s.publicURL
+	}
+	s.publicURL, s.mediaURL = strings.TrimRight(s.publicURL, "/"), strings.TrimRight(s.mediaURL, "/")
+	return base
 }
 
 func listen(flag, addr string) (net.Listener, error) {

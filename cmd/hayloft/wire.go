@@ -51,8 +51,6 @@ func (n *node) openWire(context.Context) error {
 	}
 	n.wire = &wire{mesh: n.mesh, calls: n.mesh.Client(protoCalls), paths: map[string]mesh.Answer{}}
 	n.mesh.Handle(protoCalls, n.wire)
-	n.wire.answer(pathJoin, n.answerJoin)
-	n.wire.answer(pathJoinFeed, n.answerJoinFeed)
 	return nil
 }
 
@@ -148,6 +146,20 @@ func (n *node) followDirectory(ctx context.Context) error {
 		case <-n.clock.After(followPause):
 		case <-ctx.Done():
 			return ctx.Err()
+		}
+	}
+}
+
+// recallAddresses takes the addresses from the copy of the directory that a node had
+// when it stopped, as far as the nodes have not told theirs since: a majority must find
+// together before there is a newer one.
+func (n *node) recallAddresses() {
+	if n.mesh == nil {
+		return
+	}
+	for _, row := range n.directory.Map().Nodes() {
+		if _, known := n.mesh.Addr(row.Name); !known && row.Addr != "" && row.State != directory.Gone {
+			n.mesh.SetAddr(row.Name, row.Addr)
 		}
 	}
 }
