@@ -58,7 +58,7 @@ func (r *request) postBlob() error {
 	case n == 0:
 		return pMalformed.because("the body is empty")
 	}
-	room, err := r.a.spool.begin(r.viewer, n, r.cutRead())
+	room, err := r.a.spool.begin(r.payer(), n, r.cutRead())
 	if err != nil {
 		return err
 	}

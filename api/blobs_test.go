@@ -191,3 +191,25 @@ func TestBlobKeyText(t *testing.T) {
 		}
 	}
 }
+
+// TestBlobKeysAreNotCounted: a program with a key makes as many calls as it likes, and
+// has as many bytes under way; guesses at keys count per address.
+func TestBlobKeysAreNotCounted(t *testing.T) {
+	w := newWorld(t, func(o *Options) {
+		o.Limits.Rates.Address = Rate{PerSecond: 0.001, Burst: 3}
+		o.Limits.Rates.Account = Rate{PerSecond: 0.001, Burst: 3}
+	})
+	path, _ := w.putBlob([]byte("x"))
+	for range 20 {
+		w.call(w.key, "GET", path, nil).is(200)
+	}
+	hold, err := w.api.spool.begin(0, w.api.spool.total, nil)
+	must(t, err)
+	defer hold.close()
+	w.putBlob(make([]byte, 300<<10))
+	for range 3 {
+		w.call(w.key+"A", "GET", path, nil).is(401)
+	}
+	w.call(w.key+"A", "GET", path, nil).is(429)
+	w.call(w.key, "GET", path, nil).is(200)
+}

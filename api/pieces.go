@@ -31,7 +31,7 @@ type pieceBody struct {
 // of size bytes, or says why it cannot: then the answer is cut off.
 func (r *request) pieces(size int64, fetch func(ctx context.Context, off int64, to []byte) error) (*pieceBody, error) {
 	first := min(size, pieceBytes)
-	room, err := r.a.masters.begin(r.viewer, first, r.cutWrite())
+	room, err := r.a.masters.begin(r.payer(), first, r.cutWrite())
 	if err != nil {
 		return nil, err
 	}

@@ -160,24 +160,8 @@ func (r *request) call() error {
 	ctx, cancel := context.WithTimeout(r.a.base, r.a.opt.Limits.CallTimeout)
 	r.ctx = ctx
 	r.release = append(r.release, cancel)
-	if !r.route.unlimited {
-		if err := r.a.limits.address.take(r, addrKey(r.addr)); err != nil {
-			return err
-		}
-	}
-	if r.route.access != anyone {
-		identify := r.authenticate
-		if r.route.access == withKey {
-			identify = r.withKey
-		}
-		if err := identify(); err != nil {
-			return err
-		}
-		if r.viewer != 0 {
-			if err := r.a.limits.account.take(r, r.viewer.String()); err != nil {
-				return err
-			}
-		}
+	if err := r.enter(); err != nil {
+		return err
 	}
 	if r.a.opt.Feed == nil {
 		return r.route.handle(r)
@@ -188,6 +172,41 @@ func (r *request) call() error {
 	err := r.route.handle(r)
 	h.Set("Hayloft-Index", strconv.FormatUint(r.a.opt.Feed.AppliedIndex(), 10))
 	return err
+}
+
+// enter finds out who calls, and counts the call. A key of scope blob belongs to a
+// program that an operator trusts with the store: its calls are as many as it likes.
+func (r *request) enter() error {
+	if r.route.access == withKey {
+		err := r.withKey()
+		if err == nil {
+			return nil
+		}
+		if limited := r.a.limits.address.take(r, addrKey(r.addr)); limited != nil {
+			return limited
+		}
+		return err
+	}
+	if !r.route.unlimited {
+		if err := r.a.limits.address.take(r, addrKey(r.addr)); err != nil {
+			return err
+		}
+	}
+	if r.route.access == anyone {
+		return nil
+	}
+	if err := r.authenticate(); err != nil || r.viewer == 0 {
+		return err
+	}
+	return r.a.limits.account.take(r, r.viewer.String())
+}
+
+// payer is whose share of the memory for transfers a call takes; 0: of a key, nobody's.
+func (r *request) payer() id.ID {
+	if r.route.access == withKey {
+		return 0
+	}
+	return r.viewer
 }
 
 // extend gives the call a fresh CallTimeout, after an upload's own time.

@@ -72,10 +72,11 @@ func errCrowded(why string) error {
 
 // begin registers a transfer of n announced bytes that holds nothing yet. A
 // single one is always let in; more than its share an account gets only 429.
+// Owner 0 has no share: it competes with everybody by its pace alone.
 func (s *spool) begin(owner id.ID, n int64, cut func()) (*booking, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if under := s.owners[owner]; under > 0 && under+n > s.total/spoolPerOwner {
+	if under := s.owners[owner]; owner != 0 && under > 0 && under+n > s.total/spoolPerOwner {
 		return nil, &problem{kind: pUploadsBusy, retryAfter: spoolRetryTime}
 	}
 	b := &booking{s: s, owner: owner, announced: n, cut: cut}

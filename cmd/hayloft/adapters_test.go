@@ -97,3 +97,39 @@ func TestReadersGiveTheirMemoryBack(t *testing.T) {
 		held(c.name)
 	}
 }
+
+// A key of scope blob does not open what a photo was uploaded as, whose id and cookie
+// are in the URL of the public original: what is stripped for others would be read with
+// it, and the photo deleted.
+func TestBlobKeysDoNotOpenMasters(t *testing.T) {
+	n := openNode(t)
+	ctx := t.Context()
+	blob, cookie, err := masters{n.blobs}.Reserve(ctx)
+	if err == nil {
+		err = masters{n.blobs}.WriteMaster(ctx, blob, cookie, api.MasterNeedle{Photo: 1, Owner: 2, ContentType: media.TypeJPEG, Data: testPicture(t)})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	store := blobStore{n.blobs}
+	for _, n := range []int64{0, 100} {
+		if _, err := store.ReadBlob(ctx, blob, cookie, uint8(media.Original), 0, n); !errors.Is(err, api.ErrNoBlob) {
+			t.Errorf("a master, %d bytes of it: %v", n, err)
+		}
+	}
+	if got := n.blobs.Stats().Disks[0].Reading; got != 0 {
+		t.Errorf("%d bytes are held", got)
+	}
+	own, cookie, err := store.ReserveBlob(ctx, api.BlobOriginals)
+	if err == nil {
+		err = store.WriteBlob(ctx, own, cookie, []api.BlobVariant{{Variant: uint8(media.Original), Data: []byte("mine"), Owner: 7, ContentType: media.TypeJPEG}})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := store.ReadBlob(ctx, own, cookie, uint8(media.Original), 0, 100)
+	if err != nil || string(p.Data) != "mine" || p.ContentType != media.TypeJPEG {
+		t.Fatalf("%q %v", p.Data, err)
+	}
+	p.Release()
+}

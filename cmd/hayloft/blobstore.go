@@ -38,6 +38,10 @@ func (b blobStore) WriteBlob(ctx context.Context, blob id.ID, cookie id.Cookie, 
 
 func (b blobStore) ReadBlob(ctx context.Context, blob id.ID, cookie id.Cookie, variant uint8, off, n int64) (api.BlobPiece, error) {
 	r, err := b.s.ReadRange(ctx, blob, variant, cookie, off, n)
+	if err == nil && r.Master != nil && r.Master.Photo != blob {
+		r.Release()
+		return api.BlobPiece{}, api.ErrNoBlob // somebody's photo as it was uploaded, with what is stripped for others
+	}
 	p := api.BlobPiece{Data: r.Data, Size: r.Size, ETag: r.ETag, Release: r.Release}
 	if r.Master != nil {
 		p.ContentType = r.Master.ContentType
