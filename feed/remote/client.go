@@ -79,7 +79,9 @@ func (c *Client) call(ctx context.Context, method string, again bool, args []any
 	got, err := c.to.Call(ctx, again, body)
 	if err != nil {
 		err = unavailable(err)
-		c.note(err)
+		if ctx.Err() == nil { // else it says nothing of the node: its caller did not wait
+			c.note(err)
+		}
 		return err
 	}
 	var a answer

@@ -266,3 +266,25 @@ func TestWorker(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestImpatientCallersSayNothing: a call that its caller gave up does not make the whole
+// node unready; one that failed does.
+func TestImpatientCallersSayNothing(t *testing.T) {
+	w := newWorld(t)
+	w.must(w.c.Ping(w.ctx))
+	w.to.cut.Store(true)
+	gone, cancel := context.WithCancel(w.ctx)
+	cancel()
+	if _, err := w.c.UserByHandle(gone, 0, "ada"); !errors.Is(err, feed.ErrUnavailable) {
+		t.Errorf("%v", err)
+	}
+	if err := w.c.Ready(); err != nil {
+		t.Errorf("one caller was impatient: %v", err)
+	}
+	if _, err := w.c.UserByHandle(w.ctx, 0, "ada"); !errors.Is(err, feed.ErrUnavailable) {
+		t.Errorf("%v", err)
+	}
+	if w.c.Ready() == nil {
+		t.Error("ready, and the last call failed")
+	}
+}
