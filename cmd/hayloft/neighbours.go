@@ -39,7 +39,7 @@ type neighbours struct {
 
 var _ server.Peers = (*neighbours)(nil)
 
-// roster is what follows from one table and one view of the fleet.
+// roster is what follows from the nodes and disks of a table and one view of the fleet.
 type roster struct {
 	table   *directory.Map
 	view    *fleet.View
@@ -71,10 +71,11 @@ func callerOf(ctx context.Context) (string, bool) {
 	return p.Name, ok
 }
 
-// now is the roster of this moment. It is made once for each table and view.
+// now is the roster of this moment. It is made once for each view, each second that is,
+// and when nodes or disks change: a write must not pay for the volumes of others.
 func (b *neighbours) now() *roster {
 	m, v := b.n.directory.Map(), b.n.view()
-	if r := b.roster.Load(); r != nil && r.table == m && r.view == v {
+	if r := b.roster.Load(); r != nil && r.view == v && r.table.SamePlaces(m) {
 		return r
 	}
 	r := b.make(m, v)

@@ -66,3 +66,26 @@ func TestNeighbours(t *testing.T) {
 		t.Errorf("a node that is gone has disks: %+v", d)
 	}
 }
+
+// The roster of a large cluster takes a millisecond to make: it is made anew when nodes
+// or disks change, and not for each lease and volume.
+func TestRosterIsKept(t *testing.T) {
+	n, _, _ := placedNode(t)
+	f := n.newNeighbours()
+	before, m := f.now(), n.directory.Map()
+	if _, err := n.directory.EnsureKey(t.Context(), "test"); err != nil {
+		t.Fatal(err)
+	}
+	if n.directory.Map() == m {
+		t.Fatal("the table has not changed")
+	}
+	if n.view() == before.view && f.now() != before {
+		t.Error("it was made anew though no place has changed")
+	}
+	if _, err := n.directory.SetDiskState(t.Context(), 2, directory.Draining); err != nil {
+		t.Fatal(err)
+	}
+	if now := f.now(); now == before || now.disks[1].Taking {
+		t.Error("a disk is drained, and it does not know")
+	}
+}
