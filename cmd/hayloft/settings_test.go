@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -101,4 +103,25 @@ func TestUnknownSettingInFileIsRefused(t *testing.T) {
 	if _, _, _, err := parse(t, nil, "--config", file); err == nil || !strings.Contains(err.Error(), "volume-sice") {
 		t.Errorf("a misspelt key must be named, got: %v", err)
 	}
+}
+
+// Every setting is in the table of docs/operations.md.
+func TestSettingsAreDocumented(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join("..", "..", "docs", "operations.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, f, _, err := parse(t, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.VisitAll(func(fl *pflag.Flag) {
+		if slices.Contains(notSettings, fl.Name) {
+			return
+		}
+		row := regexp.MustCompile("(?m)^\\|[^|]*`" + regexp.QuoteMeta(fl.Name) + "`[^|]*\\|")
+		if !row.Match(text) {
+			t.Errorf("%s has no row in docs/operations.md", fl.Name)
+		}
+	})
 }
