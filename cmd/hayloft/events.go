@@ -23,13 +23,15 @@ func (n *node) raftEvent(e raftgroup.Event) {
 	log := n.log.With("group", e.Group)
 	switch e.Kind {
 	case raftgroup.EventLog:
-		switch e.Level {
-		case raftgroup.Error:
+		switch {
+		case n.work.Err() != nil: // connections end when a node stops
+			log.Debug(e.Text)
+		case e.Level == raftgroup.Error:
 			if e.Err != nil {
 				log = log.With("err", e.Err)
 			}
 			log.Error(e.Text)
-		case raftgroup.Warn:
+		case e.Level == raftgroup.Warn:
 			log.Warn(e.Text)
 		default:
 			log.Debug(e.Text)

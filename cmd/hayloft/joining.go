@@ -208,7 +208,7 @@ func (n *node) answerJoin(ctx context.Context, from mesh.Peer, body []byte) ([]b
 	}
 	for _, row := range d.Map().Nodes() {
 		if row.Name == r.Name && row.State == directory.Gone {
-			return nil, refuse(http.StatusForbidden, "gone", "the node %s was declared gone: give it another name, or take that back (hayloft cluster decommission --keep)", r.Name)
+			return nil, refuse(http.StatusForbidden, "gone", "the node %s was declared gone: give it another name, or take that back (hayloft cluster drain --undo)", r.Name)
 		}
 	}
 	n.log.Info("a node asks to join", "node", r.Name, "addr", r.Addr, "directory", r.Directory, "feed", r.Feed)

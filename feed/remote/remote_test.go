@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"reflect"
+	"regexp"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -286,5 +288,46 @@ func TestImpatientCallersSayNothing(t *testing.T) {
 	}
 	if w.c.Ready() == nil {
 		t.Error("ready, and the last call failed")
+	}
+}
+
+// TestLeaderLends: a member that does not lead borrows from the one that does, over the
+// wire; so each call that it makes is one that is answered.
+func TestLeaderLends(t *testing.T) {
+	w := newWorld(t)
+	anna := w.account("anna")
+	photo := w.post(anna.ID, &feed.Details{})
+	var l feed.Lender = NewLeader(w.to)
+	e, err := l.Lend(w.ctx, feed.EffectTranscode, "follower")
+	w.must(err)
+	if e == nil || e.Photo != photo {
+		t.Fatalf("%+v, want photo %v", e, photo)
+	}
+	w.must(l.Keep(w.ctx, e.Seq, "follower"))
+	if err := l.Keep(w.ctx, e.Seq, "another"); !errors.Is(err, feed.ErrNotFound) {
+		t.Errorf("another's loan: %v", err)
+	}
+	w.must(l.Return(w.ctx, e.Seq, "follower"))
+	again, err := w.c.Lend(w.ctx, feed.EffectTranscode, "beside")
+	if err != nil || again == nil || again.Seq != e.Seq {
+		t.Errorf("given back: %+v, %v", again, err)
+	}
+}
+
+// TestEveryMethodIsServed: what clients call is known to servers.
+func TestEveryMethodIsServed(t *testing.T) {
+	w := newWorld(t)
+	for _, file := range []string{"methods.go", "leader.go", "client.go"} {
+		text, err := os.ReadFile(file)
+		w.must(err)
+		called := regexp.MustCompile(`(?:ctx, (?:l\.)?c, |call\(ctx, )"(\w+)"`).FindAllSubmatch(text, -1)
+		if len(called) == 0 {
+			t.Errorf("%s calls nothing", file)
+		}
+		for _, m := range called {
+			if _, ok := w.to.s.methods[string(m[1])]; !ok {
+				t.Errorf("%s: %s is not served", file, m[1])
+			}
+		}
 	}
 }

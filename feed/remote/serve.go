@@ -64,11 +64,21 @@ func NewServer(f *feed.Feed) *Server {
 		"PhotoRow":       f.PhotoRow,
 		"MarkReady":      f.MarkReady,
 		"MarkFailed":     f.MarkFailed,
-		"Lend":           f.Lend,
-		"Keep":           f.Keep,
-		"Return":         f.Return,
+		"LendHere":       f.Lend,
+		"KeepHere":       f.Keep,
+		"ReturnHere":     f.Return,
 		"Finish":         f.Finish,
 		"Ping":           func(context.Context) error { return f.Ready() },
+		// Who has no replica asks any node, which passes it on to the one that leads.
+		"Lend": func(ctx context.Context, kind feed.EffectKind, holder string) (*feed.Effect, error) {
+			return f.Lending().Lend(ctx, kind, holder)
+		},
+		"Keep": func(ctx context.Context, seq uint64, holder string) error {
+			return f.Lending().Keep(ctx, seq, holder)
+		},
+		"Return": func(ctx context.Context, seq uint64, holder string) error {
+			return f.Lending().Return(ctx, seq, holder)
+		},
 		"UpdatePhoto": func(ctx context.Context, owner, photo id.ID, c change) (feed.PhotoView, error) {
 			return f.UpdatePhoto(ctx, owner, photo, c.photoChange())
 		},
