@@ -25,9 +25,23 @@ type cluster struct {
 	dir     *fakeDir
 	members []*member
 
-	mu     sync.Mutex // guards faults, events, and s of all members
-	faults map[[2]*member]linkFault
-	events []server.Event
+	mu      sync.Mutex // guards faults, events, drained, and s of all members
+	faults  map[[2]*member]linkFault
+	events  []server.Event
+	drained []uint32 // disks that are to be emptied
+}
+
+// drain has a disk take no new replicas.
+func (c *cluster) drain(disk uint32) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.drained = append(c.drained, disk)
+}
+
+func (c *cluster) leaving(disk uint32) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Contains(c.drained, disk)
 }
 
 // member is one node: a process that can be stopped, killed and started again.
@@ -270,7 +284,7 @@ func (p fakePeers) Disks() (out []server.FleetDisk) {
 	t := p.m.c.dir.table()
 	for i, d := range t.disks {
 		m := p.m.c.members[d.node-1]
-		f := server.FleetDisk{Disk: uint32(i) + 1, Node: m.name, Up: m.server() != nil, Taking: true, Distance: 2, Free: 1 << 40, Capacity: 1 << 40}
+		f := server.FleetDisk{Disk: uint32(i) + 1, Node: m.name, Up: m.server() != nil, Taking: !p.m.c.leaving(uint32(i) + 1), Distance: 2, Free: 1 << 40, Capacity: 1 << 40}
 		if m == p.m {
 			f.Distance = 0
 		}
@@ -297,7 +311,7 @@ func (p fakePeers) Choose(_ volume.Class, home uint32, want int, avoid []uint32)
 	domains := make(map[string]bool)
 	for _, d := range all {
 		domains[d.Node] = true
-		if len(out) < want && d.Up && !used[d.Node] && !slices.Contains(avoid, d.Disk) {
+		if len(out) < want && d.Up && d.Taking && !used[d.Node] && !slices.Contains(avoid, d.Disk) {
 			used[d.Node] = true
 			out = append(out, d.Disk)
 		}

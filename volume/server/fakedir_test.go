@@ -310,6 +310,17 @@ func (n *fakeNode) OpenVolume(ctx context.Context, l id.Lease, disks []uint32, t
 		if len(sorted) != len(disks) || len(disks) == 0 || len(disks) > server.MaxReplicas || int(sorted[len(sorted)-1]) > len(t.disks) || sorted[0] == 0 {
 			return fmt.Errorf("%w: replicas on %v", errRefused, disks)
 		}
+		if tiles := t.tiles[l.Slot]; len(tiles) > 0 {
+			last := tiles[len(tiles)-1]
+			r := t.rows[last.v]
+			if last.to == 0 && last.from == from && slices.Equal(r.Disks, disks) {
+				ident = r.Volume // a repetition
+				return nil
+			}
+			if last.from >= from || last.to > from {
+				return fmt.Errorf("%w: fence %d, the slot's last tile is [%d, %d)", errRefused, from, last.from, last.to)
+			}
+		}
 		t.closeTile(l.Slot, from, n.d.millis())
 		ident = volume.Identity{Volume: volume.ID(len(t.rows) + 1), Generation: 1, Class: classOf(l.Slot)}
 		r := fakeRow{last: 1, Row: server.Row{Volume: ident, State: server.StateOpen, Unconfirmed: true, Target: target,
@@ -332,6 +343,9 @@ func (n *fakeNode) CloseTile(ctx context.Context, l id.Lease, at id.Millis) erro
 	return n.ask(ctx, "close", func(t *table) error {
 		if err := n.holds(t, l); err != nil {
 			return err
+		}
+		if open, ok := t.openTile(l.Slot); ok && at < open.from {
+			return fmt.Errorf("%w: fence %d, the tile begins at %d", errRefused, at, open.from)
 		}
 		t.closeTile(l.Slot, at, n.d.millis())
 		return nil

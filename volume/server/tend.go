@@ -88,7 +88,7 @@ func (s *Server) over(t *tile, row Row) bool {
 	switch {
 	case t == nil || t.ident != row.Volume: // it was left
 		return true
-	case !slices.Equal(row.Disks, row.InSync), t.poisoned():
+	case !slices.Equal(row.Disks, row.InSync), t.poisoned(), !s.taking(row.Disks):
 		return true
 	}
 	return age >= s.o.SealAfter && t.wrote.Load()

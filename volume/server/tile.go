@@ -125,6 +125,15 @@ func (t *tile) empty() bool {
 	return st.Needles == 0 && st.Tombstones == 0
 }
 
+// taking reports whether new replicas may be put on disks: none of them is to be emptied,
+// as far as this node has heard.
+func (s *Server) taking(disks []uint32) bool {
+	if s.o.Peers == nil {
+		return true
+	}
+	return !slices.ContainsFunc(s.o.Peers.Disks(), func(d FleetDisk) bool { return !d.Taking && slices.Contains(disks, d.Disk) })
+}
+
 // holder returns how a replica on a disk is reached.
 func (s *Server) holder(number uint32) (holder, error) {
 	if s.o.Peers != nil && s.diskByNumber(number) == nil {
@@ -139,11 +148,14 @@ func (s *Server) holder(number uint32) (holder, error) {
 }
 
 // former returns the slot's open tile when this writer can go on with it: its file
-// is here, and every other replica of it answers that it takes puts too.
-func (w *writer) former(ctx context.Context, slot id.Slot) *tile {
-	p, ok := w.s.o.Directory.OpenTile(slot)
+// is here, and every other replica of it answers that it takes puts too. One that it has
+// left, or asked to be ended, it does not go on with.
+func (w *writer) former(ctx context.Context, l id.Lease) *tile {
+	p, ok := w.s.o.Directory.OpenTile(l.Slot)
 	switch {
 	case !ok || len(p.Disks) == 0 || !slices.Equal(p.Disks, p.InSync) || p.Target != w.s.o.Replicas:
+		return nil
+	case w.asked.forbids(l, p.From), w.quit.Load() == uint32(p.Volume.Volume), !w.s.taking(p.Disks):
 		return nil
 	case w.disk != nil && !slices.Contains(p.Disks, w.disk.number):
 		return nil
@@ -204,14 +216,21 @@ func (w *writer) create(ctx context.Context, lease id.Lease, fence id.Millis) (*
 		if errs = append(errs, err); !again || ctx.Err() != nil {
 			break
 		}
+		// Another volume begins at another fence.
+		if lease, fence, err = w.keeper.Fence(ctx); err != nil {
+			return nil, errors.Join(append(errs, err)...)
+		}
 	}
 	return nil, errors.Join(errs...)
 }
 
 // choose returns the disks of a new volume: first the writer's own, if it has one.
 func (w *writer) choose() ([]uint32, error) {
-	if w.disk != nil && (w.s.o.Peers == nil || w.s.o.Replicas == 1) {
-		return []uint32{w.disk.number}, nil
+	if own := []uint32{w.home()}; w.disk != nil && (w.s.o.Peers == nil || w.s.o.Replicas == 1) {
+		if !w.s.taking(own) {
+			return nil, fmt.Errorf("%w: disk %d is to be emptied", ErrPlacement, own[0])
+		}
+		return own, nil
 	}
 	avoid := w.s.avoided()
 	disks, err := w.s.o.Peers.Choose(w.class, w.home(), w.s.o.Replicas, avoid)
@@ -234,12 +253,13 @@ func (w *writer) createOn(ctx context.Context, lease id.Lease, fence id.Millis, 
 		}
 		defer end()
 	}
+	w.asked = ask{lease, fence}
 	ident, err := w.s.o.Directory.OpenVolume(ctx, lease, disks, w.s.o.Replicas, fence)
 	if err != nil {
 		return nil, false, err
 	}
 	w.kick() // the slot's former volume is to be sealed
-	t = &tile{ident: ident}
+	t = &tile{slot: lease.Slot, from: fence, ident: ident}
 	if again, err = w.make(ctx, t, disks); err != nil {
 		return nil, again, err
 	}

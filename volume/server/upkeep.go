@@ -220,7 +220,7 @@ func (d *disk) due(row Row, files int, k sky) jobKind {
 	switch row.State {
 	case StateOpen:
 		age := d.s.o.Clock.Now().Sub(row.Opened.Time())
-		if st.Poisoned != nil || h.left.Load() || age >= d.s.o.SealAfter && st.Needles+st.Tombstones > 0 {
+		if st.Poisoned != nil || h.left.Load() || !d.s.taking(row.Disks) || age >= d.s.o.SealAfter && st.Needles+st.Tombstones > 0 {
 			return jobSeal
 		}
 	case StateClosing:

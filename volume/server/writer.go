@@ -22,10 +22,32 @@ type writer struct {
 	disk   *disk // nil: it roams
 	class  volume.Class
 	keeper *id.Keeper
-	gate   chan struct{}        // held (full) by whoever changes tile
+	gate   chan struct{}        // held (full) by whoever changes tile; guards asked
 	tile   atomic.Pointer[tile] // nil: none is open
 	missed volume.ID            // whose replica elsewhere was away at tend's last look; tend's alone
 	idle   atomic.Pointer[rest] // since it found no places; of one that roams
+	asked  ask
+	quit   atomic.Uint32 // the volume that was left last
+}
+
+// ask is the newest fence at which a writer has asked the directory for its slot's tile
+// to end. The answer may be lost, and the request be granted at any later moment.
+type ask struct {
+	lease id.Lease
+	at    id.Millis
+}
+
+// forbids reports whether a tile that begins at from may come to end where the holder of
+// a lease would go on with it: see docs/leases.md.
+func (a ask) forbids(l id.Lease, from id.Millis) bool {
+	return a.lease.Slot == l.Slot && a.lease.Holder == l.Holder && a.lease.From == l.From && from < a.at
+}
+
+// closeTile asks the directory to end the slot's tile. The caller holds the gate, and no
+// tile is open.
+func (w *writer) closeTile(ctx context.Context, l id.Lease, at id.Millis) error {
+	w.asked = ask{l, at}
+	return w.s.o.Directory.CloseTile(ctx, l, at)
 }
 
 // tile is the open tile of a writer, from where this process may fill it.
@@ -206,13 +228,14 @@ func (w *writer) openNext(ctx context.Context) (*tile, error) {
 		return nil, err
 	}
 	// After a restart the slot's tile goes on where the former process left it.
-	t := w.former(ctx, lease.Slot)
+	t := w.former(ctx, lease)
 	if t == nil {
 		if t, err = w.create(ctx, lease, fence); err != nil {
 			return nil, err
 		}
+	} else {
+		t.slot, t.from = lease.Slot, fence
 	}
-	t.slot, t.from = lease.Slot, fence
 	w.tile.Store(t)
 	if err := w.usable(); err != nil { // it went out meanwhile
 		w.tile.CompareAndSwap(t, nil)
@@ -290,6 +313,8 @@ func (w *writer) failed(ctx context.Context, t *tile, size int64, err error) err
 	case errors.Is(err, volume.ErrPoisoned), errors.Is(err, volume.ErrClosed), errors.Is(err, volume.ErrSealed):
 		w.leave(ctx, t, err)
 		return s.moved(w, nil)
+	case errors.Is(err, volume.ErrNoSpace) && (t.h == nil || len(t.all) > 1):
+		return s.moved(w, nil) // on some disk, while the caller was leaving
 	case errors.Is(err, volume.ErrNoSpace):
 		// The volume is sound and goes on when there is room again.
 		w.disk.outOfRoom()
@@ -354,7 +379,7 @@ func (w *writer) end(ctx context.Context, row Row) (Row, error) {
 	if lease.Slot != row.Slot {
 		return row, nil
 	}
-	if err := w.s.o.Directory.CloseTile(ctx, lease, fence); err != nil {
+	if err := w.closeTile(ctx, lease, fence); err != nil {
 		return row, unavailable("%w", err)
 	}
 	return w.s.fresh(ctx, row.Volume.Volume)
@@ -375,6 +400,7 @@ func (s *Server) writerOf(h *handle) *writer {
 // and the directory is told that the tile has ended.
 func (w *writer) leave(ctx context.Context, t *tile, why error) {
 	t.left()
+	w.quit.Store(uint32(t.ident.Volume))
 	if !w.tile.CompareAndSwap(t, nil) {
 		return // somebody else was faster
 	}
@@ -386,12 +412,27 @@ func (w *writer) leave(ctx context.Context, t *tile, why error) {
 	if _, err := w.open(ctx); err == nil {
 		return
 	}
-	lease, fence, err := w.keeper.Fence(ctx)
-	if err == nil && lease.Slot == t.slot {
-		err = w.s.o.Directory.CloseTile(ctx, lease, fence)
-	}
-	if err != nil && w.usable() == nil {
+	if err := w.endLeft(ctx, t); err != nil && w.usable() == nil {
 		w.s.o.Events(Event{Kind: EventLease, Dir: w.dir(), Err: err})
 	}
 	w.kick()
+}
+
+// endLeft tells the directory that a tile has ended which was left, unless another one
+// is open by now: that would be ended.
+func (w *writer) endLeft(ctx context.Context, t *tile) error {
+	select {
+	case w.gate <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err() // the upkeep sees to it
+	}
+	defer func() { <-w.gate }()
+	if w.tile.Load() != nil {
+		return nil
+	}
+	lease, fence, err := w.keeper.Fence(ctx)
+	if err != nil || lease.Slot != t.slot {
+		return err
+	}
+	return w.closeTile(ctx, lease, fence)
 }
