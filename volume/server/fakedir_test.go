@@ -149,6 +149,7 @@ type fakeNode struct {
 	away error
 	old  *table // what is seen, nil for the newest
 	lose string // the change whose answer is lost, once
+	told func()
 }
 
 func (n *fakeNode) cut(err error) {
@@ -401,8 +402,21 @@ func (n *fakeNode) FreshRow(ctx context.Context, v volume.ID) (server.Row, bool,
 	if err != nil {
 		return server.Row{}, false, err
 	}
+	n.mu.Lock()
+	told := n.told
+	n.mu.Unlock()
+	if told != nil {
+		told()
+	}
 	r, ok := t.rows[v]
 	return r.Row, ok, ctx.Err()
+}
+
+// whenTold has fn called whenever the node has been told a fresh row, before it goes by it.
+func (n *fakeNode) whenTold(fn func()) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.told = fn
 }
 
 // alter makes a change of one row.

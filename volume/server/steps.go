@@ -358,21 +358,38 @@ func (s *Server) abandon(ctx context.Context, d *disk, row Row) error {
 }
 
 // removeVoid removes generations that the directory gave up: above the one that
-// is committed, and not under way. row is fresh.
+// is committed, and not under way. A row that is older than a file says nothing about
+// it: a replica may be told at any moment to make the next generation. So files are
+// listed first, and the row is asked for after that.
 func (s *Server) removeVoid(ctx context.Context, d *disk, row Row) error {
-	at, current := where{d.number, row.Volume.Volume}, row.Volume.Generation
-	if row.Attempt != nil {
-		current = row.Attempt.Generation
+	at := where{d.number, row.Volume.Volume}
+	var made uint32
+	if next := s.made.get(at); next != nil {
+		made = next.Identity().Generation
 	}
-	if err := s.made.drop(at, current); err != nil {
-		return err
-	}
-	all, err := d.generations(row.Volume.Volume)
+	all, err := d.generations(at.vol)
 	if err != nil {
 		return err
 	}
+	known := func(e volume.Entry) bool { return e.Generation <= row.Volume.Generation }
+	if all = slices.DeleteFunc(all, known); len(all) == 0 && made == 0 {
+		return ctx.Err()
+	}
+	if row, err = s.fresh(ctx, at.vol); err != nil {
+		return err
+	}
+	counts := func(generation uint32) bool {
+		return generation == row.Volume.Generation || row.Attempt != nil && row.Attempt.Generation == generation
+	}
+	if !counts(made) {
+		if next := s.made.take(at, made); next != nil {
+			if err := next.Close(); err != nil {
+				return err
+			}
+		}
+	}
 	for _, e := range all {
-		if g := e.Generation; g <= row.Volume.Generation || row.Attempt != nil && row.Attempt.Generation == g {
+		if known(e) || counts(e.Generation) {
 			continue
 		}
 		if err := volume.RemoveVoid(d.volumesDir(), e, row.Volume.Generation, s.volumeOptions(d)); err != nil {

@@ -329,3 +329,49 @@ func TestOrphanIsSealed(t *testing.T) {
 	}
 	x.check()
 }
+
+// A replica that removes what it does not need keeps the generation that it is told to
+// make at that very moment, though the row that it goes by does not name it.
+func TestGenerationMadeMeanwhileIsKept(t *testing.T) {
+	x := newTrio(t, server.Options{})
+	x.plantSealed()
+	x.stopAll()
+	for _, m := range x.members {
+		m.opts.NoUpkeep = true
+	}
+	x.start()
+	ctx := context.Background()
+	first, m := x.members[0], x.members[1]
+	if _, err := first.server().Compact(ctx, x.v, nil); err != nil {
+		t.Fatal(err)
+	}
+	rows := 0
+	m.wire.whenTold(func() {
+		if rows++; rows != 2 {
+			return // the first one is for the generation that was committed
+		}
+		row := x.row()
+		row, err := first.wire.BeginCompaction(ctx, x.v, row.Volume.Generation, row.Seal.Digest, row.Seal.Deletes)
+		if err == nil {
+			_, err = m.server().Replicas().Make(ctx, m.disks()[0], x.v, row.Attempt.Generation)
+		}
+		if err != nil {
+			t.Error(err)
+		}
+	})
+	if _, err := m.server().Compact(ctx, x.v, nil); err != nil && !errors.Is(err, vfs.ErrLocked) {
+		t.Error(err) // what is served is not removed in favour of what is not committed
+	}
+	m.wire.whenTold(nil)
+	row := x.row()
+	if row.Attempt == nil {
+		t.Fatalf("nothing is under way: %+v", row)
+	}
+	if _, err := m.mem.Stat("/d0/volumes/" + volume.FileName(x.v, row.Attempt.Generation)); err != nil {
+		t.Errorf("what was made is gone: %v", err)
+	}
+	st, err := m.server().Replicas().Standing(ctx, m.disks()[0], x.v)
+	if err != nil || st.Made == nil {
+		t.Errorf("%+v, %v", st, err)
+	}
+}
