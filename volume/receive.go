@@ -22,6 +22,8 @@ type Expect struct {
 	// later state of it. nil: the log that is there stays; without one an empty one
 	// is made. Either must go as far as the seal says.
 	Deletes []Delete
+	// Replace: what the directory has of that very generation is not good enough.
+	Replace bool
 	// Throttle is asked before n bytes are written, and again before they are read
 	// back, and waits as long as the budget wants. nil never waits.
 	Throttle func(ctx context.Context, n int64) error
@@ -40,12 +42,19 @@ type Receiver struct {
 	end    int64    // of what was written
 	synced int64
 	failed error // the first failure: nothing is taken after it
+	proven *proof
+}
+
+// proof is what a file that came was found to be.
+type proof struct {
+	sb   superblock
+	live []entry
 }
 
 // Receive begins to take the file of a sealed generation, byte for byte, into dir.
 // Nothing that is there is touched before Commit. When dir has that very generation,
-// sealed with that digest, it is ErrExists: one that is damaged goes by Quarantine
-// first. When the generation is being received or made already it is vfs.ErrLocked.
+// sealed with that digest, it is ErrExists, unless it is to be replaced. When the
+// generation is being received or made already it is vfs.ErrLocked.
 func Receive(dir string, ident Identity, o Options, want Expect) (*Receiver, error) {
 	if err := errors.Join(ident.validate(), o.Validate()); err != nil {
 		return nil, err
@@ -55,7 +64,7 @@ func Receive(dir string, ident Identity, o Options, want Expect) (*Receiver, err
 	}
 	r := &Receiver{o: o.withDefaults(), dir: dir, ident: ident, want: want, name: filepath.Join(dir, FileName(ident.Volume, ident.Generation))}
 	sb, err := superblockOf(r.o.FS, r.name)
-	if err == nil && sb.Identity == ident && sb.Seal != nil && sb.Seal.Digest == want.Digest {
+	if err == nil && !want.Replace && sb.Identity == ident && sb.Seal != nil && sb.Seal.Digest == want.Digest {
 		return nil, fmt.Errorf("%w: generation %d of volume %d in %s", ErrExists, ident.Generation, ident.Volume, dir)
 	}
 	if r.file, err = r.o.FS.Create(r.name + tmpExt); err != nil {
@@ -106,10 +115,38 @@ func (r *Receiver) sync() error {
 	return r.file.Evict(from, 0)
 }
 
-// Commit reads what came back from the device, and if it is the generation that was
-// expected, whole, it gets its name, for good; OpenGeneration opens it. A file of
-// the volume that is in dir, of whatever generation, is moved to quarantine before:
-// it must not be open. An error leaves that as it was, or in quarantine; then
+// Prove reads what came back from the device, and says whether it is the generation
+// that was expected, whole. It is for who wants to know before anything is touched.
+func (r *Receiver) Prove(ctx context.Context) error {
+	if r.failed == nil && r.proven == nil {
+		r.failed = r.prove(ctx)
+	}
+	if r.failed != nil {
+		return fmt.Errorf("receive generation %d of volume %d: %w", r.ident.Generation, r.ident.Volume, r.failed)
+	}
+	return nil
+}
+
+func (r *Receiver) prove(ctx context.Context) error {
+	switch {
+	case r.file == nil:
+		return ErrClosed
+	case r.end != r.want.Bytes:
+		return fmt.Errorf("%w: %d bytes came, %d were expected", ErrCorrupt, r.end, r.want.Bytes)
+	}
+	if err := r.sync(); err != nil {
+		return err
+	}
+	sb, live, err := r.verify(ctx)
+	if err == nil {
+		r.proven = &proof{sb, live}
+	}
+	return err
+}
+
+// Commit proves what came, unless that is done, and gives it its name, for good;
+// OpenGeneration opens it. A file of the volume that is in dir, of whatever generation,
+// is moved to quarantine before: it must not be open. An error leaves that as it was, or in quarantine; then
 // nothing has the name, or the file that came has.
 func (r *Receiver) Commit(ctx context.Context) error {
 	if r.failed == nil {
@@ -125,16 +162,12 @@ func (r *Receiver) commit(ctx context.Context) error {
 	switch {
 	case r.file == nil:
 		return ErrClosed
-	case r.end != r.want.Bytes:
-		return fmt.Errorf("%w: %d bytes came, %d were expected", ErrCorrupt, r.end, r.want.Bytes)
+	case r.proven == nil:
+		if err := r.prove(ctx); err != nil {
+			return err
+		}
 	}
-	if err := r.sync(); err != nil {
-		return err
-	}
-	sb, live, err := r.verify(ctx)
-	if err != nil {
-		return err
-	}
+	sb, live := r.proven.sb, r.proven.live
 	s := newSeal(sb)
 	head := sealIndexHead{Volume: sb.Volume, Generation: sb.Generation, Sign: s.sign, Digest: sb.Seal.Digest, End: sb.Seal.End}
 	x, err := buildSealIndex(head, live)

@@ -39,7 +39,8 @@ func (s *Server) fill(ctx context.Context, d *disk, j *job) error {
 	if right && row.inSync(d.number) && s.takesDeletes(d, j.v) {
 		return nil
 	}
-	if row.inSync(d.number) {
+	// What is damaged is better than nothing, and maybe nothing whole is found.
+	if row.inSync(d.number) && (right || !s.damaged(d, row)) {
 		if row, err = s.leave(ctx, d, row); err != nil {
 			return err
 		}
@@ -68,14 +69,27 @@ func (s *Server) takesDeletes(d *disk, v volume.ID) bool {
 
 // right reports whether the file of a replica is what the row says.
 func (s *Server) right(d *disk, row Row) bool {
-	at := where{d.number, row.Volume.Volume}
-	h := s.pin(at.disk, at.vol)
+	means, rotten := s.means(d, row)
+	return means && !rotten
+}
+
+// damaged reports whether it is, but for damage that could not be repaired, and its
+// deletes are sound.
+func (s *Server) damaged(d *disk, row Row) bool {
+	means, rotten := s.means(d, row)
+	return means && rotten && s.takesDeletes(d, row.Volume.Volume)
+}
+
+// means reports whether the file of a replica is meant to be what the row says, and
+// whether it is known to be damaged.
+func (s *Server) means(d *disk, row Row) (means, rotten bool) {
+	h := s.pin(d.number, row.Volume.Volume)
 	if h == nil || h.vol == nil {
-		return false
+		return false, false
 	}
 	defer h.unpin()
 	rec, sealed := h.vol.Sealed()
-	return sealed && h.vol.Identity() == row.Volume && row.Seal != nil && rec.Digest == row.Seal.Digest && h.vol.Poisoned() == nil && !h.rotten.Load()
+	return sealed && h.vol.Identity() == row.Volume && row.Seal != nil && rec.Digest == row.Seal.Digest && h.vol.Poisoned() == nil, h.rotten.Load()
 }
 
 // catchUpHere serves the row's generation when it lies on the disk.
@@ -223,10 +237,7 @@ func (s *Server) copyFrom(ctx context.Context, d *disk, j *job, row Row, p fello
 	}
 	j.total.Store(2 * st.Sealed.Bytes) // written, read back
 	j.done.Store(0)
-	if err := s.putAside(ctx, d, row); err != nil {
-		return err
-	}
-	want := volume.Expect{Digest: st.Sealed.Digest, Bytes: st.Sealed.Bytes, Deletes: log, Throttle: j.throttle(d)}
+	want := volume.Expect{Digest: st.Sealed.Digest, Bytes: st.Sealed.Bytes, Deletes: log, Replace: true, Throttle: j.throttle(d)}
 	err = s.receive(ctx, d, row, want, func(write func([]byte) error) error {
 		ctx, beat, end := s.lively(ctx, pieceWait)
 		defer end()
@@ -240,12 +251,10 @@ func (s *Server) copyFrom(ctx context.Context, d *disk, j *job, row Row, p fello
 	return errors.Join(err, s.reopen(d, j.v))
 }
 
-// receive makes a file out of what bring brings.
+// receive makes a file out of what bring brings, in place of what there is, which goes
+// to quarantine when all has come.
 func (s *Server) receive(ctx context.Context, d *disk, row Row, want volume.Expect, bring func(func([]byte) error) error) error {
 	r, err := volume.Receive(d.volumesDir(), row.Volume, s.volumeOptions(d), want)
-	if errors.Is(err, volume.ErrExists) {
-		return nil
-	}
 	if err != nil {
 		return err
 	}
@@ -254,33 +263,42 @@ func (s *Server) receive(ctx context.Context, d *disk, row Row, want volume.Expe
 		return r.Write(ctx, b)
 	})
 	if err == nil {
-		if err = s.withdrawn(ctx, where{d.number, row.Volume.Volume}); err == nil {
-			err = r.Commit(ctx)
+		err = r.Prove(ctx)
+	}
+	if err == nil {
+		err = s.stepOut(ctx, d, row)
+	}
+	if err == nil {
+		err = s.withdrawn(ctx, where{d.number, row.Volume.Volume})
+	}
+	var old []volume.Entry
+	if err == nil {
+		old, err = d.generations(row.Volume.Volume)
+	}
+	if err == nil {
+		err = r.Commit(ctx)
+	}
+	if err == nil {
+		for _, e := range old {
+			s.o.Events(Event{Kind: EventQuarantined, Dir: d.dir, Volume: e.Volume, File: e.Name})
 		}
 	}
 	return errors.Join(err, r.Abort())
 }
 
-// putAside takes a file of the row's generation out of the way that does not hold what
-// it should, though its superblock may say so: it is kept in quarantine.
-func (s *Server) putAside(ctx context.Context, d *disk, row Row) error {
-	all, err := d.generations(row.Volume.Volume)
-	if err != nil {
+// stepOut takes a replica of this node out of the set that is to be replaced, if it is
+// still in it. row is what its file was copied by.
+func (s *Server) stepOut(ctx context.Context, d *disk, row Row) error {
+	now, err := s.freshOn(ctx, d, row.Volume.Volume)
+	switch {
+	case err != nil:
 		return err
+	case now.Volume != row.Volume || now.coded():
+		return fmt.Errorf("%w: volume %d has another generation by now, or is coded", ErrMoved, row.Volume.Volume)
+	case now.inSync(d.number):
+		_, err = s.leave(ctx, d, now)
 	}
-	for _, e := range all {
-		if e.Generation != row.Volume.Generation {
-			continue
-		}
-		if err := s.withdrawn(ctx, where{d.number, e.Volume}); err != nil {
-			return err
-		}
-		if _, err := volume.Quarantine(d.volumesDir(), e, s.volumeOptions(d)); err != nil {
-			return err
-		}
-		s.o.Events(Event{Kind: EventQuarantined, Dir: d.dir, Volume: e.Volume, File: e.Name})
-	}
-	return nil
+	return err
 }
 
 // withdrawn takes a volume out of service and returns when its files are closed.

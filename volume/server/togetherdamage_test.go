@@ -219,3 +219,43 @@ func TestPoisonedLogIsReplaced(t *testing.T) {
 		t.Errorf("%d files were put aside", n)
 	}
 }
+
+// Replicas that are damaged at different places are worth more than none: one that finds
+// no whole file to be filled with goes on with what it has.
+func TestRotOfAllAtDifferentPlaces(t *testing.T) {
+	x := newTrio(t, server.Options{})
+	x.plantSealed()
+	m := x.members[0] // the primary
+	x.flip(m, 6)
+	x.flip(x.members[1], 1)
+	x.flip(x.members[2], 1)
+	if _, err := m.server().Replicas().Read(t.Context(), 1, x.v, x.key(6), 0, trioCookie); !errors.Is(err, volume.ErrCorrupt) {
+		t.Fatalf("the damaged needle: %v", err)
+	}
+	failed := func() (n int) {
+		x.mu.Lock()
+		defer x.mu.Unlock()
+		for _, e := range x.events {
+			if e.Kind == server.EventUpkeepFailed && e.Work == "filling" {
+				n++
+			}
+		}
+		return n
+	}
+	x.until("nothing whole is found twice", func() bool { return failed() > 1 })
+	for _, at := range x.members {
+		for _, p := range x.kept {
+			x.until("it is read", func() bool {
+				b, err := at.server().Read(context.Background(), p.key, 0, trioCookie)
+				b.Release()
+				if err != nil {
+					t.Fatalf("%s: %v: %v", at.name, p.key, err)
+				}
+				return true
+			})
+		}
+	}
+	if row := x.row(); len(row.InSync) != 3 {
+		t.Errorf("the row is %+v", row)
+	}
+}
