@@ -5,6 +5,7 @@ import (
 	"errors"
 	"maps"
 	"slices"
+	"sync"
 
 	"hayloft/volume"
 )
@@ -84,6 +85,11 @@ func (s *Server) drop(ctx context.Context, d *disk, j *job) error {
 		return err
 	}
 	whole := row.mayDrop(d.number)
+	if whole {
+		if err := s.complete(ctx, d, row); err != nil {
+			return err
+		}
+	}
 	for _, e := range all {
 		if row.listed(d.number) || !whole && !row.released(e.Generation) {
 			continue
@@ -100,6 +106,36 @@ func (s *Server) drop(ctx context.Context, d *disk, j *job) error {
 		return s.reopen(d, j.v)
 	}
 	return errors.Join(s.emptyQuarantine(d, j.v), s.reopen(d, j.v))
+}
+
+// complete asks the other replicas in sync, and is nil when as many as the volume is to
+// have say that they hold what was sealed: one in sync by the row may be away or ill, and
+// what lies here be the last that is good.
+func (s *Server) complete(ctx context.Context, d *disk, row Row) error {
+	others := without(row.InSync, d.number)
+	errs := make([]error, len(others))
+	var wg sync.WaitGroup
+	for i, n := range others {
+		wg.Go(func() {
+			p, err := s.peerOf(n)
+			if err == nil {
+				var st Standing
+				ctx, end := s.within(ctx, askWait)
+				st, err = p.Standing(ctx, n, row.Volume.Volume)
+				end()
+				if err == nil && !st.good(row) {
+					err = errNotGood
+				}
+			}
+			errs[i] = err
+		})
+	}
+	wg.Wait()
+	good := len(slices.DeleteFunc(slices.Clone(errs), func(err error) bool { return err != nil }))
+	if good < max(row.Target, 1)-row.own(d.number) {
+		return unavailable("volume %d: %d other replicas are known to be good: %w", row.Volume.Volume, good, errors.Join(errs...))
+	}
+	return nil
 }
 
 // emptyQuarantine removes what was put aside of a volume.

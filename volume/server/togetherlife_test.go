@@ -375,3 +375,37 @@ func TestGenerationMadeMeanwhileIsKept(t *testing.T) {
 		t.Errorf("%+v, %v", st, err)
 	}
 }
+
+// What the directory does not list any more is kept as long as the replicas that it
+// lists do not say that they are good: one of them is away here.
+func TestStrayIsKeptWhileOthersAreAway(t *testing.T) {
+	x := newTrio(t, server.Options{})
+	x.plantSealed()
+	x.noSteward = true
+	m, away := x.members[2], x.members[1]
+	m.stop()
+	away.stop()
+	n := &fakeNode{d: x.dir, node: 9}
+	if _, err := n.RemoveReplica(t.Context(), x.v, 3, x.row().Sync); err != nil {
+		t.Fatal(err)
+	}
+	if err := x.dir.change(func(tb *table) error {
+		r := tb.rows[x.v]
+		r.Target = 2
+		tb.rows[x.v] = r
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	m.start()
+	until := x.clock.Now().Add(2 * time.Minute)
+	x.until("some time has passed", func() bool { return x.clock.Now().After(until) })
+	if _, err := m.mem.Stat("/d0/volumes/" + volume.FileName(x.v, 1)); err != nil {
+		t.Errorf("the stray is gone: %v", err)
+	}
+	away.start()
+	x.until("it is removed", func() bool {
+		files, err := m.mem.ReadDir("/d0/volumes")
+		return err == nil && len(files) == 0
+	})
+}
