@@ -163,6 +163,7 @@ func (a *admission) join(ctx context.Context, sent uint32) (err, shut error) {
 	if known {
 		return err, nil
 	}
+	a.s.doubtJoin(where{a.d.number, a.v}, errJoining)
 	a.s.retiring.Go(func() { a.settle(row) })
 	return err, errJoining
 }
@@ -197,8 +198,29 @@ func (a *admission) settle(row Row) {
 			return
 		}
 		if known, _ := a.decide(a.s.life, row); known {
-			a.h.gate.reopen(errJoining)
+			now := a.s.doubtJoin(where{a.d.number, a.v}, nil)
+			a.h.gate.release()
+			if now != nil {
+				now.gate.release()
+			}
 			return
 		}
 	}
+}
+
+// doubtJoin notes, for handles that are made meanwhile, that it is not known whether a
+// replica joined the volume that a disk has the primary of; nil when it is. It returns the
+// one there is now.
+func (s *Server) doubtJoin(at where, doubt error) *handle {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if doubt == nil {
+		delete(s.joining, at)
+		return s.volumes[at]
+	}
+	if s.joining == nil {
+		s.joining = make(map[where]error)
+	}
+	s.joining[at] = doubt
+	return nil
 }

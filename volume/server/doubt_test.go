@@ -29,3 +29,32 @@ func TestDoubtShutsNewHandles(t *testing.T) {
 		t.Errorf("when it is known: %d deletes, %v", n, err)
 	}
 }
+
+// While it is not known whether a replica joined, nobody deletes: whatever else shuts the
+// gate meanwhile and opens it again, and in a handle that was made anew, too.
+func TestJoinInDoubtHoldsTheGate(t *testing.T) {
+	s := &Server{volumes: make(map[where]*handle)}
+	s.coder = &coder{s: s, doubts: make(map[volume.ID]error)}
+	at, d := where{1, 7}, &disk{s: s, number: 1}
+	h := s.serve(d, 7, nil, nil)
+	pass := func(h *handle) error { return h.gate.pass(func() error { return nil }) }
+	if err := h.gate.hold(func() error { s.doubtJoin(at, errJoining); return errJoining }); !errors.Is(err, errJoining) {
+		t.Fatal(err)
+	}
+	h.gate.close(func() error { return nil }) // a coding that came to nothing
+	if err := pass(h); !errors.Is(err, errJoining) {
+		t.Errorf("after another one has opened the gate: %v", err)
+	}
+	again := s.serve(d, 7, nil, nil)
+	if err := pass(again); !errors.Is(err, errJoining) {
+		t.Errorf("a new handle: %v", err)
+	}
+	now := s.doubtJoin(at, nil)
+	if now != again {
+		t.Fatal("another handle")
+	}
+	now.gate.release()
+	if err := errors.Join(pass(now), pass(s.serve(d, 7, nil, nil))); err != nil {
+		t.Errorf("when it is known: %v", err)
+	}
+}

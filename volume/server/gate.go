@@ -8,8 +8,9 @@ import (
 // gate is passed by the deletes of a volume. It is shut while another handle
 // takes over its delete log, so that no acknowledged delete is left behind.
 type gate struct {
-	mu   sync.RWMutex // held for reading by who passes; guards shut
+	mu   sync.RWMutex // held for reading by who passes; guards all below
 	shut error        // why nobody passes any more, or nil
+	held error        // the same, for a reason of its own, which shutting and opening leaves alone
 }
 
 // errElsewhere shuts the gate of a handle for good: the volume has another.
@@ -20,6 +21,9 @@ func (g *gate) pass(fn func() error) error {
 	defer g.mu.RUnlock()
 	if g.shut != nil {
 		return g.shut
+	}
+	if g.held != nil {
+		return g.held
 	}
 	return fn()
 }
@@ -32,21 +36,23 @@ func (g *gate) close(fn func() error) {
 	g.shut = fn()
 }
 
-// hold is close for who may not open a gate that is shut: it returns why that is.
+// hold is close for who may not open a gate that is shut, and whose reason nobody else
+// ends: it returns why the gate is shut.
 func (g *gate) hold(fn func() error) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.shut == nil {
-		g.shut = fn()
+	if g.shut != nil {
+		return g.shut
 	}
-	return g.shut
+	if g.held == nil {
+		g.held = fn()
+	}
+	return g.held
 }
 
-// reopen opens a gate that is shut for one reason.
-func (g *gate) reopen(why error) {
+// release ends what hold left.
+func (g *gate) release() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.shut == why { //nolint:errorlint // that very one
-		g.shut = nil
-	}
+	g.held = nil
 }

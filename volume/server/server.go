@@ -36,6 +36,7 @@ type Server struct {
 	mu      sync.RWMutex // guards volumes, closing and closed
 	volumes map[where]*handle
 	closing map[where]chan struct{} // closed when all former generations are
+	joining map[where]error         // why deletes wait where a join has no answer
 	closed  bool
 	calls   sync.WaitGroup // under way, jobs too; added to under mu while not closed
 
@@ -193,7 +194,7 @@ func (s *Server) serve(d *disk, v volume.ID, vol *volume.Volume, err error) *han
 		}
 		return &handle{disk: d, sick: d.usable(), gate: new(gate)}
 	}
-	h.gate.shut = s.coder.doubtOf(v)
+	h.gate.shut, h.gate.held = s.coder.doubtOf(v), s.joining[where{d.number, v}]
 	s.volumes[where{d.number, v}] = h
 	s.mu.Unlock()
 	if err != nil {
