@@ -2,7 +2,6 @@ package server
 
 import (
 	"context"
-	"time"
 
 	"hayloft/volume"
 )
@@ -24,25 +23,28 @@ func (d *disk) beginBirth(ctx context.Context) (end func(), err error) {
 
 // unmade reports whether a volume is left of a writer that did not come to
 // confirm it, or is void and something of it is still here.
-func (d *disk) unmade(row Row, files int) bool {
+func (d *disk) unmade(row Row, files int, k sky) bool {
 	v := row.Volume.Volume
 	switch {
-	case d.troubles.rests(trouble{v: v}, d.s.o.Clock.Now()):
+	case d.troubles.rests(trouble{v: v}, k.now):
 		return false
 	case row.State == StateVoid:
+		d.forget(v)
 		return files > 0 || d.s.handle(d.number, v) != nil
 	}
-	return row.Unconfirmed && len(d.birth) == 0 && !d.s.awaited(row)
+	return row.Unconfirmed && len(d.birth) == 0 && !d.awaited(v, k)
 }
 
-// birthWait is how long a volume may be unconfirmed that a writer of another node
-// may be making. Taken away too early it costs that writer another volume.
-const birthWait = time.Minute
-
-// awaited reports whether a writer of another node may be making the volume now.
-func (s *Server) awaited(row Row) bool {
-	return s.o.Peers != nil && s.o.Clock.Now().Sub(row.Opened.Time()) < birthWait
+// awaited reports whether a writer of another node may be making a volume now, which
+// this one has not known for long as one that is not confirmed: idleWait. Taken away too
+// early it costs that writer another volume. When it was opened does not count: that is
+// another clock.
+func (d *disk) awaited(v volume.ID, k sky) bool {
+	return d.s.o.Peers != nil && !d.idle(v, volume.Stats{Appended: neverAppended}, k)
 }
+
+// neverAppended is what nothing that was appended comes to.
+const neverAppended = -1
 
 // giveUp is the job: make a volume void that nobody confirmed, and remove what
 // there is of it. While the gate is held no writer of this process makes one, and

@@ -33,7 +33,7 @@ type Server struct {
 	latency latencies
 	hedging allowance
 
-	mu      sync.RWMutex // guards volumes, closing and closed
+	mu      sync.RWMutex // guards volumes, closing, joining and closed
 	volumes map[where]*handle
 	closing map[where]chan struct{} // closed when all former generations are
 	joining map[where]error         // why deletes wait where a join has no answer

@@ -409,3 +409,27 @@ func TestStrayIsKeptWhileOthersAreAway(t *testing.T) {
 		return err == nil && len(files) == 0
 	})
 }
+
+// A volume that is just being made is not taken from its writer, however long ago that
+// writer's clock says it was begun; one that nobody confirms is, in the end.
+func TestVolumeOfASlowClockIsNotAbandoned(t *testing.T) {
+	x := newTrio(t, server.Options{})
+	x.plantUnequal()
+	if err := x.dir.change(func(tb *table) error {
+		r := tb.rows[x.v]
+		r.State, r.Unconfirmed, r.To, r.Closed = server.StateOpen, true, 0, 0
+		r.Opened = id.MillisOf(x.clock.Now().Add(-time.Hour))
+		tb.rows[x.v] = r
+		tb.tiles[x.slot] = []fakeTile{{r.From, 0, x.v}}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	x.start()
+	until := x.clock.Now().Add(30 * time.Second)
+	x.until("half a minute has passed", func() bool { return x.clock.Now().After(until) })
+	if row := x.row(); !row.Unconfirmed {
+		t.Errorf("it was given up: %+v", row)
+	}
+	x.until("it is given up", func() bool { return !x.row().Unconfirmed })
+}

@@ -200,7 +200,7 @@ func (d *disk) restIfDue(ctx context.Context, v volume.ID, kind jobKind) {
 func (d *disk) due(row Row, files int, k sky) jobKind {
 	v := row.Volume.Volume
 	if row.empty() {
-		if d.unmade(row, files) {
+		if d.unmade(row, files, k) {
 			return jobAbandon
 		}
 		return 0
