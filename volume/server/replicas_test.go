@@ -417,3 +417,33 @@ func TestReplicaRefusesWhatIsNotForIt(t *testing.T) {
 		t.Error("the writer goes on with a volume that is fenced")
 	}
 }
+
+// last returns the last few events.
+func (c *cluster) last(n int) []server.Event {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.events[max(0, len(c.events)-n):]
+}
+
+// A disk that hangs while it makes its file costs its place in the volume, and keeps
+// nobody waiting but itself.
+func TestReplicaThatHangsAtItsBirth(t *testing.T) {
+	c := newCluster(t, three, 1, 1, 1, 1)
+	a, bad := c.members[0], c.members[1]
+	answer := make(chan struct{})
+	bad.sicken(func(op vfs.Op) error {
+		if op.Kind == vfs.OpCreate {
+			<-answer
+		}
+		return nil
+	})
+	b := a.mustPut(700)
+	c.everywhere(b, 3)
+	if row := c.row(b.blob); slices.Contains(row.Disks, bad.disks()[0]) {
+		t.Errorf("the replicas are on %v", row.Disks)
+	}
+	close(answer)
+	if err := a.read(b); err != nil {
+		t.Error(err)
+	}
+}

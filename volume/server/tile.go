@@ -315,7 +315,8 @@ func (s *Server) makeAt(ctx context.Context, r *holder, ident volume.Identity) (
 	return err
 }
 
-// createHere makes the file of a volume, of which somebody else holds the slot.
+// createHere makes the file of a volume, of which somebody else holds the slot. It does
+// not wait for a disk that does not answer, though that may make the file after all.
 func (s *Server) createHere(ctx context.Context, d *disk, ident volume.Identity) (*handle, error) {
 	if d == nil {
 		return nil, lost(ident.Volume)
@@ -324,11 +325,30 @@ func (s *Server) createHere(ctx context.Context, d *disk, ident volume.Identity)
 	if err != nil {
 		return nil, unavailable("%w", err)
 	}
-	defer end()
 	if err := d.takesWrites(0); err != nil {
+		end()
 		return nil, err
 	}
-	return d.make(ident)
+	type result struct {
+		h   *handle
+		err error
+	}
+	done := make(chan result, 1)
+	s.calls.Add(1) // the caller's own is counted
+	go func() {
+		defer s.calls.Done()
+		defer end()
+		h, err := d.make(ident)
+		done <- result{h, err}
+	}()
+	select {
+	case r := <-done:
+		return r.h, r.err
+	case <-d.hung():
+		return nil, d.whyOut()
+	case <-ctx.Done():
+		return nil, unavailable("%w", ctx.Err())
+	}
 }
 
 // make makes the file of a volume and serves it. A former process may have made
