@@ -40,7 +40,7 @@ func (n *Node) look(ctx context.Context, path string, read func(io.Reader) error
 	if err != nil {
 		return err
 	}
-	res, err := http.DefaultClient.Do(req)
+	res, err := n.rig.o.Admin.Do(req)
 	if err != nil {
 		return err
 	}

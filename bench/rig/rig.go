@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -27,6 +28,9 @@ type Options struct {
 	Flags []string // of every node, after those that the rig gives
 	// Wrap is what stands in front of the command of node i, as in ip netns exec.
 	Wrap func(i int) []string
+	// Admin asks the admin listeners; nil: http.DefaultClient. Who puts nodes behind
+	// Wrap into a network of their own has to reach them there.
+	Admin *http.Client
 }
 
 // Rig is a cluster on this machine.
@@ -43,6 +47,9 @@ func New(ctx context.Context, o Options) (*Rig, error) {
 	}
 	if o.Disks == 0 {
 		o.Disks = 1
+	}
+	if o.Admin == nil {
+		o.Admin = http.DefaultClient
 	}
 	if o.Hosts == nil {
 		for range o.Nodes {
