@@ -21,7 +21,7 @@ import (
 const (
 	attemptTime = 3 * time.Second  // of one call at one node
 	patience    = 60 * time.Second // of one call with all its repetitions, while faults are going on
-	calmTime    = 90 * time.Second // for a cluster to come to rest when they are over
+	calmTime    = 300 * time.Second // for a cluster to come to rest when they are over
 
 	// How long a node that is cut off answers reads: short, for the tests to see both
 	// sides of it.
@@ -117,32 +117,37 @@ func (f *fleet) keepLogs() {
 	}
 }
 
-// calm waits until there is a leader, every node is up and says so of all others, and
-// no volume has fewer replicas than it should.
+// calm waits until every node is ready and knows the same leader, and no volume has
+// fewer replicas than it should.
 func (f *fleet) calm() {
 	f.t.Helper()
-	var seen []rig.Status
-	ok := eventually(calmTime, func() bool {
-		seen = seen[:0]
-		for _, n := range f.rig.Nodes {
-			s, err := n.Status(context.Background())
-			if err != nil || s.Leader == "" || s.UnderReplicated != 0 || len(s.Nodes) != len(f.rig.Nodes) {
-				seen = append(seen, s)
-				return false
-			}
-			for _, x := range s.Nodes {
-				if !x.Up {
-					seen = append(seen, s)
-					return false
-				}
-			}
-			seen = append(seen, s)
-		}
-		return true
-	})
-	if !ok {
-		f.t.Fatalf("the cluster does not come to rest: %+v", seen)
+	var why string
+	began := time.Now()
+	defer func() { f.t.Logf("the cluster was at rest after %.1f s", time.Since(began).Seconds()) }()
+	if !eventually(calmTime, func() bool { why = f.unrest(); return why == "" }) {
+		f.t.Fatalf("the cluster does not come to rest: %s", why)
 	}
+}
+
+// unrest says what keeps the cluster from being whole; "" when it is.
+func (f *fleet) unrest() string {
+	leader := ""
+	for _, n := range f.rig.Nodes {
+		s, err := n.Status(context.Background())
+		switch {
+		case err != nil:
+			return fmt.Sprintf("%s: %v", n.Name, err)
+		case s.Leader == "" || leader != "" && s.Leader != leader:
+			return fmt.Sprintf("%s says that %q leads the directory, another node that %q does", n.Name, s.Leader, leader)
+		case s.UnderReplicated > 0 || len(s.Nodes) != len(f.rig.Nodes):
+			return fmt.Sprintf("%s: %+v", n.Name, s)
+		}
+		leader = s.Leader
+		if err := n.Ready(context.Background()); err != nil {
+			return fmt.Sprintf("%s is not ready: %v", n.Name, err)
+		}
+	}
+	return ""
 }
 
 // eventually asks until cond holds or the time is over.

@@ -57,6 +57,11 @@ func (n *Node) Status(ctx context.Context) (s Status, err error) {
 	return s, err
 }
 
+// Ready asks the node whether it serves: nil, or what it says stands in the way.
+func (n *Node) Ready(ctx context.Context) error {
+	return n.look(ctx, "/readyz", func(io.Reader) error { return nil })
+}
+
 // Metric is one metric of this node, summed over its labels; 0 when it has none of
 // that name yet.
 func (n *Node) Metric(ctx context.Context, name string) (sum float64, err error) {

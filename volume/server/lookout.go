@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"hash/maphash"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -98,10 +99,18 @@ func (k sky) all(disks []uint32) bool {
 }
 
 // lookOut has this node's disks looked over when one elsewhere has been away for so
-// long that others take over, and when one is back, until ctx ends.
+// long that others take over, when one is back, and when other nodes have changed what
+// is to be done for the volumes here, until ctx ends.
 func (s *Server) lookOut(ctx context.Context) {
 	acting := make(map[uint32]bool) // those taken to be away
+	sums := make(map[uint32]uint64) // by disk
 	for {
+		for _, d := range s.all() {
+			if sum := d.rowSum(); sum != sums[d.number] {
+				sums[d.number] = sum
+				d.kick()
+			}
+		}
 		k, changed := s.look(), false
 		for _, f := range s.o.Peers.Disks() {
 			if gone := k.away(f.Disk) >= takeOver; gone != acting[f.Disk] {
@@ -120,6 +129,23 @@ func (s *Server) lookOut(ctx context.Context) {
 			return
 		}
 	}
+}
+
+var rowSeed = maphash.MakeSeed()
+
+// rowSum is another number, most likely, when rows of volumes on the disk have changed
+// in what due goes by.
+func (d *disk) rowSum() uint64 {
+	var h maphash.Hash
+	h.SetSeed(rowSeed)
+	for _, row := range d.s.o.Directory.Rows(d.number) {
+		attempt := uint32(0)
+		if row.Attempt != nil {
+			attempt = row.Attempt.Generation
+		}
+		maphash.WriteComparable(&h, [...]uint32{uint32(row.Volume.Volume), row.Volume.Generation, uint32(row.State), row.Sync, attempt})
+	}
+	return h.Sum64()
 }
 
 // within is a context that ends after a time of the server's clock, for calls to other

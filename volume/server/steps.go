@@ -81,6 +81,9 @@ func (s *Server) seal(ctx context.Context, d *disk, j *job) (volume.SealRecord, 
 		if row, err = s.closeTile(ctx, h, row); err != nil {
 			return volume.SealRecord{}, err
 		}
+		if !row.inSync(d.number) {
+			return volume.SealRecord{}, nil // others seal it
+		}
 	}
 	if len(row.InSync) > 1 && row.State == StateClosing {
 		var salvage bool

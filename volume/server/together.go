@@ -12,6 +12,10 @@ import (
 // alone reports whether a volume has no replica but the one on a disk.
 func (r Row) alone(disk uint32) bool { return len(r.Disks) == 1 && r.inSync(disk) }
 
+// short reports whether replicas have left the set: a writer leaves such a volume, and
+// it is sealed to have all of them again.
+func (r Row) short() bool { return len(r.InSync) < len(r.Disks) }
+
 // dueTogether is due for a volume that has replicas elsewhere too, or is to have.
 func (d *disk) dueTogether(row Row, files int, k sky) jobKind {
 	v := row.Volume.Volume
@@ -25,7 +29,9 @@ func (d *disk) dueTogether(row Row, files int, k sky) jobKind {
 	defer h.unpin()
 	switch row.State {
 	case StateOpen:
-		if k.coordinator(row) == d.number && d.toClose(row, h, k) {
+		// Before its lease is over, the slot of a process that ended is taken from it only
+		// by the next one of its node, which need not be the coordinator.
+		if (row.short() || k.coordinator(row) == d.number) && d.toClose(row, h, k) && !d.troubles.rests(trouble{v, jobSeal}, k.now) {
 			return jobSeal
 		}
 	case StateClosing:
@@ -91,7 +97,7 @@ func (d *disk) toClose(row Row, h *handle, k sky) bool {
 	if d.s.holds(row.Slot, row.Volume.Class) {
 		return st.Poisoned != nil || h.left.Load() || k.now.Sub(row.Opened.Time()) >= d.s.o.SealAfter && st.Needles+st.Tombstones > 0
 	}
-	return d.idle(row.Volume.Volume, st, k)
+	return row.short() || d.idle(row.Volume.Volume, st, k)
 }
 
 // holds reports whether a writer of this process holds a slot.

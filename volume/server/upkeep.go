@@ -259,8 +259,8 @@ func (d *disk) outcome(j *job, err error) {
 	if d.life.Err() != nil {
 		return
 	}
-	if errors.Is(err, errHeld) {
-		d.troubles.pause(trouble{v: j.v}, d.s.o.Clock.Now().Add(retryFirst))
+	if errors.Is(err, errHeld) { // its writer may close it at any moment, which is no reason to wait with the rest
+		d.troubles.pause(trouble{j.v, jobSeal}, d.s.o.Clock.Now().Add(retryFirst))
 		return
 	}
 	d.troubles.note(trouble{v: j.v}, err, d.s.o.Clock.Now())
