@@ -70,6 +70,9 @@ type Feed interface {
 	Repeated(ctx context.Context, i feed.Idempotency) (earlier id.ID, found bool, err error)
 	// AppliedIndex is the Raft index this replica has applied (Hayloft-Index).
 	AppliedIndex() uint64
+	// Fresh returns when what is read here from now on shows every change that was
+	// acknowledged anywhere before the call (Hayloft-Index: fresh).
+	Fresh(ctx context.Context) error
 	// Ready returns nil when the feed can serve and accept writes.
 	Ready() error
 }

@@ -433,3 +433,20 @@ func TestHayloftIndex(t *testing.T) {
 	w.call("", "GET", "/api/v1/instance", nil, "Hayloft-Index", "x").fails(pMalformed)
 	w.call("", "GET", "/api/v1/instance", nil, "Hayloft-Index", "18446744073709551615").fails(pBehind)
 }
+
+// cutOff is a feed whose replica reaches no majority.
+type cutOff struct{ Feed }
+
+func (c cutOff) Fresh(ctx context.Context) error {
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+// TestFreshIndex: a call that wants to see everything is answered by a replica that
+// can make sure of it, and by no other.
+func TestFreshIndex(t *testing.T) {
+	newWorld(t).call("", "GET", "/api/v1/instance", nil, "Hayloft-Index", "fresh").is(200)
+	w := newWorld(t, func(o *Options) { o.Feed = cutOff{o.Feed} })
+	w.call("", "GET", "/api/v1/instance", nil, "Hayloft-Index", "fresh").fails(pBehind)
+	w.call("", "GET", "/api/v1/instance", nil).is(200)
+}

@@ -108,7 +108,7 @@ var (
 	pInternal      = kind("internal", 500, "A fault of the server", "The request may be repeated; the operator's log has the reason.")
 	pUnavailable   = kind("unavailable", 503, "Not available now", "The server is starting, stopping or cut off. Repeat after Retry-After.")
 	pBusy          = kind("busy", 503, "Busy", "A queue is full, or a slow upload had to make room for faster ones. Repeat after Retry-After.")
-	pBehind        = kind("behind", 503, "This replica is behind", "It has not yet applied the Hayloft-Index that the request names. Repeat after Retry-After.")
+	pBehind        = kind("behind", 503, "This replica is behind", "It has not yet applied the Hayloft-Index that the request names, or cannot make sure that it has applied everything. Repeat after Retry-After.")
 	pStorageFull   = kind("storage-full", 507, "No room to store it", "The server's disks are full. Nothing was stored.")
 )
 

@@ -222,6 +222,9 @@ const (
 	indexWait = 2 * time.Second
 )
 
+// freshIndex in place of an index asks for whatever was acknowledged anywhere.
+const freshIndex = "fresh"
+
 // awaitIndex holds the call until this replica has applied the index that the
 // client has seen, so that it reads its own writes on any replica.
 func (r *request) awaitIndex() error {
@@ -229,9 +232,12 @@ func (r *request) awaitIndex() error {
 	if len(text) == 0 {
 		return nil
 	}
+	if string(text) == freshIndex {
+		return r.awaitFresh()
+	}
 	want, err := strconv.ParseUint(string(text), 10, 64)
 	if err != nil {
-		return pMalformed.because("Hayloft-Index is not a number")
+		return pMalformed.because("Hayloft-Index is neither a number nor " + freshIndex)
 	}
 	for range int(indexWait / indexPoll) {
 		if r.a.opt.Feed.AppliedIndex() >= want {
@@ -246,6 +252,21 @@ func (r *request) awaitIndex() error {
 		}
 	}
 	return &problem{kind: pBehind, retryAfter: time.Second}
+}
+
+// awaitFresh holds the call until this replica shows every change that was
+// acknowledged, on any replica, before the call arrived.
+func (r *request) awaitFresh() error {
+	ctx, cancel := context.WithTimeout(r.ctx, indexWait)
+	defer cancel()
+	err := r.a.opt.Feed.Fresh(ctx)
+	switch {
+	case err == nil:
+		return nil
+	case r.ctx.Err() != nil:
+		return r.ctx.Err()
+	}
+	return &problem{kind: pBehind, retryAfter: time.Second, cause: err}
 }
 
 // fail answers with the problem that err is.

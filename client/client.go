@@ -173,6 +173,13 @@ func sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
+type freshKey struct{}
+
+// Fresh returns a context whose calls see every change that was acknowledged to
+// anybody before they were made, rather than all that this Client knows of. They cost
+// the servers a round trip.
+func Fresh(ctx context.Context) context.Context { return context.WithValue(ctx, freshKey{}, true) }
+
 // call is one API call before it is sent.
 type call struct {
 	method string
@@ -248,7 +255,9 @@ func (c *Client) request(ctx context.Context, k call) (*http.Request, error) {
 		if c.opts.Token != "" {
 			req.Header.Set("Authorization", "Bearer "+c.opts.Token)
 		}
-		if i := c.index.Load(); i > 0 {
+		if ctx.Value(freshKey{}) != nil {
+			req.Header.Set(indexHeader, "fresh")
+		} else if i := c.index.Load(); i > 0 {
 			req.Header.Set(indexHeader, strconv.FormatUint(i, 10))
 		}
 	}

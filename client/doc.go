@@ -23,5 +23,5 @@
 //
 // Consistency: the client remembers the largest Hayloft-Index it has been
 // answered and sends it with each call, so a login reads its own writes from
-// whichever node answers.
+// whichever node answers. Calls with a context of Fresh see what others did, too.
 package client

@@ -271,6 +271,24 @@ func TestIndex(t *testing.T) {
 	}
 }
 
+// TestFresh: a context of Fresh asks for whatever there is instead.
+func TestFresh(t *testing.T) {
+	f := serve(t, answer{status: 200, body: `{}`, header: map[string]string{"Hayloft-Index": "41"}})
+	c, _ := f.dial(t, Options{Token: "a"})
+	for _, ctx := range []context.Context{t.Context(), Fresh(t.Context()), t.Context()} {
+		if _, err := c.Me(ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var got []string
+	for _, g := range f.requests() {
+		got = append(got, g.header.Get("Hayloft-Index"))
+	}
+	if want := []string{"", "fresh", "41"}; !slices.Equal(got, want) {
+		t.Errorf("sent %q, want %q", got, want)
+	}
+}
+
 func TestOptions(t *testing.T) {
 	err := Options{MinPause: -1, MaxMediaBytes: -1, Token: "a\r\nX: y"}.Validate()
 	if err == nil || strings.Count(err.Error(), "\n") != 2 {

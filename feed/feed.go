@@ -205,6 +205,16 @@ func (f *Feed) Run(ctx context.Context) error {
 // is its opener's to close, after this.
 func (f *Feed) Close() error { return f.timeline.Close() }
 
+// Fresh returns when what is read here from now on shows every change that was
+// acknowledged, by any replica, before the call. The error is ErrUnavailable when
+// that cannot be made sure of.
+func (f *Feed) Fresh(ctx context.Context) error {
+	if err := f.group.Fresh(ctx); err != nil {
+		return unavailable(err)
+	}
+	return nil
+}
+
 // AppliedIndex is the Raft index this replica has applied.
 func (f *Feed) AppliedIndex() uint64 { return f.group.AppliedIndex() }
 

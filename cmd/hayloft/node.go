@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"runtime"
 	"strings"
 	"sync"
@@ -83,7 +84,11 @@ type node struct {
 //
 // early is told of the node before anything of it is open.
 func startNode(ctx context.Context, s *settings, log *slog.Logger, early func(*node)) (n *node, err error) {
-	n = &node{s: s, log: log, clock: clock.Real{}, metrics: newMetrics()}
+	wall, err := clockOf(os.LookupEnv, log)
+	if err != nil {
+		return nil, err
+	}
+	n = &node{s: s, log: log, clock: wall, metrics: newMetrics()}
 	early(n)
 	n.meshLog.n = n
 	n.work, n.stopWork = context.WithCancel(context.WithoutCancel(ctx))
@@ -101,6 +106,24 @@ func startNode(ctx context.Context, s *settings, log *slog.Logger, early func(*n
 		}
 	}
 	return n, nil
+}
+
+// offsetVariable makes the clock of a process wrong, for tests of clusters whose clocks
+// disagree. It is no setting.
+const offsetVariable = "HAYLOFT_CLOCK_OFFSET"
+
+// clockOf is the machine's clock, unless a test has it shifted.
+func clockOf(getenv func(string) (string, bool), log *slog.Logger) (clock.Clock, error) {
+	text, ok := getenv(offsetVariable)
+	if !ok {
+		return clock.Real{}, nil
+	}
+	by, err := time.ParseDuration(text)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", offsetVariable, err)
+	}
+	log.Warn(offsetVariable+" is set, which is for tests: this process has the wrong time on purpose", "offset", by)
+	return clock.Shifted{Clock: clock.Real{}, By: by}, nil
 }
 
 // openData locks the data directories and draws this run's incarnation.

@@ -1,10 +1,13 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"log/slog"
+	"strings"
 	"testing"
+	"time"
 
 	"hayloft/internal/clock"
 
@@ -66,5 +69,25 @@ func TestNotReadyAfterBackgroundWorkEnded(t *testing.T) {
 	n.broken.Store(&why)
 	if err := n.ready(); !errors.Is(err, why) {
 		t.Errorf("ready() = %v, want the reason", err)
+	}
+}
+
+func TestClockOffset(t *testing.T) {
+	var log bytes.Buffer
+	with := func(value string, set bool) (clock.Clock, error) {
+		return clockOf(func(name string) (string, bool) { return value, set && name == "HAYLOFT_CLOCK_OFFSET" }, slog.New(slog.NewTextHandler(&log, nil)))
+	}
+	if c, err := with("", false); err != nil || c != (clock.Real{}) || log.Len() > 0 {
+		t.Errorf("without the variable the clock is %v, %v, and the log says %q", c, err, &log)
+	}
+	c, err := with("-1h", true)
+	if err != nil || c.Now().Sub(time.Now()).Round(time.Minute) != -time.Hour {
+		t.Errorf("an hour back: %v, %v", c, err)
+	}
+	if !strings.Contains(log.String(), "level=WARN") || !strings.Contains(log.String(), "offset=-1h0m0s") {
+		t.Errorf("the log says %q", &log)
+	}
+	if _, err := with("yesterday", true); err == nil {
+		t.Error("a clock that is wrong by \"yesterday\" is started")
 	}
 }

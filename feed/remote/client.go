@@ -142,6 +142,10 @@ func (c *Client) Ready() error {
 	return nil
 }
 
+// Fresh has a node make sure that it shows every change that was acknowledged before
+// the call. What is read here after that is read from a node that shows the same.
+func (c *Client) Fresh(ctx context.Context) error { return c.call(ctx, "Fresh", true, nil) }
+
 // Ping asks a node whether it works: what Ready says follows from it.
 func (c *Client) Ping(ctx context.Context) error {
 	err := c.call(ctx, "Ping", true, nil)

@@ -158,6 +158,11 @@ func TestSameAnswers(t *testing.T) {
 	if d := edited.Details; d.Title != "two" || d.Location != nil || len(d.Tags) != 0 || len(d.People) != 1 {
 		t.Errorf("edited to %+v", d)
 	}
+	before := w.c.AppliedIndex()
+	w.must(w.feed.Unlike(w.ctx, bob.ID, photo)) // of which the client does not know
+	if err := w.c.Fresh(w.ctx); err != nil || w.c.AppliedIndex() <= before {
+		t.Errorf("fresh at %d, after %d: %v", w.c.AppliedIndex(), before, err)
+	}
 	if w.c.AppliedIndex() == 0 || w.c.Ready() != nil || w.c.Ping(w.ctx) != nil {
 		t.Errorf("index %d, ready %v", w.c.AppliedIndex(), w.c.Ready())
 	}

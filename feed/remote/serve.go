@@ -68,6 +68,7 @@ func NewServer(f *feed.Feed) *Server {
 		"KeepHere":       f.Keep,
 		"ReturnHere":     f.Return,
 		"Finish":         f.Finish,
+		"Fresh":          f.Fresh,
 		"Ping":           func(context.Context) error { return f.Ready() },
 		// Who has no replica asks any node, which passes it on to the one that leads.
 		"Lend": func(ctx context.Context, kind feed.EffectKind, holder string) (*feed.Effect, error) {

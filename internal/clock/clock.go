@@ -32,6 +32,16 @@ func (Real) Elapsed() time.Duration { return time.Since(start) }
 // After implements Clock.
 func (Real) After(d time.Duration) <-chan time.Time { return time.After(d) }
 
+// Shifted shows another time than the clock under it, by By, and passes as fast: the
+// clock of a machine that is wrong.
+type Shifted struct {
+	Clock
+	By time.Duration
+}
+
+// Now implements Clock.
+func (s Shifted) Now() time.Time { return s.Clock.Now().Add(s.By) }
+
 // Fake is a clock for tests: it moves only when Advance or Set is called.
 type Fake struct {
 	mu      sync.Mutex // guards all below

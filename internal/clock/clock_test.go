@@ -62,3 +62,18 @@ func TestReal(t *testing.T) {
 		}
 	})
 }
+
+func TestShifted(t *testing.T) {
+	f := NewFake(time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC))
+	s := Shifted{f, -time.Hour}
+	due := s.After(time.Second)
+	f.Advance(time.Second)
+	if got := s.Now(); !got.Equal(time.Date(2026, 3, 1, 11, 0, 1, 0, time.UTC)) || s.Elapsed() != time.Second {
+		t.Errorf("it shows %v after %v", got, s.Elapsed())
+	}
+	select {
+	case <-due:
+	default:
+		t.Error("After waits for another time than the clock under it")
+	}
+}
