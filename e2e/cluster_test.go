@@ -19,8 +19,8 @@ import (
 )
 
 const (
-	attemptTime = 3 * time.Second  // of one call at one node
-	patience    = 60 * time.Second // of one call with all its repetitions, while faults are going on
+	attemptTime = 3 * time.Second   // of one call at one node
+	patience    = 60 * time.Second  // of one call with all its repetitions, while faults are going on
 	calmTime    = 300 * time.Second // for a cluster to come to rest when they are over
 
 	// How long a node that is cut off answers reads: short, for the tests to see both
