@@ -132,12 +132,23 @@ func (n *node) collectors() []prometheus.Collector {
 	c.add(level, "raft_applied_index", "Log index that the feed has applied.", func() float64 { return float64(n.group.AppliedIndex()) })
 	c.add(count, "raft_entries_total", "Log entries that the feed has applied.", func() float64 { return float64(n.group.Stats().Entries) })
 	c.add(count, "raft_commands_total", "Commands that the feed has applied.", func() float64 { return float64(n.group.Stats().Commands) })
+	c.add(level, "directory_leads", "1 while this node leads the directory's group.", func() float64 { return leads(n.directory.Stats()) })
+	c.add(level, "directory_term", "Term of the directory's group.", func() float64 { return float64(n.directory.Stats().Term) })
+	c.add(level, "feed_leads", "1 while this node leads the feed's group.", func() float64 { return leads(n.group.Stats()) })
+	c.add(level, "feed_term", "Term of the feed's group.", func() float64 { return float64(n.group.Stats().Term) })
 	c.add(level, "metadata_mirrors", "Data directories that hold all metadata; of directory and feed the one that has fewer.", func() float64 {
 		return float64(min(mirrorsOf(n.directory.Mirrors()), mirrorsOf(n.group.Mirrors())))
 	})
 	c.add(level, "metadata_mirrors_wanted", "Data directories that should hold all metadata.", func() float64 { return float64(n.s.mirrors()) })
 	n.meshMetrics(c)
 	return []prometheus.Collector{c, filledCollector{n.steward}, newVolumeMetrics(n.blobs.Stats, n.clock.Now), newScrubMetrics(n.blobs.ScrubStatus, n.clock.Now), n.metrics.requests, n.metrics.took, n.metrics.events}
+}
+
+func leads(s raftgroup.Stats) float64 {
+	if s.Leader {
+		return 1
+	}
+	return 0
 }
 
 func mirrorsOf(dirs []raftgroup.MirrorState) (n int) {
