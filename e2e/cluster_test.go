@@ -121,11 +121,13 @@ func (f *fleet) keepLogs() {
 // fewer replicas than it should.
 func (f *fleet) calm() {
 	f.t.Helper()
-	var why string
+	var why, last string
 	began := time.Now()
-	defer func() { f.t.Logf("the cluster was at rest after %.1f s", time.Since(began).Seconds()) }()
-	if !eventually(calmTime, func() bool { why = f.unrest(); return why == "" }) {
+	if !eventually(calmTime, func() bool { last, why = why, f.unrest(); return why == "" }) {
 		f.t.Fatalf("the cluster does not come to rest: %s", why)
+	}
+	if took := time.Since(began); took > 5*time.Second {
+		f.t.Logf("the cluster was at rest after %.1f s, and before that: %s", took.Seconds(), last)
 	}
 }
 
@@ -139,7 +141,7 @@ func (f *fleet) unrest() string {
 			return fmt.Sprintf("%s: %v", n.Name, err)
 		case s.Leader == "" || leader != "" && s.Leader != leader:
 			return fmt.Sprintf("%s says that %q leads the directory, another node that %q does", n.Name, s.Leader, leader)
-		case s.UnderReplicated > 0 || len(s.Nodes) != len(f.rig.Nodes):
+		case s.UnderReplicated > 0 || s.Survives.Metadata < 1 || len(s.Nodes) != len(f.rig.Nodes):
 			return fmt.Sprintf("%s: %+v", n.Name, s)
 		}
 		leader = s.Leader
@@ -233,7 +235,7 @@ func (f *fleet) anywhere(ctx context.Context, call func(ctx context.Context, nod
 // definite reports whether err is a refusal that another node would repeat.
 func definite(err error) bool {
 	var p *client.Problem
-	return errors.As(err, &p) && p.Status >= 400 && p.Status < 500 && p.Status != http.StatusTooManyRequests
+	return errors.As(err, &p) && p.Status >= 400 && p.Status < 500 && p.Status != http.StatusTooManyRequests && !client.IsType(err, "idempotency-in-flight")
 }
 
 // randomBytes are n bytes.

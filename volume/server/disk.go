@@ -60,6 +60,7 @@ type disk struct {
 	listed  *fileList // nil: it is to be made again; the upkeep's alone
 
 	troubles troubles
+	rows     map[volume.ID]uint64 // what rowsChanged saw last; it alone uses it
 	scrub    *scrubber
 	damage   damageList
 

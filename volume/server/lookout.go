@@ -103,11 +103,9 @@ func (k sky) all(disks []uint32) bool {
 // is to be done for the volumes here, until ctx ends.
 func (s *Server) lookOut(ctx context.Context) {
 	acting := make(map[uint32]bool) // those taken to be away
-	sums := make(map[uint32]uint64) // by disk
 	for {
 		for _, d := range s.all() {
-			if sum := d.rowSum(); sum != sums[d.number] {
-				sums[d.number] = sum
+			if d.rowsChanged() {
 				d.kick()
 			}
 		}
@@ -133,19 +131,27 @@ func (s *Server) lookOut(ctx context.Context) {
 
 var rowSeed = maphash.MakeSeed()
 
-// rowSum is another number, most likely, when rows of volumes on the disk have changed
-// in what due goes by.
-func (d *disk) rowSum() uint64 {
-	var h maphash.Hash
-	h.SetSeed(rowSeed)
-	for _, row := range d.s.o.Directory.Rows(d.number) {
+// rowsChanged reports whether rows of volumes on the disk have changed, in what due goes
+// by, since it was called last. What rested because of what they were does not any more.
+// One goroutine calls it.
+func (d *disk) rowsChanged() (changed bool) {
+	rows := d.s.o.Directory.Rows(d.number)
+	now := make(map[volume.ID]uint64, len(rows))
+	for _, row := range rows {
 		attempt := uint32(0)
 		if row.Attempt != nil {
 			attempt = row.Attempt.Generation
 		}
-		maphash.WriteComparable(&h, [...]uint32{uint32(row.Volume.Volume), row.Volume.Generation, uint32(row.State), row.Sync, attempt})
+		v := row.Volume.Volume
+		now[v] = maphash.Comparable(rowSeed, [...]uint32{row.Volume.Generation, uint32(row.State), row.Sync, attempt})
+		if was, known := d.rows[v]; !known || was != now[v] {
+			d.troubles.reconsider(v)
+			changed = true
+		}
 	}
-	return h.Sum64()
+	changed = changed || len(now) != len(d.rows)
+	d.rows = now
+	return changed
 }
 
 // within is a context that ends after a time of the server's clock, for calls to other

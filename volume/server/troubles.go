@@ -57,6 +57,18 @@ func (t *troubles) pause(w trouble, until time.Time) {
 	t.set(w, failure{until: until})
 }
 
+// reconsider forgets what others were asked for in vain, and tiles that somebody held: a
+// volume's row has changed, and so may the answer.
+func (t *troubles) reconsider(v volume.ID) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for w, f := range t.of {
+		if w.v == v && (w.kind == jobSeal || errors.Is(f.err, ErrUnavailable)) {
+			delete(t.of, w)
+		}
+	}
+}
+
 // set is called with mu held.
 func (t *troubles) set(w trouble, f failure) {
 	if t.of == nil {
