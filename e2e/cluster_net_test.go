@@ -9,9 +9,13 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
+
+	"hayloft/internal/mesh/meshtest"
 
 	"golang.org/x/sys/unix"
 )
@@ -26,6 +30,7 @@ type network struct {
 	hosts []string
 	files map[string]*os.File // namespaces, by the end of their names
 	t     testing.TB
+	ended []func() // what heal does besides
 }
 
 const (
@@ -219,4 +224,56 @@ func (n *network) heal() {
 		n.rule(i, "-F")
 		n.rule(i, "-t", "nat", "-F")
 	}
+	for _, end := range n.ended {
+		end()
+	}
+	n.ended = nil
+}
+
+// proxyMark is on the packets of the proxies, which are not sent to them again.
+const proxyMark = 7
+
+// delay has everything between nodes take longer by proxies inside their namespaces:
+// what a node dials ends at one of them. Connections that were there are reset. The
+// proxies end with the test, the detour with heal.
+func (n *network) delay(roundTrip time.Duration, port func(node int) int) {
+	n.t.Helper()
+	for i := range n.hosts {
+		for j := range n.hosts {
+			if i == j {
+				continue
+			}
+			to := net.JoinHostPort(n.hosts[j], fmt.Sprint(port(j)))
+			p, at := n.proxy(i, to)
+			p.Delay(roundTrip)
+			match := []string{"-A", "OUTPUT", "-p", "tcp", "-d", n.hosts[j], "--dport", fmt.Sprint(port(j)), "-m", "mark", "!", "--mark", fmt.Sprint(proxyMark), "-j"}
+			n.rule(i, slices.Concat([]string{"-t", "nat"}, match, []string{"REDIRECT", "--to-ports", fmt.Sprint(at)})...)
+			n.rule(i, slices.Concat(match, []string{"REJECT", "--reject-with", "tcp-reset"})...)
+			n.ended = append(n.ended, p.Reset)
+		}
+	}
+}
+
+// proxy passes on to an address inside the namespace of node i, and listens on a port
+// there.
+func (n *network) proxy(i int, to string) (*meshtest.Proxy, int) {
+	n.t.Helper()
+	var l net.Listener
+	if err := n.within(nodeNS(i), func() (err error) { l, err = net.Listen("tcp", "127.0.0.1:0"); return err }); err != nil {
+		n.t.Fatal(err)
+	}
+	mark := func(_, _ string, c syscall.RawConn) error {
+		var set error
+		err := c.Control(func(fd uintptr) { set = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_MARK, proxyMark) })
+		return errors.Join(err, set)
+	}
+	p := meshtest.NewProxyOn(n.t, l, func(ctx context.Context) (c net.Conn, err error) {
+		err = n.within(nodeNS(i), func() (err error) {
+			d := net.Dialer{Control: mark, Timeout: 5 * time.Second}
+			c, err = d.DialContext(ctx, "tcp", to)
+			return err
+		})
+		return c, err
+	})
+	return p, l.Addr().(*net.TCPAddr).Port
 }

@@ -143,7 +143,7 @@ func TestClusterPartitions(t *testing.T) {
 		{"bridge", func() { p.bridge(lead()) }},
 		{"loss", func() {
 			f.net.lose(0.05)
-			p.progress(4*time.Second, nil)
+			p.progress(4 * time.Second)
 			f.net.heal()
 		}},
 	} {
@@ -155,24 +155,13 @@ func TestClusterPartitions(t *testing.T) {
 	p.judge()
 }
 
-// progress has the load go on for a while, and demands that it gets on: blobs and
-// changes in each part of that time.
-func (p *pressure) progress(length time.Duration, but []int) {
-	p.f.t.Helper()
-	puts, changes := p.blobs.puts.Load(), p.posts.changes.Load()
-	pause(context.Background(), length)
-	if p.blobs.puts.Load() == puts || p.posts.changes.Load() == changes {
-		p.f.t.Errorf("%d blobs and %d changes were acknowledged in %v", p.blobs.puts.Load()-puts, p.posts.changes.Load()-changes, length)
-	}
-}
-
 // flaps has fault go on for a while and counts the terms of both groups: they must
 // come to rest.
 func (p *pressure) flaps(fault func(), length time.Duration) {
 	p.f.t.Helper()
 	before := [...]float64{p.f.term("directory"), p.f.term("feed")}
 	fault()
-	p.progress(length, nil)
+	p.progress(length)
 	p.f.net.heal()
 	for i, group := range []string{"directory", "feed"} {
 		if grown := p.f.term(group) - before[i]; grown > 6 {

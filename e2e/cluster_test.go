@@ -72,7 +72,7 @@ func prepareFleet(t testing.TB, flags ...string) *fleet {
 	}
 	t.Cleanup(func() {
 		f.rig.Kill()
-		if t.Failed() {
+		if t.Failed() || os.Getenv("HAYLOFT_E2E_LOGS") != "" {
 			f.keepLogs()
 		}
 	})

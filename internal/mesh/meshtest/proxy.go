@@ -22,12 +22,12 @@ const (
 // swallows: ends of a cut connection learn of it by waiting, not from TCP.
 type Proxy struct {
 	listener net.Listener
+	dial     func(ctx context.Context) (net.Conn, error)
 	work     sync.WaitGroup
 	ctx      context.Context
 	cancel   context.CancelFunc
 
 	mu      sync.Mutex // guards what follows
-	target  string
 	rules   [2]rule
 	changed chan struct{} // closed, and another made, with each change
 	open    map[net.Conn]struct{}
@@ -43,7 +43,17 @@ type rule struct {
 // NewProxy begins to pass on to a target, and ends with the test.
 func NewProxy(t testing.TB, target string) *Proxy {
 	t.Helper()
-	p := &Proxy{listener: Listen(t), target: target, changed: make(chan struct{}), open: map[net.Conn]struct{}{}}
+	return NewProxyOn(t, Listen(t), func(ctx context.Context) (net.Conn, error) {
+		var d net.Dialer
+		return d.DialContext(ctx, "tcp", target)
+	})
+}
+
+// NewProxyOn passes what comes to a listener, which is the Proxy's from now on, to what
+// dial connects to: sockets of other networks.
+func NewProxyOn(t testing.TB, l net.Listener, dial func(ctx context.Context) (net.Conn, error)) *Proxy {
+	t.Helper()
+	p := &Proxy{listener: l, dial: dial, changed: make(chan struct{}), open: map[net.Conn]struct{}{}}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	p.work.Go(p.accept)
 	t.Cleanup(func() {
@@ -126,13 +136,12 @@ func (p *Proxy) accept() {
 // pass is one connection.
 func (p *Proxy) pass(in net.Conn) {
 	p.mu.Lock()
-	target, refuse := p.target, p.refuse
+	refuse := p.refuse
 	p.mu.Unlock()
-	var d net.Dialer
 	var out net.Conn
 	var err error
 	if !refuse {
-		out, err = d.DialContext(p.ctx, "tcp", target)
+		out, err = p.dial(p.ctx)
 	}
 	if refuse || err != nil {
 		abort(in)
