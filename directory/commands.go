@@ -48,7 +48,8 @@ const (
 	opRestoreVolume     = 34
 	opKeepCoded         = 35
 	opAsKeeper          = 36
-	lastOp              = opAsKeeper
+	opSetTarget         = 37
+	lastOp              = opSetTarget
 )
 
 // command is one change of the table. apply checks everything before it changes
@@ -105,6 +106,7 @@ var makers = [lastOp + 1]func() command{
 	opRestoreVolume:     func() command { return new(restoreVolume) },
 	opKeepCoded:         func() command { return new(keepCoded) },
 	opAsKeeper:          func() command { return new(asKeeper) },
+	opSetTarget:         func() command { return new(setTarget) },
 }
 
 func encodeCommand(op uint8, c command) []byte {

@@ -159,7 +159,7 @@ func randomCommand(r *rand.Rand, m *Map, now id.Millis) []byte {
 		return randomBirth(r, m, op, now)
 	case opCloseVolume, opSealVolume, opBeginCompaction, opCommitCompaction, opAbandonCompaction, opBeginSalvage:
 		return randomLifecycle(r, m, op, now)
-	case opLeaveSync, opJoinSync, opAddReplica, opRemoveReplica, opSealReplicas, opCommitReplicas:
+	case opLeaveSync, opJoinSync, opAddReplica, opRemoveReplica, opSetTarget, opSealReplicas, opCommitReplicas:
 		return randomReplicas(r, m, op, now)
 	case opOpenReplicated:
 		disks := randomDisks(r, 1+r.IntN(3))

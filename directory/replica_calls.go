@@ -44,6 +44,16 @@ func (d *Directory) RemoveReplica(ctx context.Context, v VolumeID, disk DiskID, 
 	return row, err
 }
 
+// SetTarget says how many replicas a sealed volume should have, 1 to 8. The sync epoch
+// stays. A volume with a committed epoch is ErrStale.
+func (d *Directory) SetTarget(ctx context.Context, v VolumeID, target int, sync uint32) (Volume, error) {
+	if target < 1 || target > maxReplicas {
+		return Volume{}, fmt.Errorf("%w: a target of %d replicas", ErrInvalid, target)
+	}
+	row, _, err := propose[Volume](ctx, d, opSetTarget, &setTarget{v, uint8(target), sync})
+	return row, err
+}
+
 // SealVolume commits what the replicas on disks hold of a closing volume for good;
 // each was read back, and one is in sync at least. Other disks have no replica from
 // then on. A replica that was not in sync has to join. Repeating it is harmless, and

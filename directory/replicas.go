@@ -170,6 +170,37 @@ func (c *removeReplica) apply(t *table) (any, error) {
 	return v, nil
 }
 
+// setTarget changes how many replicas there should be. No replica comes or goes by it,
+// so the sync epoch stays.
+type setTarget struct {
+	volume VolumeID
+	target uint8
+	sync   uint32
+}
+
+func (c *setTarget) encode(e *enc) {
+	e.u32(uint32(c.volume))
+	e.u8(c.target)
+	e.u32(c.sync)
+}
+
+func (c *setTarget) decode(d *dec) { *c = setTarget{VolumeID(d.u32()), d.u8(), d.u32()} }
+
+func (c *setTarget) apply(t *table) (any, error) {
+	v, repeated, err := t.replicated(c.volume, c.sync, func(v Volume) bool { return v.Target == c.target })
+	switch {
+	case err != nil || repeated:
+		return v, err
+	case v.Coding.Committed != nil:
+		return nil, fmt.Errorf("%w: volume %d is served out of shards", ErrStale, v.ID)
+	case v.State != StateSealed || c.target < 1 || c.target > maxReplicas:
+		return nil, fmt.Errorf("%w: a target of %d replicas for volume %d, state %d", ErrInvalid, c.target, v.ID, v.State)
+	}
+	v.Target = c.target
+	t.setVolume(v)
+	return v, nil
+}
+
 // sealReplicas is sealVolume for those replicas that hold the same.
 type sealReplicas struct {
 	volume     VolumeID

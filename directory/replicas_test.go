@@ -29,7 +29,7 @@ func randomReplicas(r *rand.Rand, m *Map, op uint8, now id.Millis) []byte {
 		ready := map[uint8]bool{
 			opLeaveSync: len(v.InSync) > 1, opJoinSync: len(v.InSync) < len(v.Replicas) && v.State == StateSealed,
 			opAddReplica: v.State == StateSealed && len(v.Replicas) > 0, opRemoveReplica: len(v.InSync) > 1 && v.State != StateOpen,
-			opSealReplicas: v.State == StateClosing, opCommitReplicas: v.Compaction != nil,
+			opSetTarget: v.State == StateSealed && len(v.Replicas) > 0, opSealReplicas: v.State == StateClosing, opCommitReplicas: v.Compaction != nil,
 		}[op]
 		if ready && r.IntN(3) > 0 {
 			n = v.ID
@@ -62,6 +62,8 @@ func randomReplicas(r *rand.Rand, m *Map, op uint8, now id.Millis) []byte {
 		return encodeCommand(op, &addReplica{n, disk, sync})
 	case opRemoveReplica:
 		return encodeCommand(op, &removeReplica{n, disk, sync})
+	case opSetTarget:
+		return encodeCommand(op, &setTarget{n, uint8(r.IntN(10)), sync})
 	case opSealReplicas:
 		return encodeCommand(op, &sealReplicas{n, generation, disks, seal})
 	}
@@ -242,6 +244,25 @@ func TestAddAndRemoveReplica(t *testing.T) {
 	r.refused(opAddReplica, &addReplica{closing.ID, 5, 1}, ErrInvalid)
 	r.refused(opRemoveReplica, &removeReplica{open.ID, 3, 1}, ErrInvalid)
 	wantPlaced(t, r.twice(opRemoveReplica, &removeReplica{closing.ID, 3, 1}), 2, []DiskID{1}, []DiskID{1})
+}
+
+// How many replicas there should be is changed for what is sealed, by somebody who
+// knows the row; nothing else is changed by it.
+func TestSetTarget(t *testing.T) {
+	r := spread(t)
+	v := r.copies(StateSealed, 1, 1)
+	want := v
+	want.Target = 2
+	if got := r.twice(opSetTarget, &setTarget{v.ID, 2, 1}); !reflect.DeepEqual(got, want) {
+		t.Errorf("%+v, want %+v", got, want)
+	}
+	r.must(opAddReplica, &addReplica{v.ID, 3, 1})
+	r.refused(opSetTarget, &setTarget{v.ID, 3, 1}, ErrStale)
+	r.refused(opSetTarget, &setTarget{v.ID, 0, 2}, ErrInvalid)
+	r.refused(opSetTarget, &setTarget{v.ID, 9, 2}, ErrInvalid)
+	r.refused(opSetTarget, &setTarget{99, 2, 1}, ErrUnknown)
+	r.refused(opSetTarget, &setTarget{r.copies(StateOpen, 1, 1).ID, 2, 1}, ErrInvalid)
+	r.refused(opSetTarget, &setTarget{r.copies(StateClosing, 1, 1).ID, 2, 1}, ErrInvalid)
 }
 
 func TestSealReplicas(t *testing.T) {

@@ -27,7 +27,7 @@ func (n *node) openFleet(context.Context) (err error) {
 	n.fleetNow.Store(n.fleet)
 	n.steward, err = steward.New(steward.Options{
 		Directory: n.directory, Fleet: n.fleet, Leadership: t, Peers: n.othersAt(pathSteward), Clock: n.clock, Seed: n.incarnation,
-		RepairDelay: time.Duration(n.s.repairDelay), Settle: n.settle, Events: n.stewardEvent,
+		RepairDelay: time.Duration(n.s.repairDelay), Replicas: n.s.targetReplicas(), Settle: n.settle, Events: n.stewardEvent,
 	})
 	if err == nil {
 		n.wire.serves(pathSteward, n.steward.Serve)

@@ -33,7 +33,7 @@ type Foreseen struct {
 // changed.
 func (s *Steward) Foresee(q Whatif) Foreseen {
 	m, view := s.o.Directory.Map(), s.o.Fleet.View()
-	volumes := Volumes(m)
+	volumes := s.volumes(m)
 	intent, _ := readIntent(s.o.Fleet.Carried())
 	now := Cluster(m, view, intent.Lost...)
 	out := Foreseen{Node: q.Node, Disk: q.Disk, Survives: now.Survives(volumes), Steps: []plan.Step{}, Lacks: []plan.Lack{}}

@@ -74,7 +74,7 @@ const maxListed = 100
 func (s *Steward) Status() Status {
 	m, view := s.o.Directory.Map(), s.o.Fleet.View()
 	intent, _ := readIntent(s.o.Fleet.Carried()) // what cannot be read is not acted upon either
-	c, volumes := Cluster(m, view, intent.Lost...), Volumes(m)
+	c, volumes := Cluster(m, view, intent.Lost...), s.volumes(m)
 	st := Status{Leader: view.Leader, Intent: intent, Ahead: map[string]Ahead{}, Fills: []Fill{}, Lacks: []plan.Lack{}, Leaving: leaving(c, m, volumes, intent),
 		Lost: []directory.DiskID{}, Survives: c.Survives(volumes)}
 	if leader, ok := s.o.Leadership.Leader(); ok {

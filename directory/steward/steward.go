@@ -18,6 +18,7 @@ type Directory interface {
 	Map() *directory.Map
 	AddReplica(ctx context.Context, v directory.VolumeID, disk directory.DiskID, sync uint32) (directory.Volume, error)
 	RemoveReplica(ctx context.Context, v directory.VolumeID, disk directory.DiskID, sync uint32) (directory.Volume, error)
+	SetTarget(ctx context.Context, v directory.VolumeID, target int, sync uint32) (directory.Volume, error)
 	SetNodeState(ctx context.Context, n directory.NodeID, s directory.Duty) (directory.Node, error)
 	SetDiskState(ctx context.Context, d directory.DiskID, s directory.Duty) (directory.Disk, error)
 }
@@ -52,7 +53,10 @@ type Options struct {
 	// RepairDelay is how long a disk is away before what it holds is made elsewhere; 0:
 	// 10 min.
 	RepairDelay time.Duration
-	Every       time.Duration // from plan to plan; 0: 2 s
+	// Replicas is how many each volume should have at least: sealed ones whose row says
+	// less are raised. 0: as their rows say.
+	Replicas int
+	Every    time.Duration // from plan to plan; 0: 2 s
 	// Settle is how long a new leader listens before its first plan; 0: 10 s.
 	Settle time.Duration
 	// Fills is how many replicas that were added fill themselves at once; 0: 32.
@@ -65,6 +69,7 @@ type Options struct {
 // The bounds of a plan that is carried out.
 const (
 	maxRemovals = 256 // of a round: each is an entry of the log
+	maxRaised   = 256 // the same
 	// A plan begins no more moves than this for a balance.
 	balanceBytes = 64 << 30
 	// A fill that takes longer than patience and its bytes at slowest, in bytes/s, is
@@ -183,7 +188,7 @@ func (s *Steward) round(ctx context.Context) {
 		s.o.Events(Event{Kind: EventFailed, Err: err})
 	}
 	c := Cluster(m, view, intent.Lost...)
-	volumes := Volumes(m)
+	volumes := s.volumes(m)
 	now := s.o.Clock.Elapsed()
 
 	s.mu.Lock()
@@ -197,7 +202,7 @@ func (s *Steward) round(ctx context.Context) {
 	s.mu.Lock()
 	steps := s.affordable(c, volumes, p)
 	s.mu.Unlock()
-	err = s.take(ctx, volumes, steps)
+	err = errors.Join(s.raise(ctx, m), s.take(ctx, volumes, steps))
 	err = errors.Join(err, s.fulfil(ctx, c, m, volumes, intent, p))
 	s.mu.Lock()
 	s.failure = ""

@@ -110,6 +110,10 @@ func (r *rig) RemoveReplica(ctx context.Context, v directory.VolumeID, d directo
 	return r.dir.RemoveReplica(ctx, v, d, sync)
 }
 
+func (r *rig) SetTarget(ctx context.Context, v directory.VolumeID, target int, sync uint32) (directory.Volume, error) {
+	return r.dir.SetTarget(ctx, v, target, sync)
+}
+
 func (r *rig) SetNodeState(ctx context.Context, n directory.NodeID, s directory.Duty) (directory.Node, error) {
 	return r.dir.SetNodeState(ctx, n, s)
 }
@@ -231,6 +235,34 @@ func TestRepair(t *testing.T) {
 	r.expect()
 	if s := r.steward.Status(); len(s.Fills)+s.Lacking+len(s.Ahead) != 0 || s.Survives[plan.ByNode].May != 1 {
 		t.Errorf("%+v", s)
+	}
+}
+
+// What a node wrote when it was alone gets as many replicas as is usual in the cluster
+// it joins, once it is sealed. What has more keeps them.
+func TestRaise(t *testing.T) {
+	r := newRig(t, 3)
+	r.steward.o.Replicas = 2
+	v, three := r.volume(1, 1), r.volume(3, 1, 2, 3)
+	open := r.open(1, 1)
+	if s := r.steward.Status(); s.Ahead["raise"].Steps != 1 {
+		t.Errorf("before: %+v", s)
+	}
+	r.settle()
+	r.round()
+	r.round()
+	got := r.told()
+	if len(got) != 1 || !strings.HasPrefix(got[0], "add 1 on ") || !strings.HasSuffix(got[0], "(raise)") {
+		t.Errorf("it did %q", got)
+	}
+	if a, b, c := r.row(v), r.row(three), r.row(open); a.Target != 2 || len(a.Replicas) != 2 || b.Target != 3 || len(b.Replicas) != 3 || c.Target != 1 {
+		t.Errorf("%+v\n%+v\n%+v", a, b, c)
+	}
+	r.steward.o.Replicas = 1 // the next leader
+	r.join(v)
+	r.round()
+	if a := r.row(v); a.Target != 2 || len(a.Replicas) != 2 {
+		t.Errorf("lowered: %+v", a)
 	}
 }
 
