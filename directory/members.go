@@ -52,6 +52,12 @@ func (d *Directory) TransferLeadership(ctx context.Context, to string) error {
 	return unavailable(d.group.TransferLeadership(ctx, to))
 }
 
+// Progress is how far a member has applied the log, as it says itself.
+func (d *Directory) Progress(ctx context.Context, member string) (uint64, error) {
+	at, err := d.group.Progress(ctx, member)
+	return at, unavailable(err)
+}
+
 // Leader returns the member that leads, as far as this one knows.
 func (d *Directory) Leader() (member string, ok bool) { return d.group.Leader() }
 

@@ -54,6 +54,7 @@ func newAdmin(n *node, log *slog.Logger) *adminListener {
 	tools.ServeScrub(a.door, tools.NewScrubber(n.blobs), n.clock)
 	if n.steward != nil { // not on the way of a command that works offline
 		placementCalls{n}.serve(a.door)
+		voterCalls{n}.serve(a.door)
 	}
 	mux.Handle("/admin/", a.door)
 	a.srv = adminServer(admin.Named(n.s.adminHosts(), mux), log)

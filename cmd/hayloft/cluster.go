@@ -30,7 +30,7 @@ func newCluster() *cobra.Command {
 		Args:  wantArgs(0, 0, "one of its commands"),
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newClusterStatus(), newClusterNodes(), newClusterWork(), newClusterDrain(), newClusterDecommission(),
+	cmd.AddCommand(newClusterStatus(), newClusterNodes(), newClusterWork(), newClusterVoters(), newClusterDrain(), newClusterDecommission(),
 		newClusterBalance(), newClusterRepair(), newRebuildDirectory())
 	return cmd
 }

@@ -75,11 +75,12 @@ other disk can be found stays, and is named. --undo ends it: what has not moved 
 func newClusterDecommission() *cobra.Command {
 	p := &placing{}
 	cmd := p.define(&cobra.Command{
-		Use:   "decommission NODE | --disk D",
-		Short: "Move everything away from a node or a disk, and then declare it gone",
+		Use:     "decommission NODE | --disk D",
+		Aliases: []string{"leave"},
+		Short:   "Move everything away from a node or a disk, and then declare it gone",
 		Long: `As hayloft cluster drain does; when nothing is left there the node or disk is
-declared gone, and may be switched off for good. Until then hayloft cluster drain
---undo takes it back.`,
+declared gone, loses its votes, and may be switched off for good. Until then
+hayloft cluster drain --undo takes it back.`,
 		Args: wantArgs(0, 1, "the name of a node, or --disk D"),
 		RunE: func(cmd *cobra.Command, args []string) error { return p.leave(cmd, args, true) },
 	})

@@ -31,6 +31,7 @@ func (n *node) openFleet(context.Context) (err error) {
 	})
 	if err == nil {
 		n.wire.serves(pathSteward, n.steward.Serve)
+		n.wire.answer(pathVoters, n.answerVoters)
 	}
 	return err
 }

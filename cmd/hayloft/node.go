@@ -69,6 +69,7 @@ type node struct {
 	diskNews    serial        // of data directories, for those who keep metadata there
 	onRequest   bool          // volumes are sealed and compacted only when that is asked for
 	rebuilding  bool          // the directory is being made again from the disks
+	replacing   atomic.Int32  // voters are being replaced by an operator's word
 	settle      time.Duration // how long the steward listens before its first plan; 0: as it likes
 
 	waiting atomic.Pointer[string] // what a start waits for; nil: nothing

@@ -17,6 +17,8 @@ type voted struct {
 	leads   func() bool
 	role    directory.Roles // of those that may vote
 	leaves  bool            // a member without the role is to be none
+	// progress is how far a member is, as it says itself.
+	progress func(ctx context.Context, id string) (uint64, error)
 }
 
 var _ electorate.Group = directoryMembers{}
@@ -41,7 +43,7 @@ func (n *node) runVoters(ctx context.Context, v voted) error {
 // voters describes the members of a group to who decides over them; none when this
 // node does not lead it, or nobody has told yet who is alive.
 func (n *node) voters(v voted) []electorate.Member {
-	if !v.leads() {
+	if !v.leads() || n.replacing.Load() > 0 {
 		return nil
 	}
 	members, err := v.members()
@@ -81,13 +83,15 @@ func (n *node) awayOf(name string) time.Duration {
 func (n *node) directoryVoters() voted {
 	return voted{
 		name: "directory", group: directoryMembers{n.directory}, members: n.directory.Members, role: directory.RoleDirectory,
-		leads: func() bool { return n.directory.Stats().Leader },
+		progress: n.directory.Progress,
+		leads:    func() bool { return n.directory.Stats().Leader },
 	}
 }
 
 func (n *node) feedVoters() voted {
 	return voted{
 		name: "feed", group: n.group, members: n.group.Members, role: directory.RoleFeed, leaves: true,
-		leads: func() bool { return n.group.Leading() == nil },
+		progress: n.group.Progress,
+		leads:    func() bool { return n.group.Leading() == nil },
 	}
 }

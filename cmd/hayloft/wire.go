@@ -30,7 +30,8 @@ const (
 	pathJoinFeed  = "/join-feed" // one asks for another
 	pathBeat      = "/beat"
 	pathSteward   = "/steward"
-	pathFeed      = "/feed" // package feed/remote
+	pathVoters    = "/voters" // who votes in a group, and that another is to
+	pathFeed      = "/feed"   // package feed/remote
 )
 
 // callTime bounds a call that has no deadline of its own.

@@ -272,6 +272,15 @@ func (g *Group) awaitLearner(ctx context.Context, id string) error {
 	}
 }
 
+// Progress is the index up to which a member has applied the log, as it says itself.
+// It may be called on any member.
+func (g *Group) Progress(ctx context.Context, id string) (uint64, error) {
+	if id == g.opts.NodeID {
+		return g.applied.Load(), g.stoppedErr()
+	}
+	return g.progress(ctx, id)
+}
+
 // progress asks a member for the index it has applied.
 func (g *Group) progress(ctx context.Context, id string) (uint64, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTime)
