@@ -62,7 +62,7 @@ func newClusterDrain() *cobra.Command {
 		Short: "Move everything away from a node or a disk",
 		Long: `Nothing new is put on the node or disk, and each volume there gets a replica
 elsewhere; only when that is in sync the one there goes. Photos are served all the
-while. What is written at the moment moves when it is sealed. A volume for which no
+while. What is written there at the moment is closed, and moves when it is sealed. A volume for which no
 other disk can be found stays, and is named. --undo ends it: what has not moved stays.`,
 		Args: wantArgs(0, 1, "the name of a node, or --disk D"),
 		RunE: func(cmd *cobra.Command, args []string) error { return p.leave(cmd, args, false) },
