@@ -1,6 +1,7 @@
 package vfs
 
 import (
+	"context"
 	"errors"
 	"io"
 	"path/filepath"
@@ -103,6 +104,12 @@ func ReadAtSurely(f io.ReaderAt, b []byte, off int64) (int, error) {
 		return s.ReadAtSurely(b, off)
 	}
 	return f.ReadAt(b, off)
+}
+
+// ContextReader is a File that is far away: a read of it can be called off.
+type ContextReader interface {
+	// ReadAtContext is io.ReaderAt's ReadAt, for as long as ctx lasts.
+	ReadAtContext(ctx context.Context, b []byte, off int64) (int, error)
 }
 
 // ReadFile returns the whole content of a file, at most limit bytes of it.

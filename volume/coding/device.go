@@ -1,6 +1,7 @@
 package coding
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -51,16 +52,26 @@ func isAligned(b []byte, off int64) bool {
 }
 
 // read fills b from offset off; end of file is an error.
-func (d *device) read(b []byte, off int64) error {
+func (d *device) read(b []byte, off int64) error { return d.readBy(d.f.ReadAt, b, off) }
+
+// readFor is read for as long as ctx lasts, where a read can be called off.
+func (d *device) readFor(ctx context.Context, b []byte, off int64) error {
+	if f, ok := d.f.(vfs.ContextReader); ok {
+		return d.readBy(func(b []byte, off int64) (int, error) { return f.ReadAtContext(ctx, b, off) }, b, off)
+	}
+	return d.read(b, off)
+}
+
+func (d *device) readBy(readAt func([]byte, int64) (int, error), b []byte, off int64) error {
 	if !d.direct || isAligned(b, off) {
-		n, err := d.f.ReadAt(b, off)
+		n, err := readAt(b, off)
 		return short(n, len(b), off, err)
 	}
 	from, to := off&^(pageSize-1), roundUp(off+int64(len(b)), pageSize)
 	lease := buffers.Get(int(to - from))
 	defer lease.Release()
 	buf := lease.Bytes()[:to-from]
-	n, err := d.f.ReadAt(buf, from)
+	n, err := readAt(buf, from)
 	n = copy(b, buf[min(off-from, int64(n)):n])
 	return short(n, len(b), off, err)
 }

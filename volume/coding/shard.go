@@ -74,7 +74,7 @@ func (f *File) ReadAt(ctx context.Context, p []byte, off int64) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	return f.d.read(p, off)
+	return f.d.readFor(ctx, p, off)
 }
 
 // Close closes the file. Nobody may read any more.

@@ -257,7 +257,7 @@ func (l link) do(ctx context.Context, method string, call func(context.Context, 
 		if s == nil {
 			return server.ErrUnavailable
 		}
-		err := call(ctx, peerOf(s))
+		err := call(ctx, s.Replicas())
 		if l.to.server() != s { // it died meanwhile
 			return server.ErrUnavailable
 		}

@@ -67,24 +67,14 @@ func homesOf(homes []lifecycle.Disk) []uint32 {
 	return out
 }
 
-// openShard opens shard i of an epoch where the directory has it.
-func (s *Server) openShard(c coding.Committed, i int, home uint32) shardPlace {
+// openShard opens shard i of an epoch where the directory has it, as the keeper under a
+// term.
+func (s *Server) openShard(ctx context.Context, c coding.Committed, i int, home, term uint32) shardPlace {
 	p := shardPlace{home: home}
-	d := s.diskByNumber(home)
-	if d == nil {
+	if at, ok := s.coder.siteOf(home); !ok {
 		p.why = fmt.Errorf("shard %d: disk %d is not in service: %w", i, home, ErrMissing)
-	} else if p.why = d.usable(); p.why == nil {
-		var f *coding.File
-		_, p.why = impatient{d: d}.call(func() (err error) {
-			f, err = coding.Open(d.home(c.Volume, c.Epoch), c, i)
-			return err
-		}, func() {
-			if f != nil {
-				_ = f.Close() // nobody has it
-			}
-		})
-		if p.why == nil {
-			p.file = &diskShard{d: d, f: f}
+	} else if p.why = at.usable(); p.why == nil {
+		if p.file, p.why = s.coder.openAt(ctx, at, c, i, term); p.why == nil {
 			return p
 		}
 	}
@@ -92,17 +82,45 @@ func (s *Server) openShard(c coding.Committed, i int, home uint32) shardPlace {
 	return p
 }
 
+// openAt opens a shard at a site, and leaves one that hangs.
+func (c *coder) openAt(ctx context.Context, at site, of coding.Committed, i int, term uint32) (*diskShard, error) {
+	home, err := c.home(ctx, at, of.Volume, of.Epoch, term)
+	if err != nil {
+		return nil, err
+	}
+	var f *coding.File
+	open := func() (err error) {
+		f, err = coding.Open(home, of, i)
+		return err
+	}
+	if at.d == nil {
+		err = open()
+	} else {
+		_, err = impatient{d: at.d}.call(open, func() {
+			if f != nil {
+				_ = f.Close() // nobody has it
+			}
+		})
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &diskShard{s: c.s, at: at, home: home, f: f}, nil
+}
+
 // logCopies are the places of an epoch's delete log: one on each disk that has a
 // shard. A disk that is away counts as a copy that cannot be read.
-func (s *Server) logCopies(c coding.Committed, homes []uint32) []coded.LogCopy {
+func (s *Server) logCopies(ctx context.Context, c coding.Committed, homes []uint32, term uint32) []coded.LogCopy {
 	var out []coded.LogCopy
 	for _, h := range homes {
 		if slices.ContainsFunc(out, func(l coded.LogCopy) bool { return l.Disk == h }) {
 			continue
 		}
 		l := coded.LogCopy{Disk: h, Home: coding.Home{FS: s.coder.away, Dir: fmt.Sprintf("disk-%d", h)}}
-		if d := s.diskByNumber(h); d != nil && d.usable() == nil {
-			l.Home = d.home(c.Volume, c.Epoch)
+		if at, ok := s.coder.siteOf(h); ok && at.usable() == nil {
+			if home, err := s.coder.home(ctx, at, c.Volume, c.Epoch, term); err == nil {
+				l.Home = home
+			}
 		}
 		out = append(out, l)
 	}
@@ -114,12 +132,13 @@ func (s *Server) openCoded(ctx context.Context, row Row) *handle {
 	commit := row.Coding.Committed
 	cv := &codedVolume{s: s, c: committedOf(row.Volume.Volume, commit), class: row.Volume.Class, term: row.Term}
 	homes := homesOf(commit.Homes)
+	s.coder.warm(ctx, homes, cv.c.Volume, cv.c.Epoch, cv.term)
 	for i, h := range homes {
-		cv.shards = append(cv.shards, s.openShard(cv.c, i, h))
+		cv.shards = append(cv.shards, s.openShard(ctx, cv.c, i, h, cv.term))
 	}
 	h := &handle{coded: cv, gate: new(gate)}
-	eng, err := coded.Open(ctx, cv.c, cv.class, cv.readers(), s.logCopies(cv.c, homes), coded.Options{
-		Engine: s.coder.engineOptions(), Reader: cv.readerOptions(), Tolerance: survives(homes, cv.c.Parity), LogTimeout: s.o.LogTimeout,
+	eng, err := coded.Open(ctx, cv.c, cv.class, cv.readers(), s.logCopies(ctx, cv.c, homes, cv.term), coded.Options{
+		Engine: s.coder.engineOptions(), Reader: cv.readerOptions(), Tolerance: s.coder.tolerance(homes, cv.c.Parity), LogTimeout: s.o.LogTimeout,
 		Events: func(e coded.Event) {
 			if e.Err == nil {
 				return // a copy was made, or all of them were made alike
@@ -192,7 +211,7 @@ func (cv *codedVolume) found(f coding.Finding) {
 // note notes damage of a shard, for the next rebuild, and returns the shard's home and
 // whether it is new. That a disk is away or slow is no damage.
 func (cv *codedVolume) note(f coding.Finding) (home uint32, isNew bool) {
-	if errors.Is(f.Err, ErrUnavailable) || errors.Is(f.Err, volume.ErrClosed) || errors.Is(f.Err, context.Canceled) || errors.Is(f.Err, context.DeadlineExceeded) {
+	if errors.Is(f.Err, ErrUnavailable) || forgotten(f.Err) || errors.Is(f.Err, volume.ErrClosed) || errors.Is(f.Err, context.Canceled) || errors.Is(f.Err, context.DeadlineExceeded) {
 		return 0, false
 	}
 	cv.mu.Lock()
@@ -237,7 +256,7 @@ func (cv *codedVolume) leave() error {
 		if p.file == nil {
 			continue
 		}
-		if why := p.file.d.usable(); why != nil {
+		if why := p.file.why(); why != nil {
 			cv.shards[i], left = shardPlace{home: p.home, why: why, since: cv.s.o.Clock.Now()}, true
 		}
 	}
@@ -251,8 +270,8 @@ func (cv *codedVolume) leave() error {
 // time, and nothing waits for it.
 func (s *Server) closeShard(f *diskShard) {
 	s.burying.Go(func() {
-		if err := f.close(); err != nil && f.d.usable() == nil {
-			s.o.Events(Event{Kind: EventUpkeepFailed, Dir: f.d.dir, Work: "closing", Err: err})
+		if err := f.close(); err != nil && f.at.usable() == nil {
+			s.o.Events(Event{Kind: EventUpkeepFailed, Dir: f.at.name(), Work: "closing", Err: err})
 		}
 	})
 }
@@ -278,10 +297,11 @@ func (cv *codedVolume) lost() (away, damaged []int) {
 	return away, damaged
 }
 
-// dirOf is the data directory of a disk in service, or "".
+// dirOf is the data directory of a disk in service, or what a disk of another node is
+// called, or "".
 func (s *Server) dirOf(disk uint32) string {
-	if d := s.diskByNumber(disk); d != nil {
-		return d.dir
+	if at, ok := s.coder.siteOf(disk); ok {
+		return at.name()
 	}
 	return ""
 }

@@ -95,10 +95,10 @@ func (s *Server) codedInfo(row Row) CodedInfo {
 	for n, p := range h.coded.places() {
 		si := ShardInfo{Shard: n, Disk: p.home, UUID: s.uuidOf(p.home), Dir: s.dirOf(p.home), Away: p.why, Since: p.since, Damage: len(p.damage), Log: logs[p.home]}
 		if si.Away == nil {
-			if d := s.diskByNumber(p.home); d == nil {
+			if at, ok := s.coder.siteOf(p.home); !ok {
 				si.Away = fmt.Errorf("disk %d is not in service: %w", p.home, ErrMissing)
 			} else {
-				si.Away = d.usable()
+				si.Away = at.usable()
 			}
 		}
 		if si.Away != nil || si.Damage > 0 || si.Log != nil {

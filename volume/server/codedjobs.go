@@ -64,17 +64,21 @@ func (c *coder) verify(ctx context.Context, v volume.ID, found func(volume.Findi
 		return sum, err
 	}
 	for i, p := range h.coded.places() {
-		d := c.s.diskByNumber(p.home)
-		if p.file == nil || d == nil {
+		at, ok := c.siteOf(p.home)
+		if p.file == nil || !ok {
 			sum.Findings++
 			found(volume.Finding{Kind: volume.FindingShard, Err: fmt.Errorf("shard %d: %w", i, p.why)})
 			continue
 		}
 		o := coding.Options{Throttle: c.pace.wait}
-		err := coding.Check(ctx, d.workplace(v, h.coded.c.Epoch), h.coded.c.Plan, i, h.coded.c.Digests[i], o, func(f coding.Finding) {
+		home, err := c.workplace(ctx, at, v, h.coded.c.Epoch, h.coded.term)
+		if err != nil {
+			return sum, err
+		}
+		err = coding.Check(ctx, home, h.coded.c.Plan, i, h.coded.c.Digests[i], o, func(f coding.Finding) {
 			sum.Findings++
 			h.coded.found(f)
-			found(volume.Finding{Kind: volume.FindingShard, Offset: f.Offset, Length: f.Length, Err: fmt.Errorf("shard %d in %s: %w", i, d.dir, f.Err)})
+			found(volume.Finding{Kind: volume.FindingShard, Offset: f.Offset, Length: f.Length, Err: fmt.Errorf("shard %d in %s: %w", i, at.name(), f.Err)})
 		})
 		if err != nil {
 			return sum, err

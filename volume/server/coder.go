@@ -32,13 +32,15 @@ type coder struct {
 	troubles troubles
 	computed *semaphore.Weighted // ranges computed at once
 
-	opened  atomic.Bool   // openAll has returned
-	changes atomic.Uint64 // of the set of disks in service
-	away    vfs.FS        // of disks that are not
+	opened   atomic.Bool   // openAll has returned
+	changes  atomic.Uint64 // of the set of disks in service
+	away     vfs.FS        // of disks that are not
+	shelving shelving
 
 	mu       sync.Mutex           // guards all below
 	runs     map[volume.ID]uint64 // numbers of this process's runs, by volume
 	doubts   map[volume.ID]error  // volumes of which it is not known whether an epoch was committed
+	far      map[uint32]*farDisk  // disks of other nodes
 	holds    map[string]uint32    // the disk that each data directory had last
 	replaced map[uint32]bool      // disks whose directory has another one now
 }
@@ -54,6 +56,7 @@ func newCoder(s *Server) *coder {
 		away: observed{s.o.FS, absentDisk()}, reads: volume.NewReadBudget(s.readShare(), s.o.MaxReads*len(s.o.Dirs)),
 		computed: semaphore.NewWeighted(int64(max(1, s.o.MaxReads/computeShare))),
 		runs:     make(map[volume.ID]uint64), doubts: make(map[volume.ID]error), holds: make(map[string]uint32), replaced: make(map[uint32]bool),
+		far: make(map[uint32]*farDisk), shelving: shelving{all: make(map[shelfKey]*held)},
 	}
 }
 
@@ -80,7 +83,7 @@ func (c *coder) openAll(ctx context.Context) {
 	places := make(chan struct{}, openAtOnce)
 	var wg sync.WaitGroup
 	for _, row := range c.s.o.Directory.CodedRows() {
-		if row.Coding.Committed == nil {
+		if row.Coding.Committed == nil || !c.keeps(row) {
 			continue
 		}
 		wg.Go(func() {
@@ -206,6 +209,8 @@ func (c *coder) work(ctx context.Context, j *job) (rec volume.SealRecord, err er
 		err = c.clear(ctx, j)
 	case jobOpen:
 		err = c.open(ctx, j)
+	case jobKeep:
+		err = c.keep(ctx, j)
 	}
 	return rec, err
 }
@@ -255,9 +260,9 @@ func (c *coder) untilDue() time.Duration {
 			wait = min(wait, d)
 		}
 	}
-	for _, row := range c.rows() {
+	for _, row := range c.rows(nil) {
 		cd := row.Coding
-		if cd.Committed == nil {
+		if cd.Committed == nil || !c.keeps(row) {
 			continue
 		}
 		if cd.State() == lifecycle.Coded {
@@ -282,10 +287,11 @@ func (c *coder) next(ctx context.Context) bool {
 		v volume.ID
 	}
 	c.leave() // what was opened while its disk went out
+	c.yield()
 	var all []work
-	on := c.lying()
-	for _, row := range c.rows() {
-		v, d := row.Volume.Volume, c.due(row, on)
+	on, sky := c.lying(), c.s.look()
+	for _, row := range c.rows(on) {
+		v, d := row.Volume.Volume, c.due(row, on, sky)
 		if d.kind != 0 && !c.troubles.rests(trouble{v, d.kind}, c.s.o.Clock.Now()) {
 			all = append(all, work{d, v})
 		}
@@ -316,13 +322,14 @@ func (c *coder) next(ctx context.Context) bool {
 // done for it, unless disks came or went meanwhile.
 func (c *coder) restIfDue(j *job) {
 	row, ok := c.s.o.Directory.Row(j.v)
-	if ok && c.due(row, c.lying()).kind == j.kind && c.changes.Load() == j.changes {
+	if ok && c.due(row, c.lying(), c.s.look()).kind == j.kind && c.changes.Load() == j.changes {
 		c.troubles.pause(trouble{j.v, j.kind}, c.s.o.Clock.Now().Add(retryFirst))
 	}
 }
 
-// rows are the volumes that are coded, or may have to be, as this node knows them.
-func (c *coder) rows() []Row {
+// rows are the volumes that are coded, or may have to be, as this node knows them, and
+// those of which something lies here.
+func (c *coder) rows(on []lying) []Row {
 	rows := c.s.o.Directory.CodedRows()
 	seen := make(map[volume.ID]bool)
 	for _, r := range rows {
@@ -336,13 +343,21 @@ func (c *coder) rows() []Row {
 			}
 		}
 	}
+	for _, l := range on {
+		for v := range l.epochs {
+			if r, ok := c.s.o.Directory.Row(v); ok && !seen[v] {
+				seen[v] = true
+				rows = append(rows, r)
+			}
+		}
+	}
 	return rows
 }
 
 // ours reports whether a volume of which no shard is here is this node's to code: the
 // node of its primary does that.
 func (c *coder) ours(r Row) bool {
-	return len(r.Disks) <= 1 || len(r.InSync) > 0 && c.s.hasDisk(r.InSync[0])
+	return c.s.o.Peers == nil || len(r.InSync) > 0 && c.s.hasDisk(r.InSync[0])
 }
 
 // due is what a volume needs now: kind 0 for nothing.
@@ -362,12 +377,14 @@ const (
 )
 
 // due looks at what directory and shards say, and at what lies on the disks.
-func (c *coder) due(row Row, on []lying) due {
+func (c *coder) due(row Row, on []lying, sky sky) due {
 	cd, h := row.Coding, c.s.codedHandle(row.Volume.Volume)
 	switch {
 	case cd.Committed == nil && h != nil:
 		return due{jobOpen, urgentOpen} // the answer to its revocation was lost
-	case cd.Committed != nil:
+	case cd.Committed != nil && c.mayKeep(row, sky):
+		return due{jobKeep, urgentOpen}
+	case cd.Committed != nil && c.keeps(row):
 		if d := c.dueCommitted(row, h); d.kind != 0 {
 			return d
 		}
@@ -375,7 +392,7 @@ func (c *coder) due(row Row, on []lying) due {
 	switch {
 	case row.dead(on):
 		return due{jobClear, urgentClear}
-	case row.State != StateSealed || row.Attempt != nil:
+	case row.State != StateSealed || row.Attempt != nil || !c.ours(row) || cd.Committed != nil && !c.keeps(row):
 		return due{}
 	case cd.State() == lifecycle.Coding, c.toEncode(row): // a run of a former process is void: another goes on
 		return due{jobEncode, urgentEncode}
@@ -388,7 +405,7 @@ func (c *coder) dueCommitted(row Row, h *handle) due {
 	now, cd := c.s.o.Clock.Now(), row.Coding
 	inGrace := cd.State() == lifecycle.Coded
 	switch {
-	case h == nil || h.coded.c.Epoch != cd.Committed.Epoch:
+	case h == nil || h.coded.c.Epoch != cd.Committed.Epoch || h.coded.term != row.Term:
 		return due{jobOpen, urgentOpen}
 	case inGrace && h.void.Load():
 		return due{jobRevoke, urgentOpen}
@@ -409,6 +426,9 @@ func (c *coder) dueCommitted(row Row, h *handle) due {
 		return due{jobRelease, urgentRelease}
 	case cd.State() == lifecycle.Released && (row.Attempt != nil || c.s.o.wasteful(h.vol.Stats())):
 		return due{jobReclaim, urgentLater}
+	}
+	if _, crowded := c.crowded(h.coded); crowded {
+		return due{jobRebuild, urgentLater}
 	}
 	return due{}
 }

@@ -39,7 +39,7 @@ func (c *coder) encode(ctx context.Context, j *job) error {
 		return err
 	}
 	run := *row.Coding.Run
-	digests, err := c.makeShards(ctx, j, run, coding.Source{
+	digests, err := c.makeShards(ctx, j, row, coding.Source{
 		FS: impatient{d: d}, Name: filepath.Join(d.volumesDir(), volume.FileName(j.v, run.Source.Generation)), Index: index,
 	})
 	serving := h // an older epoch, if there is one
@@ -197,30 +197,47 @@ func (c *coder) candidates(held map[uint32]int) (out []candidate) {
 			out = append(out, candidate{disk: d.number, room: d.left(), held: held[d.number]})
 		}
 	}
+	if c.s.o.Peers == nil {
+		return out
+	}
+	nodes := c.onNodes(held)
+	for i := range out {
+		out[i].node = c.s.o.Node
+	}
+	for _, f := range c.s.o.Peers.Disks() {
+		if _, there := c.siteOf(f.Disk); f.Up && f.Taking && there && !c.s.ownDisk(f.Disk) {
+			out = append(out, candidate{disk: f.Disk, node: f.Node, room: f.Free - c.s.o.KeepFree, held: held[f.Disk]})
+		}
+	}
+	for i := range out {
+		out[i].near = nodes[out[i].node]
+	}
 	return out
 }
 
 // homesFor are the folders of a run's shards, made when missing.
-func (c *coder) homesFor(v volume.ID, epoch uint32, disks []uint32) ([]coding.Home, error) {
-	homes := make([]coding.Home, len(disks))
+func (c *coder) homesFor(ctx context.Context, row Row, epoch uint32, disks []uint32) ([]coding.Home, error) {
+	v, homes := row.Volume.Volume, make([]coding.Home, len(disks))
+	c.warm(ctx, disks, v, epoch, row.Term)
 	for i, n := range disks {
-		d := c.s.diskByNumber(n)
-		if d == nil {
+		at, ok := c.siteOf(n)
+		if !ok {
 			return nil, unavailable("disk %d is not in service", n)
 		}
-		if err := d.usable(); err != nil {
-			return nil, err
+		err := at.usable()
+		if err == nil {
+			homes[i], err = c.workplace(ctx, at, v, epoch, row.Term)
 		}
-		homes[i] = d.workplace(v, epoch)
-		if err := homes[i].FS.MkdirAll(homes[i].Dir); err != nil {
+		if err != nil {
 			return nil, err
 		}
 	}
 	return homes, nil
 }
 
-func (c *coder) makeShards(ctx context.Context, j *job, run lifecycle.Run, src coding.Source) ([]lifecycle.Digest, error) {
-	homes, err := c.homesFor(j.v, run.Epoch, homesOf(run.Homes))
+func (c *coder) makeShards(ctx context.Context, j *job, row Row, src coding.Source) ([]lifecycle.Digest, error) {
+	run := *row.Coding.Run
+	homes, err := c.homesFor(ctx, row, run.Epoch, homesOf(run.Homes))
 	if err != nil {
 		return nil, err
 	}
@@ -254,8 +271,8 @@ func (c *coder) giveUp(ctx context.Context, serving *handle, v volume.ID, run li
 // there reports whether all homes of a run are in service.
 func (c *coder) there(homes []lifecycle.Disk) bool {
 	return !slices.ContainsFunc(homes, func(h lifecycle.Disk) bool {
-		d := c.s.diskByNumber(uint32(h))
-		return d == nil || d.usable() != nil
+		at, ok := c.siteOf(uint32(h))
+		return !ok || at.usable() != nil
 	})
 }
 
@@ -265,7 +282,7 @@ func (c *coder) there(homes []lifecycle.Disk) bool {
 // When it is not known whether it was committed, deletes wait until that is known.
 func (c *coder) switchTo(ctx context.Context, old *handle, row Row, digests []lifecycle.Digest) (err error) {
 	v, run := row.Volume.Volume, *row.Coding.Run
-	homes, err := c.homesFor(v, run.Epoch, homesOf(run.Homes))
+	homes, err := c.homesFor(ctx, row, run.Epoch, homesOf(run.Homes))
 	if err != nil {
 		return err
 	}
@@ -281,6 +298,10 @@ func (c *coder) switchTo(ctx context.Context, old *handle, row Row, digests []li
 		})
 		if err != nil {
 			c.doubt(v, unavailable("volume %d: whether epoch %d was committed is not known: %w", v, run.Epoch, err))
+			return c.doubtOf(v)
+		}
+		if row, err = c.keepNew(ctx, row); err != nil {
+			c.doubt(v, unavailable("volume %d: nobody keeps epoch %d yet: %w", v, run.Epoch, err))
 			return c.doubtOf(v)
 		}
 		c.doubt(v, nil)
@@ -393,10 +414,13 @@ func (c *coder) open(ctx context.Context, j *job) error {
 		c.drop(row)
 		return nil
 	}
+	if !c.keeps(row) {
+		return nil // another does by now
+	}
 	h := c.s.pin(0, j.v)
 	if h != nil && h.vol != nil {
 		defer h.unpin()
-		if h.coded.c.Epoch == row.Coding.Committed.Epoch {
+		if h.coded.c.Epoch == row.Coding.Committed.Epoch && h.coded.term == row.Term {
 			return c.openAgain(ctx, h, row)
 		}
 	}

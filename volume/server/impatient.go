@@ -208,12 +208,15 @@ type input struct{ s *diskShard }
 
 // ReadAt implements coding.Shard.
 func (i input) ReadAt(ctx context.Context, b []byte, off int64) error {
-	if err := i.s.d.usable(); err != nil {
+	if i.s.at.d == nil {
+		return i.s.ReadAt(ctx, b, off)
+	}
+	if err := i.s.why(); err != nil {
 		return err
 	}
 	lease := left.Get(len(b))
 	own := lease.Bytes()[:len(b)]
-	answered, err := impatient{d: i.s.d}.call(func() error { return i.s.ReadAt(ctx, own, off) }, func() { lease.Release() })
+	answered, err := impatient{d: i.s.at.d}.call(func() error { return i.s.ReadAt(ctx, own, off) }, func() { lease.Release() })
 	if answered {
 		copy(b, own)
 		lease.Release()

@@ -34,12 +34,13 @@ const (
 	jobReclaim         // what is dead in shards
 	jobClear           // files that the directory has given up
 	jobOpen            // the committed epoch, to be served
+	jobKeep            // a coded volume whose keeper is away
 )
 
 var jobNames = map[jobKind]string{
 	jobSeal: "sealing", jobCompact: "compacting", jobRemove: "removing", jobAbandon: "abandoning",
 	jobLeave: "leaving", jobFill: "filling", jobRepair: "repairing", jobDrop: "dropping",
-	jobEncode: "encoding", jobRelease: "releasing", jobRevoke: "revoking", jobRebuild: "rebuilding", jobReclaim: "reclaiming", jobClear: "clearing", jobOpen: "opening",
+	jobEncode: "encoding", jobRelease: "releasing", jobRevoke: "revoking", jobRebuild: "rebuilding", jobReclaim: "reclaiming", jobClear: "clearing", jobOpen: "opening", jobKeep: "taking over",
 }
 
 // String returns what VolumeInfo.Work says.

@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"hayloft/internal/id"
 	"hayloft/volume"
@@ -57,4 +58,113 @@ func (s *Server) kept(ctx context.Context, v volume.ID) (*handle, error) {
 		return nil, unavailable("volume %d: %w", v, h.sick)
 	}
 	return h, nil
+}
+
+// ownDisk reports whether a disk is this node's, in service or not.
+func (s *Server) ownDisk(number uint32) bool {
+	return s.hasDisk(number) || slices.ContainsFunc(s.o.Directory.NodeDisks(), func(d NodeDisk) bool { return d.Disk == number })
+}
+
+// keeps reports whether this node serves the shards of a coded volume.
+func (c *coder) keeps(row Row) bool {
+	return c.s.o.Peers == nil || row.Keeper != 0 && c.s.ownDisk(row.Keeper)
+}
+
+// mayKeep reports whether this node is to take a coded volume over: it has the source
+// in sync, without which there is no way back, or its keeper is away and it is the
+// first of those that are there.
+func (c *coder) mayKeep(row Row, k sky) bool {
+	if c.s.o.Peers == nil || c.keeps(row) {
+		return false
+	}
+	for _, n := range row.InSync {
+		if c.s.hasDisk(n) {
+			return true
+		}
+	}
+	if row.Keeper != 0 && k.away(row.Keeper) < takeOver {
+		return false
+	}
+	return c.successor(row, k) != 0
+}
+
+// successor is the disk of this node that takes a volume over, 0 when another node
+// does: of those that have a source in sync or shards, the first that is there.
+func (c *coder) successor(row Row, k sky) uint32 {
+	order := slices.Clone(row.InSync)
+	for _, h := range row.Coding.Committed.Homes {
+		order = append(order, uint32(h))
+	}
+	for _, n := range order {
+		if k.away(n) < takeOver {
+			if c.s.hasDisk(n) {
+				return n
+			}
+			return 0
+		}
+	}
+	return 0
+}
+
+// keep is the job: become the keeper of a coded volume, and serve it.
+func (c *coder) keep(ctx context.Context, j *job) error {
+	row, err := c.fresh(ctx, j.v)
+	if err != nil || row.Coding.Committed == nil {
+		return err
+	}
+	k := c.s.look()
+	if !c.mayKeep(row, k) {
+		return nil // another was faster, or the keeper is back
+	}
+	disk := c.successor(row, k)
+	for _, n := range row.InSync {
+		if c.s.hasDisk(n) {
+			disk = n
+		}
+	}
+	row, err = c.s.decide(ctx, func(ctx context.Context) (Row, error) {
+		return c.s.o.Directory.KeepCoded(ctx, j.v, disk, row.Term)
+	})
+	if err != nil {
+		return err
+	}
+	c.s.n.takenOver.Add(1)
+	c.s.o.Events(Event{Kind: EventKept, Volume: j.v, Disk: disk})
+	return c.install(ctx, row).sick
+}
+
+// keepNew makes this node the keeper of an epoch that it has just had committed, which
+// it is already of a volume that was coded before.
+func (c *coder) keepNew(ctx context.Context, row Row) (Row, error) {
+	if c.keeps(row) {
+		return row, nil
+	}
+	return c.s.decide(ctx, func(ctx context.Context) (Row, error) {
+		return c.s.o.Directory.KeepCoded(ctx, row.Volume.Volume, row.InSync[0], row.Term)
+	})
+}
+
+// yield lets go of volumes that another node keeps by now.
+func (c *coder) yield() {
+	if c.s.o.Peers == nil {
+		return
+	}
+	for _, h := range c.handles() {
+		v := h.coded.c.Volume
+		row, ok := c.s.o.Directory.Row(v)
+		if !ok || row.Coding.Committed == nil || c.keeps(row) || row.Term <= h.coded.term {
+			continue
+		}
+		at := where{0, v}
+		c.s.mu.Lock()
+		mine := c.s.volumes[at] == h
+		if mine {
+			delete(c.s.volumes, at)
+		}
+		c.s.mu.Unlock()
+		if mine {
+			h.gate.close(func() error { return errElsewhere })
+			c.retire(h)
+		}
+	}
 }

@@ -2,8 +2,11 @@ package server_test
 
 import (
 	"context"
+	"fmt"
+	"time"
 
 	"hayloft/internal/id"
+	"hayloft/internal/vfs"
 	"hayloft/volume"
 	"hayloft/volume/server"
 )
@@ -113,14 +116,34 @@ func (l link) Deletes(ctx context.Context, disk uint32, v volume.ID, after uint3
 	return list, newest, err
 }
 
-func (l link) Admit(ctx context.Context, disk uint32, v volume.ID, joining uint32) error {
-	return l.do(ctx, "Admit", func(ctx context.Context, p server.Peer) error { return p.Admit(ctx, disk, v, joining) })
+// linkShelf is a shelf of a member as another one reaches it.
+type linkShelf struct {
+	*vfs.Fault
+	lost func() bool
 }
 
-func (l link) Shelf(ctx context.Context, disk uint32, v volume.ID, epoch, term uint32) (shelf server.Shelf, err error) {
-	err = l.do(ctx, "Shelf", func(ctx context.Context, p server.Peer) (err error) {
-		shelf, err = p.Shelf(ctx, disk, v, epoch, term)
-		return err
+func (s *linkShelf) Lost() bool { return s.lost() }
+
+func (l link) Shelf(ctx context.Context, disk uint32, v volume.ID, epoch, term uint32) (server.Shelf, error) {
+	shelf, err := ask(ctx, l, "Shelf", func(ctx context.Context, p server.Peer) (server.Shelf, error) {
+		return p.Shelf(ctx, disk, v, epoch, term)
 	})
-	return shelf, err
+	if err != nil {
+		return nil, err
+	}
+	s := l.to.server()
+	reach := &vfs.Fault{FS: shelf, Before: func(op vfs.Op) (o vfs.Outcome) {
+		ctx, cancel := context.WithTimeout(context.Background(), 200*time.Millisecond)
+		defer cancel()
+		o.Err = l.do(ctx, "Shelf."+fmt.Sprint(op.Kind), func(context.Context, server.Peer) error { return nil })
+		if o.Err == nil && l.to.server() != s {
+			o.Err = server.ErrShelf // it was started anew
+		}
+		return o
+	}}
+	return &linkShelf{reach, func() bool { return shelf.Lost() || l.to.server() != s }}, nil
+}
+
+func (l link) Admit(ctx context.Context, disk uint32, v volume.ID, joining uint32) error {
+	return l.do(ctx, "Admit", func(ctx context.Context, p server.Peer) error { return p.Admit(ctx, disk, v, joining) })
 }

@@ -110,7 +110,9 @@ func (s *Server) lookOut(ctx context.Context) {
 			}
 		}
 		k, changed := s.look(), false
-		for _, f := range s.o.Peers.Disks() {
+		all := s.o.Peers.Disks()
+		s.coder.hear(all)
+		for _, f := range all {
 			if gone := k.away(f.Disk) >= takeOver; gone != acting[f.Disk] {
 				acting[f.Disk], changed = gone, true
 			}

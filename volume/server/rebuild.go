@@ -16,7 +16,7 @@ import (
 // toRebuild is how many shards of a volume are to be made again now: those that
 // are damaged, missing on a disk that is in service, or on a disk that is away for
 // good or for longer than the repair delay. A delete log that lacks a copy counts
-// too, and a shard that has a better place.
+// too.
 func (c *coder) toRebuild(row Row, h *handle, now time.Time) (n int) {
 	for _, p := range h.coded.places() {
 		if c.lostForGood(p, now) {
@@ -32,9 +32,6 @@ func (c *coder) toRebuild(row Row, h *handle, now time.Time) (n int) {
 	if n == 0 && row.Coding.State() == lifecycle.Coded && h.coded.beyond() {
 		n++ // the source serves at once
 	}
-	if _, crowded := c.crowded(h.coded); n == 0 && crowded {
-		n++
-	}
 	return n
 }
 
@@ -43,9 +40,9 @@ func (c *coder) lostForGood(p shardPlace, now time.Time) bool {
 	if p.file != nil && len(p.damage) == 0 {
 		return c.gone(p.home) // the file may still be open of a disk that was wiped
 	}
-	d := c.s.diskByNumber(p.home)
+	at, ok := c.siteOf(p.home)
 	switch {
-	case p.file == nil && d != nil && d.usable() == nil, len(p.damage) > 0:
+	case p.file == nil && ok && at.usable() == nil, len(p.damage) > 0:
 		return true
 	case c.gone(p.home):
 		return true
@@ -90,7 +87,7 @@ func (c *coder) rebuild(ctx context.Context, j *job) error {
 	}
 	cv.moving.Lock()
 	defer cv.moving.Unlock()
-	if err := cv.reopen(homesOf(row.Coding.Committed.Homes)); err != nil {
+	if err := cv.reopen(ctx, homesOf(row.Coding.Committed.Homes)); err != nil {
 		return err
 	}
 	if row.Coding.State() == lifecycle.Coded && cv.beyond() {
@@ -112,7 +109,7 @@ func (c *coder) rebuild(ctx context.Context, j *job) error {
 // have theirs copied when they are back, or not at all.
 func (c *coder) setLogs(ctx context.Context, cv *codedVolume) error {
 	homes := cv.homes()
-	err := cv.v.SetLogs(ctx, c.s.logCopies(cv.c, homes), survives(homes, cv.c.Parity))
+	err := cv.v.SetLogs(ctx, c.s.logCopies(ctx, cv.c, homes, cv.term), c.tolerance(homes, cv.c.Parity))
 	if err == nil {
 		return nil
 	}
@@ -125,20 +122,20 @@ func (c *coder) setLogs(ctx context.Context, cv *codedVolume) error {
 // lacksLog reports whether a disk in service has no copy of the log that counts.
 func (c *coder) lacksLog(cv *codedVolume) bool {
 	return slices.ContainsFunc(cv.v.Logs(), func(l coded.LogState) bool {
-		d := c.s.diskByNumber(l.Disk)
-		return !l.InSet && d != nil && d.usable() == nil
+		at, ok := c.siteOf(l.Disk)
+		return (!l.InSet || lostShelf(l.Home.FS)) && ok && at.usable() == nil
 	})
 }
 
 // reopen opens the shards that lie elsewhere than this handle knows, or that could
 // not be read before.
-func (cv *codedVolume) reopen(homes []uint32) error {
+func (cv *codedVolume) reopen(ctx context.Context, homes []uint32) error {
 	changed := make(map[int]shardPlace)
 	for i, p := range cv.places() {
 		if p.file != nil && p.home == homes[i] && !cv.s.coder.gone(p.home) {
 			continue
 		}
-		next := cv.s.openShard(cv.c, i, homes[i])
+		next := cv.s.openShard(ctx, cv.c, i, homes[i], cv.term)
 		if next.file == nil && p.home == next.home && !p.since.IsZero() {
 			next.since = p.since
 		}
@@ -167,7 +164,7 @@ func (cv *codedVolume) homes() []uint32 {
 // lostShard is a shard to be made again on a disk.
 type lostShard struct {
 	shard  int
-	on     *disk
+	on     site
 	moves  bool
 	damage []coding.Finding // nil: the whole shard
 }
@@ -177,14 +174,14 @@ func (c *coder) plan(cv *codedVolume) (out []lostShard, err error) {
 	now, held := c.s.o.Clock.Now(), make(map[uint32]int)
 	var homeless []int
 	for i, p := range cv.places() {
-		d := c.s.diskByNumber(p.home)
-		there := d != nil && d.usable() == nil
+		at, ok := c.siteOf(p.home)
+		there := ok && at.usable() == nil
 		switch {
 		case p.file != nil && len(p.damage) == 0 && there:
 			held[p.home]++
 		case there:
 			held[p.home]++
-			out = append(out, lostShard{shard: i, on: d, damage: p.damage})
+			out = append(out, lostShard{shard: i, on: at, damage: p.damage})
 		case c.lostForGood(p, now):
 			homeless = append(homeless, i)
 		default:
@@ -202,7 +199,9 @@ func (c *coder) plan(cv *codedVolume) (out []lostShard, err error) {
 		disks, _ = spread(among, n, cv.c.Policy, cv.c.FileBytes())
 	}
 	for n, d := range disks {
-		out = append(out, lostShard{shard: homeless[n], on: c.s.diskByNumber(d), moves: true})
+		if at, ok := c.siteOf(d); ok {
+			out = append(out, lostShard{shard: homeless[n], on: at, moves: true})
+		}
 	}
 	if len(out) > 0 {
 		return out, nil
@@ -215,11 +214,8 @@ func (c *coder) plan(cv *codedVolume) (out []lostShard, err error) {
 func (c *coder) make(ctx context.Context, j *job, cv *codedVolume, lost []lostShard) error {
 	var whole []coding.Lost
 	for _, l := range lost {
-		if l.on == nil {
-			return unavailable("a disk went out of service")
-		}
-		home := l.on.workplace(j.v, cv.c.Epoch)
-		if err := home.FS.MkdirAll(home.Dir); err != nil {
+		home, err := c.workplace(ctx, l.on, j.v, cv.c.Epoch, cv.term)
+		if err != nil {
 			return err
 		}
 		if len(l.damage) > 0 && len(l.damage) < maxDamage {
@@ -259,8 +255,8 @@ func (c *coder) settle(ctx context.Context, cv *codedVolume, lost []lostShard, w
 				return err
 			}
 		}
-		changed[l.shard] = c.s.openShard(cv.c, l.shard, l.on.number)
-		c.s.o.Events(Event{Kind: EventRebuilt, Dir: l.on.dir, Volume: cv.c.Volume, Err: fmt.Errorf("shard %d", l.shard)})
+		changed[l.shard] = c.s.openShard(ctx, cv.c, l.shard, l.on.number, cv.term)
+		c.s.o.Events(Event{Kind: EventRebuilt, Dir: l.on.name(), Volume: cv.c.Volume, Err: fmt.Errorf("shard %d", l.shard)})
 	}
 	return cv.adopt(changed)
 }
@@ -270,17 +266,24 @@ func (c *coder) settle(ctx context.Context, cv *codedVolume, lost []lostShard, w
 // disk was a home before, for a copy that has every delete.
 func (c *coder) logsFirst(ctx context.Context, cv *codedVolume, lost []lostShard) error {
 	homes := cv.homes()
-	survived := survives(homes, cv.c.Parity)
+	moved := slices.Clone(homes)
+	survived := c.tolerance(homes, cv.c.Parity)
 	next := make(map[uint32]bool)
 	for _, l := range lost {
 		if l.moves {
-			homes, next[l.on.number] = append(homes, l.on.number), true
+			moved[l.shard], next[l.on.number] = l.on.number, true
+			homes = append(homes, l.on.number)
 		}
+	}
+	if c.s.o.Peers != nil {
+		// Who takes over meanwhile opens the copies on those disks that are homes by then:
+		// what is acknowledged has to be on enough of these, whatever copies it is on.
+		survived = max(survived, c.tolerance(moved, cv.c.Parity)) + len(next)
 	}
 	if len(next) == 0 || cv.v.Engine().Stats().Poisoned != nil {
 		return nil
 	}
-	err := cv.v.SetLogs(ctx, c.s.logCopies(cv.c, homes), survived)
+	err := cv.v.SetLogs(ctx, c.s.logCopies(ctx, cv.c, homes, cv.term), survived)
 	for _, l := range cv.v.Logs() {
 		if l.InSet {
 			delete(next, l.Disk)
@@ -308,5 +311,5 @@ func (c *coder) repaired(cv *codedVolume, l lostShard) {
 		return slices.ContainsFunc(l.damage, func(o coding.Finding) bool { return o.Offset == f.Offset && o.Length == f.Length })
 	})
 	cv.mu.Unlock()
-	c.s.o.Events(Event{Kind: EventRepaired, Dir: l.on.dir, Volume: cv.c.Volume, Err: fmt.Errorf("shard %d: %d places", l.shard, len(l.damage))})
+	c.s.o.Events(Event{Kind: EventRepaired, Dir: l.on.name(), Volume: cv.c.Volume, Err: fmt.Errorf("shard %d: %d places", l.shard, len(l.damage))})
 }

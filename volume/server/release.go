@@ -54,11 +54,11 @@ func (c *coder) release(ctx context.Context, j *job) error {
 // rebuild, and is the error.
 func (c *coder) proven(ctx context.Context, j *job, cv *codedVolume, i int) error {
 	p := cv.places()[i]
-	d := c.s.diskByNumber(p.home)
-	if p.file == nil || d == nil {
+	at, ok := c.siteOf(p.home)
+	if p.file == nil || !ok {
 		return unavailable("shard %d of volume %d is away: %w", i, j.v, p.why)
 	}
-	found, err := c.s.checkShard(ctx, d, cv, i, c.codingOptions(j))
+	found, err := c.checkShard(ctx, at, cv, i, c.codingOptions(j))
 	if err == nil && found > 0 {
 		err = fmt.Errorf("%w: shard %d of volume %d has %d damaged places", volume.ErrCorrupt, i, j.v, found)
 	}
@@ -67,8 +67,12 @@ func (c *coder) proven(ctx context.Context, j *job, cv *codedVolume, i int) erro
 
 // checkShard reads a shard from its device, notes what is wrong, and returns how
 // many places that is.
-func (s *Server) checkShard(ctx context.Context, d *disk, cv *codedVolume, i int, o coding.Options) (found int, err error) {
-	err = coding.Check(ctx, d.workplace(cv.c.Volume, cv.c.Epoch), cv.c.Plan, i, cv.c.Digests[i], o, func(f coding.Finding) {
+func (c *coder) checkShard(ctx context.Context, at site, cv *codedVolume, i int, o coding.Options) (found int, err error) {
+	home, err := c.workplace(ctx, at, cv.c.Volume, cv.c.Epoch, cv.term)
+	if err != nil {
+		return 0, err
+	}
+	err = coding.Check(ctx, home, cv.c.Plan, i, cv.c.Digests[i], o, func(f coding.Finding) {
 		found++
 		cv.found(f)
 	})
@@ -169,7 +173,7 @@ func (c *coder) deletesOf(ctx context.Context, row Row, h *handle) (all []volume
 	}
 	v, commit := row.Volume.Volume, row.Coding.Committed
 	homes := homesOf(commit.Homes)
-	copies := c.s.logCopies(committedOf(v, commit), homes)
+	copies := c.s.logCopies(ctx, committedOf(v, commit), homes, h.coded.term)
 	read := 0
 	var errs []error
 	for _, l := range copies {
@@ -181,7 +185,7 @@ func (c *coder) deletesOf(ctx context.Context, row Row, h *handle) (all []volume
 		read++
 		all = append(all, some...)
 	}
-	if need := len(copies) - survives(homes, commit.Parity); read < max(need, 1) {
+	if need := len(copies) - c.tolerance(homes, commit.Parity); read < max(need, 1) {
 		return nil, fmt.Errorf("%w: volume %d: %d of %d copies of the delete log of epoch %d can be read, deletes may be missing: %w",
 			volume.ErrCorrupt, v, read, len(copies), commit.Epoch, errors.Join(errs...))
 	}
@@ -266,6 +270,9 @@ func (c *coder) clearDead(ctx context.Context, row Row) error {
 	return row.eachDead(c.lying(), func(d *disk, epoch uint32) error {
 		if h := c.s.codedHandle(v); h != nil && h.coded.c.Epoch == epoch {
 			return nil // it is closed first
+		}
+		if err := c.s.clearShelf(ctx, d, v, epoch); err != nil {
+			return err
 		}
 		return d.removeEpoch(v, epoch)
 	}, func(d *disk, e volume.Entry) error {

@@ -207,7 +207,7 @@ func TestReplicaOutOfSyncIsNotRead(t *testing.T) {
 	if asked.Load() != 0 {
 		t.Error("it was asked")
 	}
-	p := peerOf(behind.server())
+	p := behind.server().Replicas()
 	behind.wire.fresh() //nolint:errcheck // it hears
 	if _, err := p.Read(t.Context(), row.Disks[2], row.Volume.Volume, b.blob, 0, b.cookie); !errors.Is(err, server.ErrUnavailable) {
 		t.Errorf("it answers %v", err)
@@ -277,7 +277,7 @@ func TestReplicaServesOnlyWhatItHeardOf(t *testing.T) {
 		if err := a.read(b); !errors.Is(err, want) {
 			t.Errorf("%s: %v", when, err)
 		}
-		_, err := peerOf(a.server()).Read(t.Context(), own, row.Volume.Volume, b.blob, 0, b.cookie)
+		_, err := a.server().Replicas().Read(t.Context(), own, row.Volume.Volume, b.blob, 0, b.cookie)
 		if !errors.Is(err, want) {
 			t.Errorf("%s, asked by another: %v", when, err)
 		}
@@ -288,7 +288,7 @@ func TestReplicaServesOnlyWhatItHeardOf(t *testing.T) {
 	age.Store(int64(5*time.Minute + 1))
 	look("heard long ago", server.ErrUnavailable)
 	c.close(b)
-	if _, err := peerOf(a.server()).LogDeletes(t.Context(), own, row.Volume.Volume, row.Sync, 0, nil); !errors.Is(err, server.ErrUnavailable) {
+	if _, err := a.server().Replicas().LogDeletes(t.Context(), own, row.Volume.Volume, row.Sync, 0, nil); !errors.Is(err, server.ErrUnavailable) {
 		t.Errorf("it took a delete: %v", err)
 	}
 }

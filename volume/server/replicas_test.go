@@ -393,7 +393,7 @@ func TestReplicaRefusesWhatIsNotForIt(t *testing.T) {
 	a := c.members[0]
 	b := a.mustPut(100)
 	row := c.row(b.blob)
-	p := peerOf(c.of(row.Disks[1]).server())
+	p := c.of(row.Disks[1]).server().Replicas()
 	ctx := t.Context()
 	other := row.Volume
 	other.Generation++

@@ -1,25 +1,63 @@
 package server
 
-// crowded finds a shard that is to move, because its disk has two more of the volume
-// than another one: it was made again there when there was no other place. ok is
-// false while anything of the volume is lost, and when no move makes it safer.
+import "slices"
+
+// crowded finds a shard that is to move, because its node, or on one node its disk, has
+// two more of the volume than another one: it was made there when there was no other
+// place. ok is false while anything of the volume is lost, and when no move makes it
+// safer.
 func (c *coder) crowded(cv *codedVolume) (l lostShard, ok bool) {
-	held, last := make(map[uint32]int), make(map[uint32]int)
-	most := uint32(0)
-	for i, p := range cv.places() {
-		d := c.s.diskByNumber(p.home)
-		if p.file == nil || len(p.damage) > 0 || d == nil || d.usable() != nil {
+	held := make(map[uint32]int)
+	places := cv.places()
+	for _, p := range places {
+		at, ok := c.siteOf(p.home)
+		if p.file == nil || len(p.damage) > 0 || !ok || at.usable() != nil {
 			return l, false
 		}
 		held[p.home]++
-		last[p.home] = i
-		if held[p.home] > held[most] {
-			most = p.home
-		}
 	}
-	to, err := spread(c.candidates(held), 1, cv.c.Policy, cv.c.FileBytes())
-	if err != nil || held[to[0]]+2 > held[most] {
+	among := c.candidates(held)
+	found, err := spread(among, 1, cv.c.Policy, cv.c.FileBytes())
+	if err != nil {
 		return l, false
 	}
-	return lostShard{shard: last[most], on: c.s.diskByNumber(to[0]), moves: true}, true
+	nodes := c.onNodes(held)
+	to, node := found[0], c.nodeOf(found[0])
+	from := -1
+	for i, p := range places {
+		have := c.nodeOf(p.home)
+		safer := nodes[have] >= nodes[node]+2 || have == node && held[p.home] >= held[to]+2
+		if safer && (from < 0 || nodes[have] > nodes[c.nodeOf(places[from].home)] || held[p.home] >= held[places[from].home]) {
+			from = i
+		}
+	}
+	at, there := c.siteOf(to)
+	if from < 0 || !there {
+		return l, false
+	}
+	return lostShard{shard: from, on: at, moves: true}, true
+}
+
+// nodeOf is the node of a disk, "" on one that is alone.
+func (c *coder) nodeOf(disk uint32) string {
+	if c.s.o.Peers == nil {
+		return ""
+	}
+	if c.s.ownDisk(disk) {
+		return c.s.o.Node
+	}
+	all := c.s.o.Peers.Disks()
+	if i := slices.IndexFunc(all, func(f FleetDisk) bool { return f.Disk == disk }); i >= 0 {
+		return all[i].Node
+	}
+	return ""
+}
+
+// onNodes counts by node what is counted by disk.
+func (c *coder) onNodes(held map[uint32]int) map[string]int {
+	nodes := make(map[string]int)
+	for disk, n := range held {
+		nodes[c.nodeOf(disk)] += n
+	}
+	return nodes
 }

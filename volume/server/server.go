@@ -59,7 +59,7 @@ type Server struct {
 		damaged, repaired, rebuilt                               atomic.Uint64
 		filled, fillBytes, restored                              atomic.Uint64
 		replicaWrites, lateReplicas, leftSync                    atomic.Uint64
-		remoteReads, hedges, hedgesWon                           atomic.Uint64
+		remoteReads, hedges, hedgesWon, takenOver                atomic.Uint64
 	}
 }
 
@@ -333,6 +333,7 @@ func (s *Server) release() error {
 	}
 	errs := make([]error, len(disks), len(disks)+1)
 	errs = append(errs, s.closeCoded(coded)) // they read from the disks
+	s.endShelves()
 	var wg sync.WaitGroup
 	for i, d := range disks {
 		if d.usable() != nil {

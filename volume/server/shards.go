@@ -69,11 +69,13 @@ func (d *disk) epochs() (map[volume.ID][]uint32, error) {
 // that even when busy.
 const slowRead = 2 * time.Second
 
-// diskShard is a shard in a file on a disk of this node. It fails at once when
-// the disk is out of service or does not answer its reads: then k others answer.
+// diskShard is a shard in a file on some disk. It fails at once when the disk is out
+// of service or does not answer its reads: then k others answer.
 type diskShard struct {
-	d *disk
-	f *coding.File
+	s    *Server
+	at   site
+	home coding.Home // where it was opened
+	f    *coding.File
 
 	mu     sync.RWMutex // held for reading by reads; guards closed
 	closed bool
@@ -97,7 +99,7 @@ func newPlaces(o *Options, bytes int64) places {
 }
 
 // enter waits for a place, unless that takes so long that the disk must hang.
-func (p *places) enter(ctx context.Context, d *disk, n int) (leave func(), err error) {
+func (p *places) enter(ctx context.Context, s *Server, name string, n int) (leave func(), err error) {
 	weight := min(max(int64(n), p.least), p.limit)
 	if p.sem.TryAcquire(weight) {
 		return func() { p.sem.Release(weight) }, nil
@@ -108,7 +110,7 @@ func (p *places) enter(ctx context.Context, d *disk, n int) (leave func(), err e
 	go func() { entered <- p.sem.Acquire(late, weight) }()
 	select {
 	case err = <-entered:
-	case <-d.s.o.Clock.After(slowRead):
+	case <-s.o.Clock.After(slowRead):
 		cancel()
 		err = <-entered // it may have come just now
 	}
@@ -118,7 +120,12 @@ func (p *places) enter(ctx context.Context, d *disk, n int) (leave func(), err e
 	case ctx.Err() != nil:
 		return nil, ctx.Err()
 	}
-	return nil, unavailable("%s does not answer", d.dir)
+	return nil, unavailable("%s does not answer", name)
+}
+
+// enter is farDisk.enter for a disk here.
+func (d *disk) enter(ctx context.Context, s *Server, n int) (leave func(), err error) {
+	return d.shardReads.enter(ctx, s, d.dir, n)
 }
 
 // hangs reports whether reads of the disk wait for long.
@@ -129,13 +136,14 @@ func (d *disk) hangs() bool {
 
 // ReadAt implements coding.Shard.
 func (s *diskShard) ReadAt(ctx context.Context, p []byte, off int64) error {
-	if err := s.d.usable(); err != nil {
+	if err := s.why(); err != nil {
 		return err
 	}
-	if s.d.hangs() {
-		return unavailable("%s does not answer", s.d.dir)
+	on := s.at.on()
+	if on.hangs() {
+		return unavailable("%s does not answer", s.at.name())
 	}
-	leave, err := s.d.shardReads.enter(ctx, s.d, len(p))
+	leave, err := on.enter(ctx, s.s, len(p))
 	if err != nil {
 		return err
 	}
@@ -145,13 +153,21 @@ func (s *diskShard) ReadAt(ctx context.Context, p []byte, off int64) error {
 	if s.closed {
 		return volume.ErrClosed
 	}
-	clock := s.d.s.o.Clock
+	clock := s.s.o.Clock
 	began := clock.Elapsed()
 	err = s.f.ReadAt(ctx, p, off)
 	if err == nil {
-		s.d.s.coder.latency.add(clock.Elapsed() - began)
+		s.s.coder.latency.add(clock.Elapsed() - began)
 	}
 	return err
+}
+
+// why is nil when the shard may be read, and else says why not.
+func (s *diskShard) why() error {
+	if lostShelf(s.home.FS) {
+		return unavailable("%s: %w", s.at.name(), ErrShelf)
+	}
+	return s.at.usable()
 }
 
 // close closes the file when the reads under way have ended.

@@ -17,7 +17,8 @@ import (
 var ErrShelf = errors.New("server: the shelf is not held any more")
 
 // Shelf is the folder of one epoch of shards on a disk, which its node gives out to one
-// keeper at a time. Names are those of files in it, "" is the folder.
+// keeper at a time. Names are those of files in it, "" is the folder. Two are compared
+// with ==.
 type Shelf interface {
 	vfs.FS
 	// Lost tells whether it answers nothing any more but ErrShelf.
@@ -179,6 +180,32 @@ func (s *Server) clearShelf(ctx context.Context, d *disk, v volume.ID, epoch uin
 	}
 	sh.holder, sh.former = nil, nil
 	return nil
+}
+
+// endShelves closes what is open on the shelves. Those with a call that hangs are left
+// to it.
+func (s *Server) endShelves() {
+	s.shelves.mu.Lock()
+	defer s.shelves.mu.Unlock()
+	for _, sh := range s.shelves.all {
+		sh.turn <- struct{}{}
+		for _, f := range []*shelfFS{sh.holder, sh.former} {
+			if f == nil {
+				continue
+			}
+			f.end()
+			select {
+			case <-f.idle:
+				f.closeAll()
+			default:
+				s.burying.Go(func() {
+					<-f.idle
+					f.closeAll()
+				})
+			}
+		}
+		<-sh.turn
+	}
 }
 
 // Shelf implements PeerShelves. What hangs is left when the disk is out of service.

@@ -11,16 +11,23 @@ import (
 // candidate is a disk on which shards of one volume may be put.
 type candidate struct {
 	disk uint32
+	node string
 	room int64 // bytes above the reserve
 	held int   // shards of the volume that it has already
+	near int   // that its node has already, on this disk and others
 }
 
 // spread chooses disks for n more shards of fileBytes each, so that no disk has
 // more than p.Parity shards of the volume: then losing any one loses nothing.
-// Each goes where the fewest of the volume are, and among those to the disk with
-// the most room. The error says what is missing.
+// Each goes to the node where the fewest of the volume are, to the disk there with
+// the fewest, and among those to the one with the most room: with enough nodes, losing
+// any one of them loses nothing. The error says what is missing.
 func spread(among []candidate, n int, p coding.Policy, fileBytes int64) ([]uint32, error) {
 	among = slices.Clone(among)
+	nodes := make(map[string]int)
+	for _, c := range among {
+		nodes[c.node] = max(nodes[c.node], c.near)
+	}
 	out := make([]uint32, 0, n)
 	for range n {
 		best := -1
@@ -28,7 +35,7 @@ func spread(among []candidate, n int, p coding.Policy, fileBytes int64) ([]uint3
 			if c.held >= p.Parity || c.room < fileBytes {
 				continue
 			}
-			if best < 0 || cmp.Or(cmp.Compare(c.held, among[best].held), -cmp.Compare(c.room, among[best].room), cmp.Compare(c.disk, among[best].disk)) < 0 {
+			if best < 0 || cmp.Or(cmp.Compare(nodes[c.node], nodes[among[best].node]), cmp.Compare(c.held, among[best].held), -cmp.Compare(c.room, among[best].room), cmp.Compare(c.disk, among[best].disk)) < 0 {
 				best = i
 			}
 		}
@@ -36,6 +43,7 @@ func spread(among []candidate, n int, p coding.Policy, fileBytes int64) ([]uint3
 			return nil, noPlace(among, n, p, fileBytes)
 		}
 		among[best].held++
+		nodes[among[best].node]++
 		among[best].room -= fileBytes
 		out = append(out, among[best].disk)
 	}

@@ -10,7 +10,7 @@ import (
 )
 
 func TestSpread(t *testing.T) {
-	six := []candidate{{1, 100, 0}, {2, 90, 0}, {3, 80, 0}, {4, 70, 0}, {5, 60, 0}, {6, 50, 0}}
+	six := []candidate{{disk: 1, room: 100}, {disk: 2, room: 90}, {disk: 3, room: 80}, {disk: 4, room: 70}, {disk: 5, room: 60}, {disk: 6, room: 50}}
 	got, err := spread(six, 6, coding.Policy{Data: 4, Parity: 2}, 10)
 	slices.Sort(got)
 	if err != nil || !slices.Equal(got, []uint32{1, 2, 3, 4, 5, 6}) {

@@ -277,6 +277,7 @@ const (
 	EventReplicaRepaired                        // damage in a replica was restored from another one
 	EventQuarantined                            // a file was put aside: it is not what it should be, and is kept
 	EventDropped                                // a file was removed that the directory does not list there
+	EventKept                                   // this node keeps a coded volume whose keeper, of before, is away
 )
 
 // Event is something an operator should know.

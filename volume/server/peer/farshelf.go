@@ -153,7 +153,7 @@ func (f *farFile) ReadAt(b []byte, off int64) (int, error) {
 	return f.ReadAtContext(f.s.base(), b, off)
 }
 
-// ReadAtContext is ReadAt for as long as ctx lasts.
+// ReadAtContext implements vfs.ContextReader.
 func (f *farFile) ReadAtContext(ctx context.Context, b []byte, off int64) (n int, err error) {
 	for {
 		k, err := f.readPiece(ctx, b[n:min(len(b), n+maxPiece)], off+int64(n))
