@@ -195,18 +195,19 @@ func (u *sealing) enough() bool {
 	return len(waiting) == 0
 }
 
-// nobody is the error when no replica can be sealed: ErrPoisoned when salvage is left.
+// nobody is the error when no replica can be sealed: ErrPoisoned when salvage is left. A
+// poisoned replica in sync has all that was acknowledged, and those beside it are poisoned,
+// have no file, or were waited for as long as a repair waits.
 func (u *sealing) nobody() error {
 	var errs []error
 	for _, p := range u.all {
 		errs = append(errs, fmt.Errorf("disk %d: %w", p.disk, p.out))
 	}
-	for _, p := range u.all {
-		if !errors.Is(p.out, volume.ErrPoisoned) {
-			return unavailable("volume %d: %w", u.row.Volume.Volume, errors.New(errors.Join(errs...).Error()))
-		}
+	why := errors.New(errors.Join(errs...).Error())
+	if slices.ContainsFunc(u.all, func(p *party) bool { return errors.Is(p.out, volume.ErrPoisoned) }) {
+		return fmt.Errorf("%w: volume %d: %w", volume.ErrPoisoned, u.row.Volume.Volume, why)
 	}
-	return fmt.Errorf("%w: volume %d: %w", volume.ErrPoisoned, u.row.Volume.Volume, errors.Join(errs...))
+	return unavailable("volume %d: %w", u.row.Volume.Volume, why)
 }
 
 // base is the first replica that is sealed already: the others are made like it. nil

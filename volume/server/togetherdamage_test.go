@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"testing"
+	"time"
 
 	"hayloft/internal/vfs"
 	"hayloft/volume"
@@ -258,4 +259,24 @@ func TestRotOfAllAtDifferentPlaces(t *testing.T) {
 	if row := x.row(); len(row.InSync) != 3 {
 		t.Errorf("the row is %+v", row)
 	}
+}
+
+// A poisoned replica is salvaged when the others are lost, too: else what was
+// acknowledged would lie on it alone for ever.
+func TestPoisonedAndTheOthersAreLost(t *testing.T) {
+	x := newTrio(t, server.Options{RepairDelay: time.Minute})
+	x.plantUnequal()
+	x.maybe = append(x.maybe, planted{x.key(30), 100})
+	x.poison(x.members[0])
+	x.members[0].start()
+	x.noSteward = true
+	x.until("it is sealed", func() bool { return x.row().State == server.StateSealed })
+	if row := x.row(); !slices.Equal(row.InSync, []uint32{1}) || row.Volume.Generation != 2 {
+		t.Errorf("the row is %+v", row)
+	}
+	x.check()
+	x.noSteward = false
+	x.start()
+	x.settle()
+	x.check()
 }
