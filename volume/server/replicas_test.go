@@ -418,13 +418,6 @@ func TestReplicaRefusesWhatIsNotForIt(t *testing.T) {
 	}
 }
 
-// last returns the last few events.
-func (c *cluster) last(n int) []server.Event {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.events[max(0, len(c.events)-n):]
-}
-
 // A disk that hangs while it makes its file costs its place in the volume, and keeps
 // nobody waiting but itself.
 func TestReplicaThatHangsAtItsBirth(t *testing.T) {
