@@ -95,53 +95,81 @@ func (n *node) register(r *prometheus.Registry) error {
 	return nil
 }
 
-// collectors are everything that shows figures of this node.
+const (
+	counts = prometheus.CounterValue
+	levels = prometheus.GaugeValue
+)
+
+// collectors are everything that shows figures of this node: of the parts that its
+// roles give it.
 func (n *node) collectors() []prometheus.Collector {
 	c := &collector{}
-	const count, level = prometheus.CounterValue, prometheus.GaugeValue
-	cs := n.cache.Stats
-	c.add(count, "cache_hits_total", "Responses from memory.", func() float64 { return float64(cs().Hits) })
-	c.add(count, "cache_misses_total", "Requests that began a fill.", func() float64 { return float64(cs().Misses) })
-	c.add(count, "cache_collapsed_total", "Requests that waited for another's fill.", func() float64 { return float64(cs().Collapsed) })
-	c.add(count, "cache_fills_total", "Fills that brought bytes.", func() float64 { return float64(cs().Fills) })
-	c.add(count, "cache_fill_errors_total", "Fills that failed.", func() float64 { return float64(cs().FillErrors) })
-	c.add(count, "cache_evictions_total", "Objects that made room.", func() float64 { return float64(cs().Evictions) })
-	c.add(count, "cache_purges_total", "Entries of the purge log that were followed.", func() float64 { return float64(cs().Purges) })
-	c.add(level, "cache_bytes", "Bytes that count against the cache's budget.", func() float64 { return float64(cs().Bytes) })
-	c.add(level, "cache_loose_bytes", "Bytes of objects that are being sent and are not kept.", func() float64 { return float64(cs().LooseBytes) })
-	c.add(level, "cache_entries", "Objects in the cache.", func() float64 { return float64(cs().Entries) })
+	n.cacheMetrics(c)
+	n.feedMetrics(c)
+	n.mediaMetrics(c)
+	c.add(levels, "directory_leads", "1 while this node leads the directory's group.", func() float64 { return leads(n.directory.Stats()) })
+	c.add(levels, "directory_term", "Term of the directory's group.", func() float64 { return float64(n.directory.Stats().Term) })
+	c.add(levels, "metadata_mirrors", "Data directories that hold all metadata; of directory and feed the one that has fewer.", func() float64 {
+		mirrors := mirrorsOf(n.directory.Mirrors())
+		if n.group != nil {
+			mirrors = min(mirrors, mirrorsOf(n.group.Mirrors()))
+		}
+		return float64(mirrors)
+	})
+	c.add(levels, "metadata_mirrors_wanted", "Data directories that should hold all metadata.", func() float64 { return float64(n.s.mirrors()) })
+	n.meshMetrics(c)
+	return []prometheus.Collector{c, filledCollector{n.steward}, newVolumeMetrics(n.blobs.Stats, n.clock.Now), newScrubMetrics(n.blobs.ScrubStatus, n.clock.Now), n.metrics.requests, n.metrics.took, n.metrics.events}
+}
 
-	c.add(level, "effects_pending", "External effects that are owed.", func() float64 {
+func (n *node) cacheMetrics(c *collector) {
+	if n.cache == nil {
+		return
+	}
+	cs := n.cache.Stats
+	c.add(counts, "cache_hits_total", "Responses from memory.", func() float64 { return float64(cs().Hits) })
+	c.add(counts, "cache_misses_total", "Requests that began a fill.", func() float64 { return float64(cs().Misses) })
+	c.add(counts, "cache_collapsed_total", "Requests that waited for another's fill.", func() float64 { return float64(cs().Collapsed) })
+	c.add(counts, "cache_fills_total", "Fills that brought bytes.", func() float64 { return float64(cs().Fills) })
+	c.add(counts, "cache_fill_errors_total", "Fills that failed.", func() float64 { return float64(cs().FillErrors) })
+	c.add(counts, "cache_evictions_total", "Objects that made room.", func() float64 { return float64(cs().Evictions) })
+	c.add(counts, "cache_purges_total", "Entries of the purge log that were followed.", func() float64 { return float64(cs().Purges) })
+	c.add(levels, "cache_bytes", "Bytes that count against the cache's budget.", func() float64 { return float64(cs().Bytes) })
+	c.add(levels, "cache_loose_bytes", "Bytes of objects that are being sent and are not kept.", func() float64 { return float64(cs().LooseBytes) })
+	c.add(levels, "cache_entries", "Objects in the cache.", func() float64 { return float64(cs().Entries) })
+}
+
+func (n *node) feedMetrics(c *collector) {
+	if n.feed == nil {
+		return
+	}
+	c.add(levels, "effects_pending", "External effects that are owed.", func() float64 {
 		b := n.owed()
 		return float64(b.Queued[feed.EffectTranscode] + b.Queued[feed.EffectReclaim])
 	})
-	c.add(level, "effects_parked", "External effects that are poisonous and wait for an operator.", func() float64 { return float64(n.owed().Parked) })
-	c.add(level, "effects_oldest_seconds", "Age of the oldest external effect that is owed.", func() float64 { return n.owed().Oldest.Seconds() })
-	c.add(level, "timeline_lag", "Events that the timelines have not processed.", func() float64 { return float64(n.owed().Events) })
+	c.add(levels, "effects_parked", "External effects that are poisonous and wait for an operator.", func() float64 { return float64(n.owed().Parked) })
+	c.add(levels, "effects_oldest_seconds", "Age of the oldest external effect that is owed.", func() float64 { return n.owed().Oldest.Seconds() })
+	c.add(levels, "timeline_lag", "Events that the timelines have not processed.", func() float64 { return float64(n.owed().Events) })
 	ts := n.feed.TimelineStats
-	c.add(count, "timeline_deliveries_total", "Entries written by fan-out.", func() float64 { return float64(ts().Deliveries) })
-	c.add(count, "feed_pages_total", "Feed pages served.", func() float64 { return float64(ts().Pages) })
-	c.add(level, "timeline_readers", "Readers with a timeline.", func() float64 { return float64(ts().Readers) })
+	c.add(counts, "timeline_deliveries_total", "Entries written by fan-out.", func() float64 { return float64(ts().Deliveries) })
+	c.add(counts, "feed_pages_total", "Feed pages served.", func() float64 { return float64(ts().Pages) })
+	c.add(levels, "timeline_readers", "Readers with a timeline.", func() float64 { return float64(ts().Readers) })
 
+	c.add(levels, "raft_applied_index", "Log index that the feed has applied.", func() float64 { return float64(n.group.AppliedIndex()) })
+	c.add(counts, "raft_entries_total", "Log entries that the feed has applied.", func() float64 { return float64(n.group.Stats().Entries) })
+	c.add(counts, "raft_commands_total", "Commands that the feed has applied.", func() float64 { return float64(n.group.Stats().Commands) })
+	c.add(levels, "feed_leads", "1 while this node leads the feed's group.", func() float64 { return leads(n.group.Stats()) })
+	c.add(levels, "feed_term", "Term of the feed's group.", func() float64 { return float64(n.group.Stats().Term) })
+}
+
+func (n *node) mediaMetrics(c *collector) {
+	if n.pool == nil {
+		return
+	}
 	ms := n.pool.Stats
-	c.add(count, "media_made_total", "Photos whose variants were made.", func() float64 { return float64(ms().Made) })
-	c.add(count, "media_refused_total", "Photos that could not be decoded.", func() float64 { return float64(ms().Refused) })
-	c.add(count, "media_children_struck_total", "Decoding children that died of a photo.", func() float64 { return float64(ms().Struck) })
-	c.add(level, "media_busy", "Decoding children at work.", func() float64 { return float64(ms().Busy) })
-
-	c.add(level, "raft_applied_index", "Log index that the feed has applied.", func() float64 { return float64(n.group.AppliedIndex()) })
-	c.add(count, "raft_entries_total", "Log entries that the feed has applied.", func() float64 { return float64(n.group.Stats().Entries) })
-	c.add(count, "raft_commands_total", "Commands that the feed has applied.", func() float64 { return float64(n.group.Stats().Commands) })
-	c.add(level, "directory_leads", "1 while this node leads the directory's group.", func() float64 { return leads(n.directory.Stats()) })
-	c.add(level, "directory_term", "Term of the directory's group.", func() float64 { return float64(n.directory.Stats().Term) })
-	c.add(level, "feed_leads", "1 while this node leads the feed's group.", func() float64 { return leads(n.group.Stats()) })
-	c.add(level, "feed_term", "Term of the feed's group.", func() float64 { return float64(n.group.Stats().Term) })
-	c.add(level, "metadata_mirrors", "Data directories that hold all metadata; of directory and feed the one that has fewer.", func() float64 {
-		return float64(min(mirrorsOf(n.directory.Mirrors()), mirrorsOf(n.group.Mirrors())))
-	})
-	c.add(level, "metadata_mirrors_wanted", "Data directories that should hold all metadata.", func() float64 { return float64(n.s.mirrors()) })
-	n.meshMetrics(c)
-	return []prometheus.Collector{c, filledCollector{n.steward}, newVolumeMetrics(n.blobs.Stats, n.clock.Now), newScrubMetrics(n.blobs.ScrubStatus, n.clock.Now), n.metrics.requests, n.metrics.took, n.metrics.events}
+	c.add(counts, "media_made_total", "Photos whose variants were made.", func() float64 { return float64(ms().Made) })
+	c.add(counts, "media_refused_total", "Photos that could not be decoded.", func() float64 { return float64(ms().Refused) })
+	c.add(counts, "media_children_struck_total", "Decoding children that died of a photo.", func() float64 { return float64(ms().Struck) })
+	c.add(levels, "media_busy", "Decoding children at work.", func() float64 { return float64(ms().Busy) })
 }
 
 func leads(s raftgroup.Stats) float64 {

@@ -14,8 +14,10 @@ import (
 	"testing"
 	"time"
 
+	"hayloft/cache"
 	"hayloft/internal/mesh/meshtest"
 	"hayloft/internal/vfs"
+	"hayloft/media"
 	"hayloft/volume"
 	"hayloft/volume/server"
 
@@ -61,7 +63,10 @@ func TestMetricsAreDocumented(t *testing.T) {
 		}
 	}
 	slices.Sort(table)
-	exported := described(openMember(t, meshtest.CA(t), "node-1", t.TempDir()))
+	n := openMember(t, meshtest.CA(t), "node-1", t.TempDir())
+	n.cache, n.pool = new(cache.Cache), new(media.Pool) // their figures are not read
+	exported := described(n)
+	n.cache, n.pool = nil, nil
 	for _, m := range exported {
 		if !slices.Contains(table, m) {
 			t.Errorf("%s is exported and not in the table", m)
@@ -185,5 +190,23 @@ func TestEveryServerEventHasALine(t *testing.T) {
 	n, out := logged()
 	if n.blobEvent(server.Event{Kind: server.EventDropped + 1}); out.Len() > 0 {
 		t.Errorf("the last event is not EventDropped: %s", out)
+	}
+}
+
+// TestMetricsOfSomeRoles: a node that has no feed, no cache and no workers shows the
+// figures of what it has. It answered 500.
+func TestMetricsOfSomeRoles(t *testing.T) {
+	n := openNode(t)
+	f, g := n.feed, n.group
+	n.feed, n.group = nil, nil
+	defer func() { n.feed, n.group = f, g }()
+	r := prometheus.NewRegistry()
+	if err := n.register(r); err != nil {
+		t.Fatal(err)
+	}
+	answer := httptest.NewRecorder()
+	promhttp.HandlerFor(r, promhttp.HandlerOpts{}).ServeHTTP(answer, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+	if text := answer.Body.String(); answer.Code != http.StatusOK || !strings.Contains(text, "hayloft_metadata_mirrors 1") || strings.Contains(text, "hayloft_cache") {
+		t.Errorf("%d %s", answer.Code, text)
 	}
 }
