@@ -35,9 +35,6 @@ func (n *node) mayBegin(ctx context.Context) error {
 	if n.mesh == nil || len(n.s.join) > 0 || n.s.began(directoryGroup) {
 		return nil
 	}
-	if !n.plays(roleFeed) {
-		return errors.New("--roles without feed: the first node of a cluster begins the feed too, and can give it away when others have it; a node that is not the first wants --join")
-	}
 	known := make(chan string, 1)
 	note := func(_ context.Context, from mesh.Peer, _ []byte) ([]byte, error) {
 		select {
@@ -54,6 +51,9 @@ func (n *node) mayBegin(ctx context.Context) error {
 		return fmt.Errorf("the node %s takes this one, %s, for a member of its cluster, and the data directories here are empty: start it with --join %s (docs/cluster.md)", name, n.who.name, addr)
 	case <-n.clock.After(beginListens):
 		n.log.Warn("this node begins a cluster: its data directories are empty, and there is no --join", "node", n.who.name)
+		if !n.plays(roleFeed) {
+			n.log.Warn("the cluster is one without accounts and photos, for blobs alone: the role feed can't be added later", "node", n.who.name)
+		}
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()

@@ -9,9 +9,10 @@ import (
 	"hayloft/cache"
 )
 
-// serves reports whether a node answers the public.
+// serves reports whether a node answers the public: also one that only stores blobs for
+// those who have a key.
 func (s *settings) serves() bool {
-	return slices.Contains(s.roles, roleAPI) || slices.Contains(s.roles, roleCache)
+	return len(s.blobKeys) > 0 || slices.Contains(s.roles, roleAPI) || slices.Contains(s.roles, roleCache)
 }
 
 // openFront opens what answers requests: the cache and the API, as far as this node

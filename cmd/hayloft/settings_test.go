@@ -125,3 +125,27 @@ func TestSettingsAreDocumented(t *testing.T) {
 		}
 	})
 }
+
+// A node answers the public when it has something for it: the API, photos, or blobs for
+// those who have a key.
+func TestWhoServes(t *testing.T) {
+	key := "tests:" + strings.Repeat("0", 64)
+	for _, tt := range []struct {
+		args []string
+		want bool
+	}{
+		{nil, true},
+		{[]string{"--roles", "directory,volume"}, false},
+		{[]string{"--roles", "directory,volume", "--blob-keys", key}, true},
+		{[]string{"--roles", "cache"}, true},
+		{[]string{"--roles", "directory,feed,worker"}, false},
+	} {
+		s, _, _, err := parse(t, nil, tt.args...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if s.serves() != tt.want {
+			t.Errorf("%v: %v", tt.args, !tt.want)
+		}
+	}
+}
