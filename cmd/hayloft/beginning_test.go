@@ -5,6 +5,7 @@ import (
 
 	"hayloft/directory"
 	"hayloft/internal/mesh/meshtest"
+	"hayloft/internal/raftgroup"
 )
 
 // A node that starts while there is no majority finds the others by the copy of the
@@ -44,5 +45,29 @@ func TestFirstOfAll(t *testing.T) {
 	fresh := &settings{data: []string{t.TempDir()}}
 	if fresh.began(directoryGroup) {
 		t.Error("an empty directory holds a group")
+	}
+}
+
+// membership is a group of which only the members are known.
+type membership []raftgroup.Member
+
+func (m membership) Members() ([]raftgroup.Member, error) { return m, nil }
+
+// A node of a cluster that is started without its node listener ends at once, and says
+// what it lacks; it waited for a leader, and named none of that.
+func TestMemberWithoutNodeListener(t *testing.T) {
+	self, other := raftgroup.Member{ID: "a", Voter: true}, raftgroup.Member{ID: "b", Voter: true}
+	for _, tt := range []struct {
+		members membership
+		fault   bool
+	}{
+		{membership{self}, false},
+		{membership{self, {ID: "b"}}, false}, // it has the only vote
+		{membership{self, other}, true},
+		{membership{{ID: "a"}, other}, true},
+	} {
+		if err := aloneFault(tt.members, "a"); (err != nil) != tt.fault {
+			t.Errorf("%+v: %v", tt.members, err)
+		}
 	}
 }

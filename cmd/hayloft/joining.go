@@ -46,7 +46,7 @@ const (
 // that of the others: then it may serve. A node without one asks to be let in.
 func (n *node) awaitDirectory(ctx context.Context) error {
 	if n.wire == nil {
-		return nil
+		return aloneFault(n.directory, n.who.name)
 	}
 	var asked, told time.Duration
 	for again := false; ; {
@@ -79,6 +79,21 @@ func (n *node) awaitDirectory(ctx context.Context) error {
 			return errors.Join(ctx.Err(), err)
 		}
 	}
+}
+
+// aloneFault is why a node without a node listener cannot begin: nothing is decided
+// without others that it could never reach. One that alone has a vote can.
+func aloneFault(g member, name string) error {
+	members, err := g.Members()
+	if err != nil {
+		return err
+	}
+	for _, m := range members {
+		if m.Voter && m.ID != name {
+			return fmt.Errorf("this node is one of %d of a cluster: it wants --node-listen and --certs, as before", len(members))
+		}
+	}
+	return nil
 }
 
 // waitsFor has the admin listener say what the start waits for.
