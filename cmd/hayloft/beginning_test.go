@@ -1,7 +1,10 @@
 package main
 
 import (
+	"context"
+	"fmt"
 	"testing"
+	"time"
 
 	"hayloft/directory"
 	"hayloft/internal/mesh/meshtest"
@@ -69,5 +72,29 @@ func TestMemberWithoutNodeListener(t *testing.T) {
 		if err := aloneFault(tt.members, "a"); (err != nil) != tt.fault {
 			t.Errorf("%+v: %v", tt.members, err)
 		}
+	}
+}
+
+// A node that began a cluster of its own and is a member of another one has nothing to
+// say about volumes, whose numbers may be the same: not even for max-stale.
+func TestForeignNodeAnswersNothing(t *testing.T) {
+	n := openNode(t)
+	n.wire = &wire{}
+	defer func() { n.wire = nil }()
+	ctx, cancel := context.WithCancel(t.Context())
+	ran := make(chan struct{})
+	go func() { defer close(ran); n.fleet.Run(ctx) }()
+	defer func() { cancel(); <-ran }()
+	for deadline := time.Now().Add(20 * time.Second); ; <-time.After(time.Millisecond) {
+		if _, ok := n.heard(); ok {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("it never hears of its directory")
+		}
+	}
+	n.raftEvent(raftgroup.Event{Kind: raftgroup.EventStopped, Err: fmt.Errorf("%w: b leads", raftgroup.ErrForeign)})
+	if _, ok := n.heard(); ok {
+		t.Error("it answers")
 	}
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"strings"
 	"time"
@@ -41,6 +42,9 @@ func (n *node) raftEvent(e raftgroup.Event) {
 	case raftgroup.EventFollower:
 		log.Warn("leads no more")
 	case raftgroup.EventStopped:
+		if errors.Is(e.Err, raftgroup.ErrForeign) {
+			n.foreign.Store(true)
+		}
 		if n.work.Err() == nil { // not asked for
 			log.Error("the group stopped: no more writes", "err", e.Err)
 		}

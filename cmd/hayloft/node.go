@@ -73,6 +73,7 @@ type node struct {
 	settle      time.Duration // how long the steward listens before its first plan; 0: as it likes
 
 	waiting atomic.Pointer[string] // what a start waits for; nil: nothing
+	foreign atomic.Bool            // this node has a directory of its own, and others count on it in theirs
 
 	work     context.Context // of what runs beside requests
 	stopWork context.CancelFunc

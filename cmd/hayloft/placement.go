@@ -309,7 +309,7 @@ func (n *node) heard() (time.Duration, bool) {
 		return 0, true
 	}
 	f := n.fleetNow.Load()
-	if f == nil {
+	if f == nil || n.foreign.Load() { // numbers of volumes and disks mean other ones to those who ask
 		return 0, false
 	}
 	return f.HeardFresh()
