@@ -41,7 +41,7 @@ func (n *node) mayBegin(ctx context.Context) error {
 		case known <- from.Name:
 		default:
 		}
-		return nil, refuse(503, "not-here", "this node has empty directories")
+		return nil, refuse(503, codeNotHere, "this node has empty directories")
 	}
 	n.wire.answer(pathDirectory, note)
 	n.wire.answer(pathFeedGroup, note)

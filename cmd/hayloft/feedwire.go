@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"sync/atomic"
 	"time"
 
@@ -78,8 +79,7 @@ func (f *feedNodes) Call(ctx context.Context, again bool, req []byte) ([]byte, e
 			return got, nil
 		}
 		errs = append(errs, err)
-		var gone *mesh.UnreachableError
-		if ctx.Err() != nil || !again && !(errors.As(err, &gone) && !gone.Sent) {
+		if ctx.Err() != nil || !again && !nothingDone(err) {
 			break
 		}
 	}
@@ -87,6 +87,28 @@ func (f *feedNodes) Call(ctx context.Context, again bool, req []byte) ([]byte, e
 		return nil, errors.New("no node has the role feed")
 	}
 	return nil, errors.Join(errs...)
+}
+
+// nothingDone reports whether a call that failed certainly has done nothing: it did not
+// arrive, or was refused before it began.
+func nothingDone(err error) bool {
+	var gone *mesh.UnreachableError
+	if errors.As(err, &gone) {
+		return !gone.Sent
+	}
+	var refused *mesh.RefusedError
+	return errors.As(err, &refused) && (refused.Code == codeNotHere || refused.Code == codeNotReady)
+}
+
+// answerFeed answers calls with the feed of this node while that works. Otherwise the
+// caller goes to another node, which it would not for an error of the feed.
+func answerFeed(ready func() error, serve func(context.Context, []byte) ([]byte, error)) mesh.Answer {
+	return func(ctx context.Context, _ mesh.Peer, body []byte) ([]byte, error) {
+		if err := ready(); err != nil {
+			return nil, refuse(http.StatusServiceUnavailable, codeNotReady, "%v", err)
+		}
+		return serve(ctx, body)
+	}
 }
 
 func (f *feedNodes) one(ctx context.Context, node string, req []byte, others bool) ([]byte, error) {

@@ -219,7 +219,7 @@ func (n *node) answerJoin(ctx context.Context, from mesh.Peer, body []byte) ([]b
 	}
 	d := n.directory
 	if d == nil || d.Ready() != nil {
-		return nil, refuse(http.StatusServiceUnavailable, "not-ready", "this node has no directory yet")
+		return nil, refuse(http.StatusServiceUnavailable, codeNotReady, "this node has no directory yet")
 	}
 	for _, row := range d.Map().Nodes() {
 		if row.Name == r.Name && row.State == directory.Gone {
@@ -280,7 +280,7 @@ func (n *node) letIntoFeed(ctx context.Context, name string) error {
 func (n *node) answerJoinFeed(ctx context.Context, _ mesh.Peer, body []byte) ([]byte, error) {
 	g := n.group
 	if g == nil || waits(g) {
-		return nil, refuse(http.StatusServiceUnavailable, "not-here", "this node is no member of the feed's group")
+		return nil, refuse(http.StatusServiceUnavailable, codeNotHere, "this node is no member of the feed's group")
 	}
 	if err := g.TakeIn(ctx, string(body)); err != nil {
 		return nil, refuse(http.StatusServiceUnavailable, "not-added", "%v", err)

@@ -277,7 +277,7 @@ func (n *node) openFeed(context.Context) (err error) {
 	})
 	if err == nil {
 		served := feedremote.NewServer(n.feed)
-		n.wire.answer(pathFeed, func(ctx context.Context, _ mesh.Peer, body []byte) ([]byte, error) { return served.Serve(ctx, body) })
+		n.wire.answer(pathFeed, answerFeed(n.feed.Ready, served.Serve))
 	}
 	return err
 }

@@ -34,6 +34,12 @@ const (
 	pathFeed      = "/feed"   // package feed/remote
 )
 
+// Codes of refusals after which nothing was done.
+const (
+	codeNotHere  = "not-here"
+	codeNotReady = "not-ready"
+)
+
 // callTime bounds a call that has no deadline of its own.
 const callTime = 30 * time.Second
 
@@ -83,7 +89,7 @@ func (w *wire) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	w.mu.RUnlock()
 	if a == nil {
 		a = func(context.Context, mesh.Peer, []byte) ([]byte, error) {
-			return nil, &mesh.Refusal{Status: http.StatusServiceUnavailable, Code: "not-here", Text: "this node does not answer that, or not yet"}
+			return nil, &mesh.Refusal{Status: http.StatusServiceUnavailable, Code: codeNotHere, Text: "this node does not answer that, or not yet"}
 		}
 	}
 	a.ServeHTTP(rw, r)
