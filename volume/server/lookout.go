@@ -98,11 +98,30 @@ func (k sky) all(disks []uint32) bool {
 	return !slices.ContainsFunc(disks, func(n uint32) bool { return !k.up[n] })
 }
 
+// lost reports whether a replica of an open volume has been away for so long that it is
+// made again elsewhere, which is done when the volume is sealed.
+func (k sky) lost(row Row) bool {
+	return len(row.InSync) > 1 && slices.ContainsFunc(row.InSync, func(n uint32) bool { return k.away(n) >= k.s.o.RepairDelay })
+}
+
+// absence is 0 for a disk that is there, more when others take over, and still more when
+// its replicas are made again.
+func (k sky) absence(disk uint32) (n int) {
+	away := k.away(disk)
+	if away >= takeOver {
+		n++
+	}
+	if away >= k.s.o.RepairDelay {
+		n++
+	}
+	return n
+}
+
 // lookOut has this node's disks looked over when one elsewhere has been away for so
-// long that others take over, when one is back, and when other nodes have changed what
-// is to be done for the volumes here, until ctx ends.
+// long that others act, when one is back, and when other nodes have changed what is to
+// be done for the volumes here, until ctx ends.
 func (s *Server) lookOut(ctx context.Context) {
-	acting := make(map[uint32]bool) // those taken to be away
+	absences := make(map[uint32]int)
 	for {
 		for _, d := range s.all() {
 			if d.rowsChanged() {
@@ -113,8 +132,8 @@ func (s *Server) lookOut(ctx context.Context) {
 		all := s.o.Peers.Disks()
 		s.coder.hear(all)
 		for _, f := range all {
-			if gone := k.away(f.Disk) >= takeOver; gone != acting[f.Disk] {
-				acting[f.Disk], changed = gone, true
+			if n := k.absence(f.Disk); n != absences[f.Disk] {
+				absences[f.Disk], changed = n, true
 			}
 		}
 		if changed {

@@ -97,7 +97,7 @@ func (d *disk) toClose(row Row, h *handle, k sky) bool {
 	if d.s.holds(row.Slot, row.Volume.Class) {
 		return st.Poisoned != nil || h.left.Load() || k.now.Sub(row.Opened.Time()) >= d.s.o.SealAfter && st.Needles+st.Tombstones > 0
 	}
-	return row.short() || d.idle(row.Volume.Volume, st, k)
+	return row.short() || k.lost(row) || d.idle(row.Volume.Volume, st, k)
 }
 
 // holds reports whether a writer of this process holds a slot.

@@ -311,22 +311,72 @@ func TestStrayIsKept(t *testing.T) {
 func TestOrphanIsSealed(t *testing.T) {
 	x := newTrio(t, server.Options{})
 	x.plantUnequal()
-	now := x.began
+	leased := x.orphan(9)
+	x.start()
+	x.settle()
+	if at := x.row().Closed; at < leased {
+		t.Errorf("it was closed at %d, leased until %d", at, leased)
+	}
+	x.check()
+}
+
+// orphan has the trio's volume be open, and a process of a node that is not there any
+// more hold its slot for two minutes.
+func (x *trio) orphan(node uint32) (leased id.Millis) {
+	x.t.Helper()
+	leased = x.began + 120_000
 	if err := x.dir.change(func(tb *table) error {
 		r := tb.rows[x.v]
 		r.State, r.To, r.Closed = server.StateOpen, 0, 0
 		tb.rows[x.v] = r
-		tb.tiles[x.slot] = []fakeTile{{now - 5000, 0, x.v}}
-		tb.windows[x.slot] = id.Window{Node: 9, Holder: 1, From: now - 5000, To: now + 120_000}
+		tb.tiles[x.slot] = []fakeTile{{x.began - 5000, 0, x.v}}
+		tb.windows[x.slot] = id.Window{Node: node, Holder: 1, From: x.began - 5000, To: leased}
+		return nil
+	}); err != nil {
+		x.t.Fatal(err)
+	}
+	return leased
+}
+
+// An open volume that lacks a replica is closed as soon as the next process of the node
+// of its writer sees it, be it by a replica that is not in sync: the lease and a minute
+// without appends are not waited for.
+func TestShortOrphanIsClosedAtOnce(t *testing.T) {
+	x := newTrio(t, server.Options{})
+	x.plantUnequal()
+	x.orphan(1)
+	x.leave(1)
+	x.start()
+	x.until("it is closed", func() bool { return x.row().State != server.StateOpen })
+	if at := x.row().Closed; at > x.began+20_000 {
+		t.Errorf("it was closed after %d ms", at-x.began)
+	}
+	x.settle()
+	x.check()
+}
+
+// An open volume of which a replica is away for longer than the repair delay is closed,
+// to have another one.
+func TestOpenVolumeWithALostReplicaIsClosed(t *testing.T) {
+	x := newTrio(t, server.Options{RepairDelay: 10 * time.Second})
+	x.plantUnequal()
+	x.orphan(9)
+	if err := x.dir.change(func(tb *table) error {
+		w := tb.windows[x.slot]
+		w.Released, w.To = true, x.began
+		tb.windows[x.slot] = w
 		return nil
 	}); err != nil {
 		t.Fatal(err)
 	}
-	x.start()
-	x.settle()
-	if at := x.row().Closed; at < now+120_000 {
-		t.Errorf("it was closed at %d, leased until %d", at, now+120_000)
+	x.members[0].start()
+	x.members[1].start()
+	x.until("it is closed", func() bool { return x.row().State != server.StateOpen })
+	if at := x.row().Closed; at < x.began+10_000 || at > x.began+40_000 {
+		t.Errorf("it was closed after %d ms", at-x.began)
 	}
+	x.members[2].start()
+	x.settle()
 	x.check()
 }
 
