@@ -273,7 +273,7 @@ func (b *blobLoad) verifyOne(r *ledgerRow, node int) {
 	case f == stored && gone:
 		b.o.violated("lost: %s says that blob %s is not there", name, r.ref.ID)
 	case f == stored && err != nil:
-		b.o.violated("lost: blob %s cannot be read from %s: %v", r.ref.ID, name, err)
+		b.o.violated("lost: blob %s cannot be read from %s: %v%s", r.ref.ID, name, err, b.f.why(r.ref.ID))
 	case f == stored && sha256.Sum256(data) != r.sum:
 		b.o.violated("wrong bytes: blob %s of %s", r.ref.ID, name)
 	case f == deleted && err == nil:

@@ -90,9 +90,10 @@ func TestClusterKillLoop(t *testing.T) {
 		for i := range 6 {
 			node := (lead + i) % 3
 			f.rig.Nodes[node].Kill()
-			p.progress(time.Second)
+			pause(context.Background(), time.Second)
 			f.startNode(node)
 		}
+		p.progress(electionTime)
 	})
 	p.judge()
 }

@@ -364,7 +364,7 @@ func (s *social) awaitReady(ctx context.Context) map[*shot]time.Time {
 		}
 		got, err := x.awaitReady(ctx)
 		if err != nil || got.Status != client.StatusReady || got.PublishedAt == nil {
-			s.o.violated("photo %s, which was acknowledged, is %q: %v", x.id, got.Status, err)
+			s.o.violated("photo %s, which was acknowledged, is %q: %v%s", x.id, got.Status, err, s.f.why(x.id))
 			continue
 		}
 		out[x] = *got.PublishedAt

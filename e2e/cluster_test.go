@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"regexp"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -115,6 +116,20 @@ func (f *fleet) keepLogs() {
 		}
 		f.t.Logf("%s:\n%s", n.Name, text[max(0, len(text)-3000):])
 	}
+}
+
+// why is what the nodes say of a photo or a blob that cannot be had.
+func (f *fleet) why(id string) string {
+	var all strings.Builder
+	for _, n := range f.rig.Nodes {
+		if n.Running() {
+			ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+			out, err := exec.CommandContext(ctx, "ip", slices.Concat(f.net.wrap(n.Index())[1:], []string{hayloft(f.t), "volume", "why", id, "--admin", n.Admin})...).CombinedOutput()
+			cancel()
+			fmt.Fprintf(&all, "\n%s (%v):\n%s", n.Name, err, out)
+		}
+	}
+	return all.String()
 }
 
 // calm waits until every node is ready and knows the same leader, and no volume has

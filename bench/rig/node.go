@@ -41,6 +41,9 @@ type Node struct {
 	extra   []string
 }
 
+// Index is the node's place in Rig.Nodes.
+func (n *Node) Index() int { return n.index }
+
 // Certs is the directory of the node's certificate.
 func (n *Node) Certs() string { return filepath.Join(n.Dir, "certs") }
 
