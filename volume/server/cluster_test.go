@@ -54,6 +54,7 @@ type member struct {
 	opts   server.Options
 	s      *server.Server // nil while it is down
 	ill    atomic.Pointer[func(vfs.Op) error]
+	hidden atomic.Bool // others do not hear of it, and take it to be away
 }
 
 // sicken has calls to the member's files fail; nil heals it.
@@ -287,6 +288,8 @@ func (p fakePeers) Disks() (out []server.FleetDisk) {
 		f := server.FleetDisk{Disk: uint32(i) + 1, Node: m.name, Up: m.server() != nil, Taking: !p.m.c.leaving(uint32(i) + 1), Distance: 2, Free: 1 << 40, Capacity: 1 << 40}
 		if m == p.m {
 			f.Distance = 0
+		} else if m.hidden.Load() {
+			f.Up = false
 		}
 		out = append(out, f)
 	}

@@ -281,7 +281,11 @@ func (cv *codedVolume) close() error {
 	if cv.v == nil {
 		return nil
 	}
-	return cv.v.Close()
+	err := cv.v.Close()
+	if slices.ContainsFunc(cv.v.Logs(), func(l coded.LogState) bool { return lostShelf(l.Home.FS) }) {
+		return nil // another node has it by now, and all that counts
+	}
+	return err
 }
 
 // lost are the shards that cannot be read or were found damaged, by number.

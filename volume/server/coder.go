@@ -269,9 +269,13 @@ func (c *coder) untilDue() time.Duration {
 			sooner(cd.Committed.At.Add(c.s.o.SourceGrace))
 		}
 		if h := c.s.codedHandle(row.Volume.Volume); h != nil {
+			if h.vol == nil {
+				sooner(h.sickSince.Add(revokeWait))
+			}
 			for _, p := range h.coded.places() {
 				if p.file == nil {
 					sooner(p.since.Add(c.s.o.RepairDelay))
+					sooner(p.since.Add(revokeWait))
 				}
 			}
 		}
@@ -411,7 +415,7 @@ func (c *coder) dueCommitted(row Row, h *handle) due {
 		return due{jobRevoke, urgentOpen}
 	case h.vol == nil && c.changes.Load() != h.opened:
 		return due{jobOpen, urgentOpen}
-	case h.vol == nil && inGrace:
+	case h.vol == nil && inGrace && c.outlasts(h.sickSince):
 		return due{jobRevoke, urgentOpen}
 	case h.vol == nil:
 		return due{}

@@ -365,7 +365,7 @@ func (c *coder) install(ctx context.Context, row Row) *handle {
 func (c *coder) openRow(ctx context.Context, row Row) *handle {
 	changes := c.changes.Load() // what changes meanwhile may not be seen
 	h := c.s.openCoded(ctx, row)
-	h.opened = changes
+	h.opened, h.sickSince = changes, c.s.o.Clock.Now()
 	return h
 }
 
@@ -374,6 +374,9 @@ func (c *coder) put(v volume.ID, h *handle) *handle {
 	at := where{0, v}
 	c.s.mu.Lock()
 	old := c.s.volumes[at]
+	if old != nil && old.sick != nil && old.coded.c.Epoch == h.coded.c.Epoch {
+		h.sickSince = old.sickSince
+	}
 	c.s.volumes[at] = h
 	c.s.mu.Unlock()
 	switch {

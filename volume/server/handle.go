@@ -3,6 +3,7 @@ package server
 import (
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"hayloft/volume"
 )
@@ -16,6 +17,7 @@ type handle struct {
 	vol       *volume.Volume // nil when sick
 	sick      error
 	opened    uint64      // of a coded one: changes of the disks that were known then
+	sickSince time.Time   // of a coded one that cannot be served
 	void      atomic.Bool // of a coded one: its epoch was to be revoked, and may be
 	gate      *gate       // of its deletes; all generations on a disk that follow one another share one
 	shipments shipments   // of its deletes, while it is the primary

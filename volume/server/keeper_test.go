@@ -3,6 +3,8 @@ package server_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"math/rand/v2"
 	"testing"
 	"time"
 
@@ -137,4 +139,261 @@ func TestOthersAskTheKeeper(t *testing.T) {
 			t.Errorf("%s, the keeper back: %v", m.name, err)
 		}
 	}
+}
+
+// sixHomes is a cluster of three nodes with two disks each, which codes 4+2: two
+// shards on each node.
+func sixHomes(t *testing.T) *cluster {
+	o := codes()
+	o.NoUpkeep, o.Coding, o.CodeAfter, o.RepairDelay, o.UpkeepEvery = false, coding.Policy{Data: 4, Parity: 2}, 1000*time.Hour, 10*time.Minute, time.Second
+	return newCluster(t, o, 2, 2, 2)
+}
+
+// keeperOf returns the member that keeps the volume of a blob, and its row.
+func (c *cluster) keeperOf(b stored) (*member, server.Row) {
+	c.t.Helper()
+	row := c.row(b.blob)
+	if row.Coding.Committed == nil || row.Keeper == 0 {
+		c.t.Fatalf("nobody keeps %+v", row)
+	}
+	return c.of(row.Keeper), row
+}
+
+// TestANodeWithShardsIsLost: a coded volume outlives the loss of any node, its keeper
+// too, with every delete that was acknowledged, and what the node had is made again on
+// those that are left.
+func TestANodeWithShardsIsLost(t *testing.T) {
+	for lose := range 3 {
+		t.Run(fmt.Sprint(lose), func(t *testing.T) {
+			c := sixHomes(t)
+			all := c.members[lose].putTogether(9)
+			c.encode(all[0])
+			keeper, row := c.keeperOf(all[0])
+			on := make(map[*member]int)
+			for _, h := range row.Coding.Committed.Homes {
+				on[c.of(uint32(h))]++
+			}
+			for _, m := range c.members {
+				if on[m] != 2 {
+					t.Errorf("%s has %d shards", m.name, on[m])
+				}
+			}
+			for i, m := range c.members {
+				if err := m.delete(all[i]); err != nil {
+					t.Fatal(err)
+				}
+			}
+			gone := c.members[(lose+1)%3]
+			if lose == 0 {
+				gone = keeper
+			}
+			gone.kill(1)
+			var left []*member
+			for _, m := range c.members {
+				if m != gone {
+					left = append(left, m)
+				}
+			}
+			c.run(func() {
+				c.until("a keeper", func() bool {
+					_, row := c.keeperOf(all[0])
+					return c.of(row.Keeper) != gone && left[0].read(all[8]) == nil
+				})
+			})
+			for i, m := range left {
+				for _, b := range all[:3] {
+					if err := m.read(b); !errors.Is(err, volume.ErrNotFound) {
+						t.Errorf("%s: %v was deleted: %v", m.name, b.blob, err)
+					}
+				}
+				for _, b := range all[5:] {
+					if err := m.read(b); err != nil {
+						t.Errorf("%s: %v: %v", m.name, b.blob, err)
+					}
+				}
+				if err := m.delete(all[3+i]); err != nil {
+					t.Errorf("%s deletes: %v", m.name, err)
+				}
+			}
+			c.run(func() {
+				c.clock.Advance(11 * time.Minute)
+				c.until("all shards on nodes that are left", func() bool {
+					_, row := c.keeperOf(all[0])
+					for _, h := range row.Coding.Committed.Homes {
+						if c.of(uint32(h)) == gone {
+							return false
+						}
+					}
+					return true
+				})
+			})
+			// And now the other way round: what was made again is all there is.
+			gone.start()
+			for _, b := range all[:5] {
+				for _, m := range c.members {
+					var err error
+					c.run(func() {
+						c.until("an answer", func() bool { err = m.read(b); return !errors.Is(err, server.ErrUnavailable) })
+					})
+					if !errors.Is(err, volume.ErrNotFound) {
+						t.Errorf("%s: %v was deleted: %v", m.name, b.blob, err)
+					}
+				}
+			}
+		})
+	}
+}
+
+// TestKeepersTakeTurns: while nodes are cut off from one another, from the directory or
+// from what others hear of them, die and come back, several may take themselves for the
+// keeper. Whatever was acknowledged as deleted by any of them stays deleted, and what
+// nobody deleted stays.
+func TestKeepersTakeTurns(t *testing.T) {
+	for range 4 {
+		seed := *seedFlag
+		if seed == 0 {
+			seed = rand.Uint64()
+		}
+		t.Run("", func(t *testing.T) {
+			t.Logf("repeat with: go test ./volume/server -run TestKeepersTakeTurns -seed %d", seed)
+			newTurns(t, rand.New(rand.NewPCG(seed, 3))).play(150)
+		})
+	}
+}
+
+// turns is a game with one coded volume.
+type turns struct {
+	*cluster
+	r       *rand.Rand
+	all     []stored
+	asked   map[int]bool // to be deleted
+	deleted map[int]bool // acknowledged
+	parted  map[*member]bool
+	keepers map[uint32]bool // terms that there were
+}
+
+func newTurns(t *testing.T, r *rand.Rand) *turns {
+	x := &turns{cluster: sixHomes(t), r: r, asked: map[int]bool{}, deleted: map[int]bool{}, parted: map[*member]bool{}, keepers: map[uint32]bool{}}
+	x.all = x.members[r.IntN(3)].putTogether(24)
+	x.encode(x.all[0])
+	if r.IntN(2) == 0 {
+		keeper, row := x.keeperOf(x.all[0])
+		c := row.Coding.Committed
+		if _, err := keeper.wire.ReleaseSource(context.Background(), row.Volume.Volume, c.Epoch, c.Digests, 0, row.Term); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return x
+}
+
+func (x *turns) play(steps int) {
+	x.t.Helper()
+	for range steps {
+		m := x.members[x.r.IntN(3)]
+		switch x.r.IntN(20) {
+		case 0:
+			x.parted[m] = true
+			x.part(m)
+			m.hidden.Store(true)
+		case 1, 2: // the keeper goes on, and others believe that it is away
+			if m = x.of(x.row(x.all[0].blob).Keeper); m.server() != nil {
+				x.parted[m] = true
+				m.wire.cut(errAway)
+				m.hidden.Store(true)
+			}
+		case 3, 4, 5:
+			x.heal(m)
+		case 6:
+			if m.server() != nil {
+				m.kill(x.r.Uint64())
+			}
+		case 7, 8, 9:
+			if m.server() == nil {
+				x.heal(m)
+				m.start()
+			}
+		case 10, 11, 12:
+			x.wait(time.Duration(3+x.r.IntN(6)) * time.Second)
+		default:
+			x.delete(m, x.r.IntN(len(x.all)))
+		}
+		x.read(x.members[x.r.IntN(3)], x.r.IntN(len(x.all)))
+		x.keepers[x.row(x.all[0].blob).Term] = true
+	}
+	x.end()
+}
+
+func (x *turns) heal(m *member) {
+	delete(x.parted, m)
+	x.join(m)
+	m.hidden.Store(false)
+}
+
+// wait lets so much time go by, a little at a time.
+func (x *turns) wait(d time.Duration) {
+	x.t.Helper()
+	at := x.clock.Now().Add(d)
+	x.run(func() { x.until("some time", func() bool { return !x.clock.Now().Before(at) }) })
+}
+
+func (x *turns) delete(m *member, i int) {
+	if m.server() == nil {
+		return
+	}
+	x.asked[i] = true
+	if m.delete(x.all[i]) == nil {
+		x.deleted[i] = true
+	}
+}
+
+// read reads through a member that hears of the directory: others may show for a while
+// what was deleted.
+func (x *turns) read(m *member, i int) {
+	x.t.Helper()
+	if m.server() == nil || x.parted[m] {
+		return
+	}
+	var err error
+	x.run(func() { err = m.read(x.all[i]) })
+	x.judge(m, i, err)
+}
+
+func (x *turns) judge(m *member, i int, err error) {
+	x.t.Helper()
+	switch {
+	case errors.Is(err, server.ErrUnavailable):
+	case err == nil && x.deleted[i]:
+		x.t.Fatalf("%s: blob %d was deleted and is there", m.name, i)
+	case errors.Is(err, volume.ErrNotFound) && !x.asked[i]:
+		x.t.Fatalf("%s: blob %d is gone, and nobody has deleted it", m.name, i)
+	case err != nil && !errors.Is(err, volume.ErrNotFound):
+		x.t.Fatalf("%s: blob %d: %v", m.name, i, err)
+	}
+}
+
+// end heals everything and looks at all.
+func (x *turns) end() {
+	x.t.Helper()
+	for _, m := range x.members {
+		x.heal(m)
+		if m.server() == nil {
+			m.start()
+		}
+	}
+	for i, b := range x.all {
+		for _, m := range x.members {
+			var err error
+			x.run(func() {
+				for at := x.clock.Now().Add(10 * time.Minute); x.clock.Now().Before(at); {
+					if err = m.read(b); !errors.Is(err, server.ErrUnavailable) {
+						return
+					}
+				}
+			})
+			if x.judge(m, i, err); errors.Is(err, server.ErrUnavailable) {
+				x.t.Fatalf("%s: %v; %+v", m.name, err, x.row(b.blob))
+			}
+		}
+	}
+	x.t.Logf("%d blobs deleted, %d asked, %d terms", len(x.deleted), len(x.asked), len(x.keepers))
 }

@@ -29,7 +29,7 @@ func (c *coder) toRebuild(row Row, h *handle, now time.Time) (n int) {
 	if n == 0 && c.lacksLog(h.coded) && h.vol.Stats().Poisoned == nil {
 		n++
 	}
-	if n == 0 && row.Coding.State() == lifecycle.Coded && h.coded.beyond() {
+	if n == 0 && row.Coding.State() == lifecycle.Coded && c.hopeless(h.coded) {
 		n++ // the source serves at once
 	}
 	return n
@@ -90,7 +90,7 @@ func (c *coder) rebuild(ctx context.Context, j *job) error {
 	if err := cv.reopen(ctx, homesOf(row.Coding.Committed.Homes)); err != nil {
 		return err
 	}
-	if row.Coding.State() == lifecycle.Coded && cv.beyond() {
+	if row.Coding.State() == lifecycle.Coded && c.hopeless(cv) {
 		return c.revoke(ctx, j)
 	}
 	lostOnes, err := c.plan(cv)
@@ -147,10 +147,24 @@ func (cv *codedVolume) reopen(ctx context.Context, homes []uint32) error {
 	return cv.adopt(changed)
 }
 
-// beyond reports whether more shards cannot be read than others make up for.
-func (cv *codedVolume) beyond() bool {
-	away, _ := cv.lost()
-	return len(away) > cv.c.Parity
+// revokeWait is how long the shards on disks of other nodes may be away before their
+// epoch is given up, with its source there: nodes come back, mostly at once.
+const revokeWait = time.Minute
+
+// outlasts reports whether something has lasted for longer than that.
+func (c *coder) outlasts(since time.Time) bool {
+	return c.s.o.Peers == nil || c.s.o.Clock.Now().Sub(since) >= revokeWait
+}
+
+// hopeless reports whether more shards cannot be read than others make up for.
+func (c *coder) hopeless(cv *codedVolume) bool {
+	n := 0
+	for _, p := range cv.places() {
+		if p.file == nil && c.outlasts(p.since) {
+			n++
+		}
+	}
+	return n > cv.c.Parity
 }
 
 func (cv *codedVolume) homes() []uint32 {

@@ -89,7 +89,7 @@ func (c *coder) revoke(ctx context.Context, j *job) error {
 		return err
 	}
 	h := c.s.codedHandle(j.v)
-	if h == nil || h.vol != nil && !h.void.Load() && !h.coded.beyond() {
+	if h == nil || h.vol == nil && !c.outlasts(h.sickSince) || h.vol != nil && !h.void.Load() && !c.hopeless(h.coded) {
 		return nil
 	}
 	h.gate.close(func() error {

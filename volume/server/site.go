@@ -59,14 +59,21 @@ func (c *coder) farDisk(number uint32, node string) *farDisk {
 	return f
 }
 
-// hear notes which disks of other nodes are there.
+// hear notes which disks of other nodes are there. When some came or went, what failed
+// may work.
 func (c *coder) hear(all []FleetDisk) {
+	changed := false
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	for _, d := range all {
-		if f := c.far[d.Disk]; f != nil {
-			f.up.Store(d.Up)
+		if f := c.far[d.Disk]; f != nil && f.up.Swap(d.Up) != d.Up {
+			changed = true
 		}
+	}
+	c.mu.Unlock()
+	if changed {
+		c.changes.Add(1)
+		c.troubles.forgive()
+		c.kick()
 	}
 }
 
