@@ -77,10 +77,10 @@ func (s *Server) deleteAnywhere(ctx context.Context, blob id.ID) (err error) {
 		switch {
 		case !ok:
 			return fmt.Errorf("%w: no tile holds %v", volume.ErrNotFound, blob)
-		case s.codedHandle(p.Volume.Volume) != nil:
-			err = s.deleteHere(ctx, blob)
-		case p.Keeper != 0:
+		case s.keptElsewhere(p):
 			err = s.deleteAtKeeper(ctx, p, blob)
+		case s.codedHandle(p.Volume.Volume) != nil, p.Keeper != 0:
+			err = s.deleteHere(ctx, blob)
 		case len(p.InSync) == 0:
 			return s.noReplica(p)
 		case p.State == StateOpen:

@@ -12,6 +12,11 @@ import (
 // A coded volume is served by one node, its keeper, whatever disks its shards are on.
 // The others ask that (docs/decisions/164-coded-volumes-have-a-keeper.md).
 
+// keptElsewhere reports whether another node serves a coded volume.
+func (s *Server) keptElsewhere(p Place) bool {
+	return s.o.Peers != nil && p.Keeper != 0 && !s.ownDisk(p.Keeper)
+}
+
 // keeper returns the node that serves a coded volume which this one does not.
 func (s *Server) keeper(p Place) (Peer, error) {
 	if s.o.Peers != nil && !s.hasDisk(p.Keeper) {
@@ -47,15 +52,18 @@ func (s *Server) kept(ctx context.Context, v volume.ID) (*handle, error) {
 		return nil, nil
 	}
 	h := s.pin(0, v)
-	if h == nil { // this node may be the one that is behind
+	switch {
+	case h == nil || h.vol == nil && !s.coder.keeps(row): // this node may be the one that is behind
 		row, err := s.fresh(ctx, v)
 		if err != nil || row.Coding.Committed == nil {
 			return nil, err
 		}
 		return nil, unavailable("%w: %w", ErrMoved, lost(v))
-	}
-	if h.vol == nil {
+	case h.vol == nil:
 		return nil, unavailable("volume %d: %w", v, h.sick)
+	case !s.coder.keeps(row):
+		h.unpin()
+		return nil, unavailable("%w: volume %d is kept by another node", ErrMoved, v)
 	}
 	return h, nil
 }

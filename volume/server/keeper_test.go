@@ -244,6 +244,64 @@ func TestANodeWithShardsIsLost(t *testing.T) {
 	}
 }
 
+// TestAFormerKeeperIsRefused: a keeper that is cut off from the directory alone, and
+// still reaches every disk, acknowledges nothing any more once another one has taken
+// over, who serves at once.
+func TestAFormerKeeperIsRefused(t *testing.T) {
+	c := sixHomes(t)
+	all := c.members[0].putTogether(6)
+	c.encode(all[0])
+	keeper, row := c.keeperOf(all[0])
+	if err := keeper.delete(all[0]); err != nil {
+		t.Fatal(err)
+	}
+	keeper.wire.cut(errAway)
+	keeper.hidden.Store(true)
+	if err := keeper.delete(all[1]); err != nil { // nobody has replaced it yet
+		t.Fatal(err)
+	}
+	c.run(func() {
+		c.until("another keeper", func() bool {
+			next, _ := c.keeperOf(all[0])
+			return next != keeper && next.read(all[5]) == nil
+		})
+	})
+	next, now := c.keeperOf(all[0])
+	if now.Term != row.Term+1 {
+		t.Errorf("term %d after %d", now.Term, row.Term)
+	}
+	for _, m := range c.members {
+		if m == keeper {
+			continue
+		}
+		for _, b := range all[:2] {
+			if err := m.read(b); !errors.Is(err, volume.ErrNotFound) {
+				t.Errorf("%s: what the former keeper deleted: %v", m.name, err)
+			}
+		}
+	}
+	if err := keeper.delete(all[2]); !errors.Is(err, server.ErrUnavailable) {
+		t.Errorf("the former keeper deletes: %v", err)
+	}
+	if err := next.delete(all[3]); err != nil {
+		t.Errorf("the next keeper: %v", err)
+	}
+	if err := next.read(all[2]); err != nil {
+		t.Errorf("what was not deleted: %v", err)
+	}
+	// It hears what has happened, and asks the next one.
+	keeper.wire.cut(nil)
+	keeper.hidden.Store(false)
+	c.run(func() {
+		c.until("the former keeper", func() bool { return keeper.read(all[5]) == nil })
+	})
+	for i, b := range all[:4] {
+		if err := keeper.read(b); i != 2 && !errors.Is(err, volume.ErrNotFound) {
+			t.Errorf("blob %d at the former keeper: %v", i, err)
+		}
+	}
+}
+
 // TestKeepersTakeTurns: while nodes are cut off from one another, from the directory or
 // from what others hear of them, die and come back, several may take themselves for the
 // keeper. Whatever was acknowledged as deleted by any of them stays deleted, and what

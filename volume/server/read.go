@@ -44,6 +44,11 @@ func (s *Server) shardsOf(p Place) (*handle, error) {
 	switch {
 	case h == nil:
 		return nil, nil
+	case s.keptElsewhere(p):
+		if h.vol != nil {
+			h.unpin()
+		}
+		return nil, nil // the coder lets go of it soon
 	case h.vol == nil:
 		return nil, unavailable("volume %d: %w", p.Volume.Volume, h.sick)
 	case !h.answersFor(p.Volume):
