@@ -81,7 +81,7 @@ func TestClockOffset(t *testing.T) {
 		t.Errorf("without the variable the clock is %v, %v, and the log says %q", c, err, &log)
 	}
 	c, err := with("-1h", true)
-	if err != nil || c.Now().Sub(time.Now()).Round(time.Minute) != -time.Hour {
+	if err != nil || time.Until(c.Now()).Round(time.Minute) != -time.Hour {
 		t.Errorf("an hour back: %v, %v", c, err)
 	}
 	if !strings.Contains(log.String(), "level=WARN") || !strings.Contains(log.String(), "offset=-1h0m0s") {

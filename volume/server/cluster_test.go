@@ -324,6 +324,3 @@ func (p fakePeers) Choose(_ volume.Class, home uint32, want int, avoid []uint32)
 	}
 	return out, nil
 }
-
-// peerOf returns a server as others reach it.
-func peerOf(s *server.Server) server.Peer { return s.Replicas() }
