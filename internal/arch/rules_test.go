@@ -155,6 +155,12 @@ var sleepers = map[string]string{
 	"feed/timeline/bench_test.go":       "Pebble's compactions come to rest without a word",
 }
 
+// skippers are tests that may skip what the machine does not have, outside CI, where they
+// fail instead.
+var skippers = map[string]string{
+	"e2e/cluster_net_test.go": "network namespaces and iptables want root",
+}
+
 // fileFuncs of package os touch files.
 var fileFuncs = []string{
 	"Open", "OpenFile", "Create", "CreateTemp", "ReadFile", "WriteFile", "Remove", "RemoveAll", "Rename", "Mkdir",
