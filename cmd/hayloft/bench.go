@@ -22,6 +22,7 @@ func newBench() *cobra.Command {
 	cmd.AddCommand(newBenchDisk())
 	cmd.AddCommand(newBenchEC())
 	cmd.AddCommand(newBenchCluster())
+	cmd.AddCommand(newBenchBlob())
 	return cmd
 }
 

@@ -20,9 +20,9 @@ type ownServer struct {
 	temp     string // to be removed
 }
 
-// startOwnServer runs this binary as a server with default settings on a free
-// loopback port, in an empty directory below dir, and waits until it is ready.
-func startOwnServer(ctx context.Context, dir string) (*ownServer, error) {
+// startOwnServer runs this binary as a server with default settings, but for flags, on a
+// free loopback port, in an empty directory below dir, and waits until it is ready.
+func startOwnServer(ctx context.Context, dir string, flags ...string) (*ownServer, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
@@ -32,8 +32,8 @@ func startOwnServer(ctx context.Context, dir string) (*ownServer, error) {
 		return nil, err
 	}
 	s := &ownServer{dir: temp, temp: temp}
-	s.cmd = exec.CommandContext(ctx, self, "server", "--data", filepath.Join(temp, "data"),
-		"--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0")
+	s.cmd = exec.CommandContext(ctx, self, append([]string{"server", "--data", filepath.Join(temp, "data"),
+		"--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"}, flags...)...)
 	s.cmd.Env = withoutSettings(os.Environ())
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // Ctrl-C reaches us first
 	out, err := s.cmd.StdoutPipe()
