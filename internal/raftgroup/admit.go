@@ -2,6 +2,7 @@ package raftgroup
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
 	"time"
 
@@ -43,7 +44,8 @@ func (g *Group) serveAdmit(ctx context.Context, from string) reply {
 	if term == 0 {
 		return g.notLeader()
 	}
-	for _, s := range g.committed().servers {
+	conf := g.committed()
+	for _, s := range conf.servers {
 		if string(s.ID) != from {
 			continue
 		}
@@ -53,7 +55,7 @@ func (g *Group) serveAdmit(ctx context.Context, from string) reply {
 		if g.stillLeads(ctx, term) != nil {
 			return g.notLeader()
 		}
-		return numberReply(term)
+		return reply{body: binary.LittleEndian.AppendUint64(numberReply(term).body, conf.index)}
 	}
 	return reply{status: statusUnknown}
 }
@@ -84,14 +86,16 @@ func (g *Group) admitted(cmd any) error {
 	if err == nil {
 		err = r.err()
 	}
-	var term uint64
+	if err == nil && len(r.body) != 16 {
+		err = fmt.Errorf("%w: an admission of %d bytes", ErrUnsupported, len(r.body))
+	}
 	if err == nil {
-		term, err = r.number()
+		err = g.catchesUp(binary.LittleEndian.Uint64(r.body[8:]))
 	}
 	if err != nil {
 		return fmt.Errorf("%s has no log and was not admitted: %w", g.opts.NodeID, err)
 	}
-	g.wire.least.Store(term)
+	g.wire.least.Store(binary.LittleEndian.Uint64(r.body))
 	g.wire.blank.Store(false)
 	g.emit(Event{Kind: EventLog, Text: "admitted as a learner by " + leader})
 	return nil

@@ -8,8 +8,8 @@ import (
 	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
 )
 
-// What Raft keeps in the stable store.
-var stableKeys = [][]byte{[]byte("CurrentTerm"), []byte("LastVoteTerm"), []byte("LastVoteCand")}
+// What Raft keeps in the stable store, and this member beside it.
+var stableKeys = [][]byte{[]byte("CurrentTerm"), []byte("LastVoteTerm"), []byte("LastVoteCand"), admittedKey}
 
 // getTerm reads Raft's term, zero when there is none.
 func getTerm(s store) (term uint64, err error) {

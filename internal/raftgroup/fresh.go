@@ -296,6 +296,9 @@ const (
 
 // alone reports whether this member is the only voter.
 func (g *Group) alone() bool {
+	if g.catching.Load() != 0 {
+		return false
+	}
 	voters, self := g.voters()
 	return voters == 1 && self
 }

@@ -57,7 +57,8 @@ type Group struct {
 	freshAt atomic.Int64  // Elapsed of the last time this member was sure to be up to date, or neverFresh
 	conf    atomic.Pointer[confAt]
 
-	soleTold atomic.Int64 // Elapsed when sole last said something
+	soleTold atomic.Int64  // Elapsed when sole last said something
+	catching atomic.Uint64 // the entry that catchup.go waits for; 0: none
 
 	// applyMu is held while the Machine is called or the state replaced.
 	applyMu  sync.Mutex

@@ -113,3 +113,64 @@ func TestTakeIn(t *testing.T) {
 		}
 	})
 }
+
+// TestErasedFirstMemberComesBack: the one that began a group alone is erased, and added
+// again. Its log begins where it was the only voter: on its way through that it must
+// not take the lead, which would undo what was acknowledged since; also not when it
+// stands still there for long, or is started again.
+func TestErasedFirstMemberComesBack(t *testing.T) {
+	t.Parallel()
+	transports(t, func(t *testing.T, c *cluster) {
+		c.start("n1")
+		for i := range uint64(3 * maxAppend) {
+			mustAdd(t, c.open["n1"], "a", 1, i+1)
+		}
+		c.tune = func(_ string, o *Options) { o.Join = true }
+		for _, id := range []string{"n2", "n3"} {
+			c.start(id)
+			if err := c.open["n1"].AddVoter(c.in(60*time.Second), id); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for i := range uint64(3 * maxAppend) {
+			mustAdd(t, c.open["n1"], "a", 1, 3*maxAppend+i+1)
+		}
+		c.stop("n1")
+		lead := c.leader("n2", "n3")
+		mustAdd(t, c.open[lead], "a", 1, 6*maxAppend+1)
+		if err := os.RemoveAll(c.dirs["n1"]); err != nil {
+			t.Fatal(err)
+		}
+		g := c.start("n1")
+		if err := c.open[lead].TakeIn(c.in(30*time.Second), "n1"); err != nil {
+			t.Fatal(err)
+		}
+		// It is cut off in the middle, for longer than anybody waits for a leader.
+		c.until("it has something", func() bool { return g.AppliedIndex() > 0 })
+		c.net.isolate(true, "n1", c.ids)
+		term := c.open[lead].Stats().Term
+		c.stop("n1")
+		g = c.start("n1")
+		time.AfterFunc(4*electionTime, func() { c.net.isolate(false, "n1", c.ids) })
+		c.until("it has everything", func() bool { return g.AppliedIndex() >= c.open[lead].AppliedIndex() })
+		if err := c.open[lead].AddVoter(c.in(60*time.Second), "n1"); err != nil {
+			t.Fatal(err)
+		}
+		if got := c.same(); got["a"] != 6*maxAppend+1 {
+			t.Errorf("%v", got)
+		}
+		if now := c.open[c.leader()].Stats().Term; now != term {
+			t.Errorf("there was an election: term %d, then %d", term, now)
+		}
+		c.until("it does without a leader no longer than others", func() bool {
+			return g.catching.Load() == 0 && g.raft.ReloadableConfig().HeartbeatTimeout == electionTime
+		})
+		// It votes and leads like any other, also after a restart.
+		c.stop("n1")
+		c.start("n1")
+		if err := c.open["n2"].TransferLeadership(c.in(30*time.Second), "n1"); err != nil {
+			t.Fatal(err)
+		}
+		mustAdd(t, c.open["n2"], "a", 1, 6*maxAppend+2)
+	})
+}

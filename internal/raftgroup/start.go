@@ -119,6 +119,9 @@ func (g *Group) prepare() (*raft.Config, error) {
 		return nil, err
 	}
 	g.wire.blank.Store(g.withoutLog(found))
+	if err := g.goesOnCatchingUp(conf); err != nil {
+		return nil, err
+	}
 	for _, m := range g.mirrors.healthy() {
 		p := m.place
 		err := writeIdentity(p.disk, p.dir, g.opts.Name, g.opts.NodeID)
@@ -213,6 +216,10 @@ func (g *Group) startRaft(conf *raft.Config) error {
 		return g.log.poisoned()
 	}
 	if s.err == nil {
+		if index := g.catching.Load(); index != 0 {
+			g.loops.Add(1)
+			go g.awaitConfiguration(index)
+		}
 		close(g.wire.started)
 	}
 	return s.err
