@@ -1,12 +1,15 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 
 	"hayloft/internal/id"
 	"hayloft/volume"
+	"hayloft/volume/coding"
 )
 
 // A coded volume is served by one node, its keeper, whatever disks its shards are on.
@@ -66,6 +69,58 @@ func (s *Server) kept(ctx context.Context, v volume.ID) (*handle, error) {
 		return nil, unavailable("%w: volume %d is kept by another node", ErrMoved, v)
 	}
 	return h, nil
+}
+
+// Mend implements PeerShelves.
+func (r *replicas) Mend(ctx context.Context, _ uint32, v volume.ID, epoch uint32, damage []Damage) error {
+	s := r.s
+	if err := s.enter(); err != nil {
+		return unavailable("%w", err)
+	}
+	defer s.calls.Done()
+	h, err := s.kept(ctx, v)
+	if h == nil {
+		return cmp.Or(err, unavailable("volume %d: %w", v, ErrMoved))
+	}
+	defer h.unpin()
+	cv := h.coded
+	if cv.c.Epoch != epoch {
+		return unavailable("volume %d: epoch %d is served, not %d", v, cv.c.Epoch, epoch)
+	}
+	for _, d := range damage {
+		if d.Shard < 0 || d.Shard >= cv.c.Shards() || d.Offset < 0 || d.Length < 0 {
+			return fmt.Errorf("%w: damage %+v", volume.ErrInvalid, d)
+		}
+		cv.note(coding.Finding{Shard: d.Shard, Offset: d.Offset, Length: d.Length, Err: errFoundThere})
+	}
+	for again := true; ; again = false { // the job that is joined may have begun before
+		_, err := s.do(ctx, s.coder, v, jobRebuild, nil)
+		if err != nil || !again || !cv.damaged(damage) {
+			return err
+		}
+	}
+}
+
+// errFoundThere is what a scrub of another node found.
+var errFoundThere = fmt.Errorf("%w: found by the scrub of its node", volume.ErrCorrupt)
+
+// damaged reports whether a shard is still known to be damaged.
+func (cv *codedVolume) damaged(in []Damage) bool {
+	places := cv.places()
+	return slices.ContainsFunc(in, func(d Damage) bool { return places[d.Shard].file == nil || len(places[d.Shard].damage) > 0 })
+}
+
+// mendThere has the keeper of an epoch, another node, make damaged shards again.
+func (s *Server) mendThere(ctx context.Context, row Row, epoch uint32, found []shardFinding) error {
+	peer, err := s.keeper(Place{Volume: row.Volume, Keeper: KeeperOf(row.Coding, row.Keeper)})
+	if err != nil {
+		return err
+	}
+	var damage []Damage
+	for _, f := range found {
+		damage = append(damage, Damage{Shard: f.shard, Offset: f.f.Offset, Length: f.f.Length})
+	}
+	return peer.Mend(ctx, row.Keeper, row.Volume.Volume, epoch, damage)
 }
 
 // ownDisk reports whether a disk is this node's, in service or not.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 
@@ -299,6 +300,55 @@ func TestAFormerKeeperIsRefused(t *testing.T) {
 		if err := keeper.read(b); i != 2 && !errors.Is(err, volume.ErrNotFound) {
 			t.Errorf("blob %d at the former keeper: %v", i, err)
 		}
+	}
+}
+
+// TestScrubsTellTheKeeper: what the scrub of a node finds in a shard is made good by the
+// keeper, wherever that is, and the keeper's own reads the delete logs of all.
+func TestScrubsTellTheKeeper(t *testing.T) {
+	c := sixHomes(t)
+	all := c.members[0].putTogether(6)
+	c.encode(all[0])
+	if err := c.members[1].delete(all[1]); err != nil {
+		t.Fatal(err)
+	}
+	keeper, row := c.keeperOf(all[0])
+	spoil := func(shard int, name string, off int64) *member {
+		m := c.of(uint32(row.Coding.Committed.Homes[shard]))
+		dir := m.opts.Dirs[slices.Index(m.disks(), uint32(row.Coding.Committed.Homes[shard]))]
+		if err := m.mem.Flip(dir+"/shards/00000001-00000001/"+name, off, 4); err != nil {
+			t.Fatal(err)
+		}
+		return m
+	}
+	var at int
+	for i, h := range row.Coding.Committed.Homes {
+		if c.of(uint32(h)) != keeper {
+			at = i
+		}
+	}
+	scrub := func(m *member) (sum server.ScrubTotals) {
+		c.run(func() {
+			var err error
+			if sum, err = m.server().ScrubNow(context.Background(), nil); err != nil {
+				t.Error(m.name, err)
+			}
+		})
+		return sum
+	}
+	other := spoil(at, coding.FileName(1, row.Volume.Generation, 1, at), 9000)
+	if sum := scrub(other); sum.Corrupt != 1 || sum.Repaired != 1 || sum.Unrepairable != 0 {
+		t.Errorf("a shard: %+v", sum)
+	}
+	if sum := scrub(other); sum.Corrupt != 0 {
+		t.Errorf("after the repair: %+v", sum)
+	}
+	spoil(at, volume.DeleteLogName(1), 8192+40)
+	if sum := scrub(keeper); sum.Corrupt != 1 || sum.Repaired != 1 || sum.Unrepairable != 0 {
+		t.Errorf("a delete log: %+v", sum)
+	}
+	if sum := scrub(keeper); sum.Corrupt != 0 {
+		t.Errorf("after the repair: %+v", sum)
 	}
 }
 

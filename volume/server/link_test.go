@@ -144,6 +144,10 @@ func (l link) Shelf(ctx context.Context, disk uint32, v volume.ID, epoch, term u
 	return &linkShelf{reach, func() bool { return shelf.Lost() || l.to.server() != s }}, nil
 }
 
+func (l link) Mend(ctx context.Context, disk uint32, v volume.ID, epoch uint32, damage []server.Damage) error {
+	return l.do(ctx, "Mend", func(ctx context.Context, p server.Peer) error { return p.Mend(ctx, disk, v, epoch, damage) })
+}
+
 func (l link) Admit(ctx context.Context, disk uint32, v volume.ID, joining uint32) error {
 	return l.do(ctx, "Admit", func(ctx context.Context, p server.Peer) error { return p.Admit(ctx, disk, v, joining) })
 }

@@ -229,6 +229,9 @@ func (m *epochMend) settle(ctx context.Context, f ScrubFinding, why error) {
 // before the damage was found, and the one after it does not.
 func (m *epochMend) rebuild(ctx context.Context) error {
 	s := m.x.s.d.s
+	if row, ok := s.o.Directory.Row(m.c.Volume); ok && !s.coder.keeps(row) {
+		return s.mendThere(ctx, row, m.c.Epoch, m.shards)
+	}
 	for again := true; ; again = false {
 		_, err := s.do(ctx, s.coder, m.c.Volume, jobRebuild, nil)
 		if ctx.Err() != nil || !again || err == nil && !m.pending() {
@@ -257,9 +260,13 @@ func (s *Server) shardStands(ctx context.Context, c coding.Committed, i int) err
 	if commit == nil || commit.Epoch != c.Epoch {
 		return nil // another epoch has taken its place
 	}
-	d := s.diskByNumber(uint32(commit.Homes[i]))
+	home := uint32(commit.Homes[i])
+	d := s.diskByNumber(home)
+	if d == nil && !s.ownDisk(home) {
+		return nil // it was made again elsewhere, and read back there
+	}
 	if d == nil {
-		return unavailable("disk %d is not in service", commit.Homes[i])
+		return unavailable("disk %d is not in service", home)
 	}
 	var wrong []error
 	err := coding.Check(ctx, d.workplace(c.Volume, c.Epoch), c.Plan, i, c.Digests[i], coding.Options{Throttle: d.pace.wait}, func(f coding.Finding) {

@@ -141,6 +141,9 @@ func (x *scrubbing) readEpoch(ctx context.Context, v volume.ID, epoch uint32) er
 		all = append(all, found...)
 	}
 	log, err := x.readLog(ctx, c)
+	if err == nil {
+		err = x.readLogsElsewhere(ctx, c)
+	}
 	if err != nil {
 		return err
 	}
@@ -252,6 +255,44 @@ func (x *scrubbing) readLog(ctx context.Context, c coding.Committed) (*ScrubFind
 			return f, nil
 		}
 	}
+}
+
+// readLogsElsewhere reads the copies of the delete log on disks of other nodes, as the
+// keeper, with the shards on the first of its own disks that is a home. Those that are
+// not right are made again at once.
+func (x *scrubbing) readLogsElsewhere(ctx context.Context, c coding.Committed) error {
+	s := x.s.d.s
+	h := s.pin(0, c.Volume)
+	if h == nil || h.vol == nil {
+		return nil
+	}
+	defer h.unpin()
+	logs := h.coded.v.Logs()
+	first := slices.IndexFunc(logs, func(l coded.LogState) bool { return s.hasDisk(l.Disk) })
+	if h.coded.c.Epoch != c.Epoch || first < 0 || logs[first].Disk != x.s.d.number {
+		return nil
+	}
+	for _, l := range logs {
+		if !l.InSet || s.ownDisk(l.Disk) {
+			continue
+		}
+		n, err := h.coded.v.CheckLog(ctx, l.LogCopy)
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case errors.Is(err, volume.ErrClosed):
+			return errItemGone
+		case err == nil || errors.Is(err, coded.ErrNotInSet) || errors.Is(err, ErrUnavailable) || forgotten(err):
+			if err := x.throttle(ctx, n); err != nil {
+				return err
+			}
+			continue
+		}
+		f := x.found(ScrubFinding{Kind: ScrubDeleteLog, Volume: c.Volume, Err: fmt.Errorf("%s: %w", s.dirOf(l.Disk), err),
+			File: filepath.Join(shardsName, epochName(c.Volume, c.Epoch), volume.DeleteLogName(c.Volume))})
+		x.s.settled(x.run, f, h.coded.v.RemakeLog(ctx, l.LogCopy))
+	}
+	return nil
 }
 
 // checkLog returns how many bytes it read.

@@ -32,6 +32,15 @@ type PeerShelves interface {
 	// has it, when nothing of theirs is under way any more. A term below one it was
 	// given out for, or below the row's, is ErrMoved.
 	Shelf(ctx context.Context, disk uint32, v volume.ID, epoch, term uint32) (Shelf, error)
+	// Mend has the keeper, on disk, make good what is damaged in shards of an epoch,
+	// and returns when that was done. One that is not the keeper says ErrMoved.
+	Mend(ctx context.Context, disk uint32, v volume.ID, epoch uint32, damage []Damage) error
+}
+
+// Damage is a place in a shard that is not what it should be: Length 0 is all of it.
+type Damage struct {
+	Shard          int
+	Offset, Length int64
 }
 
 // shelfKey names a shelf of this process.

@@ -38,6 +38,7 @@ const (
 	callMake     call = "make"
 	callCopy     call = "copy"
 	callDeletes  call = "deletes"
+	callMend     call = "mend"
 	callShelf    call = "shelf"
 	callOpen     call = "open"
 	callGet      call = "get"
@@ -67,7 +68,7 @@ var classOf = map[call]class{
 	callRead: classRead, callRange: classRead, callProbe: classRead, callStanding: classRead,
 	callDelete: classAsk, callAdmit: classAsk,
 	callHoldings: classLong, callFetch: classLong, callCopy: classLong, callDeletes: classLong,
-	callFill: classWork, callBury: classWork, callSeal: classWork, callMake: classWork,
+	callFill: classWork, callBury: classWork, callSeal: classWork, callMake: classWork, callMend: classWork,
 	callShelf: classWrite, callOpen: classWrite, callPut: classWrite, callFile: classWrite, callName: classWrite, callGet: classRead,
 }
 

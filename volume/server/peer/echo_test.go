@@ -225,6 +225,10 @@ func (e *echo) Shelf(ctx context.Context, disk uint32, v volume.ID, epoch, term 
 	return echoShelf{vfs.NewMem(r.Uint64()), new(atomic.Bool)}, nil
 }
 
+func (e *echo) Mend(ctx context.Context, disk uint32, v volume.ID, epoch uint32, damage []server.Damage) error {
+	return e.err(e.hear("mend %d %d %d %v", disk, v, epoch, damage))
+}
+
 func someBytes(r *rand.Rand, most int) []byte {
 	b := make([]byte, r.IntN(most+1))
 	for i := range b {

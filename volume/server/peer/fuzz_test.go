@@ -142,7 +142,7 @@ func FuzzFrames(f *testing.F) {
 // fuzzCalls are the calls by number.
 var fuzzCalls = []call{callCreate, callAppend, callEntomb, callDelete, callLog, callRead, callRange, callProbe, callStanding, callFence,
 	callAdmit, callHoldings, callFetch, callFill, callBury, callSeal, callMake, callCopy, callDeletes,
-	callShelf, callOpen, callGet, callPut, callFile, callName}
+	callMend, callShelf, callOpen, callGet, callPut, callFile, callName}
 
 // framed makes frames with right checksums out of any bytes: kind, length of two
 // bytes, payload, and so on. So fuzzing gets behind the checksums.
@@ -193,7 +193,7 @@ func FuzzRequest(f *testing.F) {
 		if frame {
 			b = framed(b)
 		}
-		if announced(b) > 1<<20 {
+		if mayHold(b) > 1<<20 {
 			return // would take that much memory, as it may
 		}
 		name := fuzzCalls[int(which)%len(fuzzCalls)]
@@ -220,8 +220,8 @@ func onShelf(c call) bool {
 	return c == callOpen || c == callGet || c == callPut || c == callFile || c == callName
 }
 
-// announced is how much a request may make a handler hold.
-func announced(b []byte) int64 {
+// mayHold is how much a request may make a handler hold.
+func mayHold(b []byte) int64 {
 	in := frames{r: bytes.NewReader(b)}
 	h, err := in.want(kindArgs)
 	if err != nil {

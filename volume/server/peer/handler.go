@@ -77,7 +77,7 @@ var serves = map[call]func(*exchange, context.Context) ([]byte, error){
 	callProbe: (*exchange).probe, callStanding: (*exchange).standing, callFence: (*exchange).fence, callAdmit: (*exchange).admit,
 	callHoldings: (*exchange).holdings, callFetch: (*exchange).fetch, callFill: (*exchange).fill, callBury: (*exchange).bury,
 	callSeal: (*exchange).seal, callMake: (*exchange).make, callCopy: (*exchange).copy, callDeletes: (*exchange).deletes,
-	callShelf: (*exchange).shelf, callOpen: (*exchange).open, callGet: (*exchange).get, callPut: (*exchange).put,
+	callMend: (*exchange).mend, callShelf: (*exchange).shelf, callOpen: (*exchange).open, callGet: (*exchange).get, callPut: (*exchange).put,
 	callFile: (*exchange).file, callName: (*exchange).name,
 }
 

@@ -146,6 +146,9 @@ func questions(r *rand.Rand) []question {
 			})
 			return []any{s, string(file)}, err
 		}},
+		{"mend", func(ctx context.Context, p server.Peer) ([]any, error) {
+			return only(p.Mend(ctx, disk, v, a, []server.Damage{{Shard: 3, Offset: off, Length: n}, {Shard: 35}}))
+		}},
 		{"shelf", func(ctx context.Context, p server.Peer) ([]any, error) {
 			_, err := p.Shelf(ctx, disk, v, a, b)
 			return nil, err

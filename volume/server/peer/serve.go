@@ -105,10 +105,10 @@ func (e *exchange) delete(ctx context.Context) ([]byte, error) {
 	return nil, e.h.local.Delete(ctx, e.args.disk, e.args.volume, e.args.key)
 }
 
-// keys reads lists of keys, as many as were announced, and the end.
-func (e *exchange) keys() ([]id.ID, error) {
-	var keys []id.ID
-	for want := int(e.args.count); len(keys) < want; {
+// announced reads the entries of lists, as many as the arguments say, and the end.
+func announced[T any](e *exchange, size int, parse func(*parser) T) ([]T, error) {
+	var all []T
+	for want := int(e.args.count); len(all) < want; {
 		h, err := e.in.want(kindList)
 		if err == nil && h.n == 0 {
 			err = malformed("an empty list")
@@ -118,20 +118,22 @@ func (e *exchange) keys() ([]id.ID, error) {
 			b, err = e.in.payload(h)
 		}
 		if err == nil {
-			err = parseList(b, keyBytes, parseKey, func(k id.ID) error {
-				keys = append(keys, k)
+			err = parseList(b, size, parse, func(v T) error {
+				all = append(all, v)
 				return nil
 			})
 		}
-		if err == nil && len(keys) > want {
-			err = malformed("more keys than were announced")
+		if err == nil && len(all) > want {
+			err = malformed("more entries than were announced")
 		}
 		if err != nil {
 			return nil, broken(err)
 		}
 	}
-	return keys, e.whole()
+	return all, e.whole()
 }
+
+func (e *exchange) keys() ([]id.ID, error) { return announced(e, keyBytes, parseKey) }
 
 func (e *exchange) log(ctx context.Context) ([]byte, error) {
 	keys, err := e.keys()

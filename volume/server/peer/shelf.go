@@ -120,6 +120,47 @@ func (e *exchange) shelf(ctx context.Context) ([]byte, error) {
 	return le.AppendUint64(nil, n), nil
 }
 
+func (e *exchange) mend(ctx context.Context) ([]byte, error) {
+	damage, err := announced(e, damageBytes, parseDamage)
+	if err != nil {
+		return nil, err
+	}
+	a := &e.args
+	return nil, e.h.local.Mend(ctx, a.disk, a.volume, a.generation, damage)
+}
+
+const damageBytes = 20
+
+func appendDamage(b []byte, d server.Damage) []byte {
+	b = le.AppendUint32(b, uint32(d.Shard))
+	return le.AppendUint64(le.AppendUint64(b, uint64(d.Offset)), uint64(d.Length))
+}
+
+func parseDamage(p *parser) server.Damage {
+	d := server.Damage{Shard: int(p.u32()), Offset: int64(p.u64()), Length: int64(p.u64())}
+	p.bad = p.bad || d.Shard > 1<<16 || d.Offset < 0 || d.Length < 0
+	return d
+}
+
+// Mend implements server.Peer. So much damage that it does not go into one call is
+// told of as far as it does.
+func (c *Client) Mend(ctx context.Context, disk uint32, v volume.ID, epoch uint32, damage []server.Damage) error {
+	damage = damage[:min(len(damage), maxList/damageBytes)]
+	a := args{disk: disk, volume: v, generation: epoch, count: uint32(len(damage))}
+	_, err := c.ask(ctx, request{call: callMend, args: a, send: func(b *body) {
+		if len(damage) == 0 {
+			return
+		}
+		b.add(kindList, func(buf []byte) []byte {
+			for _, d := range damage {
+				buf = appendDamage(buf, d)
+			}
+			return buf
+		})
+	}})
+	return err
+}
+
 // held returns the shelf that a call is about.
 func (e *exchange) held() (*lentShelf, error) { return e.h.lent.of(uint64(e.args.key), e.node) }
 
