@@ -27,6 +27,7 @@ type operated struct {
 	t     *testing.T
 	key   string
 	every []*client.Client // one of each node: it asks once
+	began time.Time
 	calm  []*client.Client // the same, with retries, for what is looked at in the end
 }
 
@@ -44,7 +45,7 @@ func operate(t *testing.T, nodes, first int, flags ...string) *operated {
 	if err != nil {
 		t.Fatal(err)
 	}
-	o := &operated{Rig: r, t: t, key: key.Key}
+	o := &operated{Rig: r, t: t, key: key.Key, began: time.Now()}
 	t.Cleanup(func() {
 		r.Kill()
 		if !t.Failed() {
@@ -59,8 +60,17 @@ func operate(t *testing.T, nodes, first int, flags ...string) *operated {
 		o.every = append(o.every, o.client(n, key.Key, -1))
 		o.calm = append(o.calm, o.client(n, key.Key, 8))
 	}
-	o.start(r.Nodes[:first]...)
+	if first > 0 {
+		o.start(r.Nodes[:first]...)
+		o.told("ready")
+	}
 	return o
+}
+
+// told notes how long it took to come here.
+func (o *operated) told(what string) {
+	o.t.Helper()
+	o.t.Logf("%5.1f s: %s", time.Since(o.began).Seconds(), what)
 }
 
 // start starts nodes: the very first one first, then all others at once.
@@ -122,16 +132,23 @@ type opsStatus struct {
 	UnderReplicated int `json:"under_replicated"`
 	Survives        struct{ Disk, Host int }
 	Volumes         map[string]int
-	Nodes           []struct {
+	Replicas        struct {
+		InSync int `json:"in_sync"`
+		Listed int
+		Target int
+	}
+	Nodes []struct {
 		ID         int
 		Name, Duty string
 		Up         bool
 		Disks      int
 	}
-	Disks []struct {
-		Disk, Node, Volumes int
-		State, Duty         string
-	}
+	Disks []opsDisk
+}
+
+type opsDisk struct {
+	Disk, Node, Volumes int
+	State, Duty         string
 }
 
 // node is the row of a node.
@@ -201,7 +218,7 @@ func (o *operated) load(workers int, nodes ...*client.Client) *opsLoad {
 	l := &opsLoad{o: o, nodes: nodes, stop: cancel}
 	for w := range workers {
 		l.done.Go(func() {
-			pace := time.NewTicker(20 * time.Millisecond)
+			pace := time.NewTicker(100 * time.Millisecond) // below the limits of a key
 			defer pace.Stop()
 			for i := 0; ctx.Err() == nil; i++ {
 				l.step(w, i)
@@ -362,11 +379,13 @@ func (o *operated) members(n *rig.Node, group string) (voters, learners []string
 // A node that is taken out of service: everything stays readable and writable while
 // it empties itself; then it is gone, has no vote, and can be switched off.
 func TestDecommissionUnderLoad(t *testing.T) {
+	t.Parallel()
 	o := operate(t, 4, 4)
 	n1, n4 := o.Nodes[0], o.Nodes[3]
 	o.whole(n1, 4)
 	l := o.load(2, o.every...)
 	l.more(150)
+	o.told("there is something")
 	before, err := o.look(n1)
 	if err != nil {
 		t.Fatal(err)
@@ -379,6 +398,7 @@ func TestDecommissionUnderLoad(t *testing.T) {
 	}
 	id, _, _ := before.node("n4")
 	o.ask(n1, "cluster", "decommission", "n4", "--apply", "--wait")
+	o.told("n4 is empty")
 	s := o.await(n1, "the end of n4", func(s opsStatus) bool { return duty(s, "n4") == "gone" })
 	for _, d := range s.Disks {
 		if d.Node == id && d.Volumes > 0 {
@@ -394,12 +414,15 @@ func TestDecommissionUnderLoad(t *testing.T) {
 			t.Fatalf("n4 is a member still: %s", all)
 		}
 	}
+	o.told("n4 has no vote")
 	if err := n4.Stop(); err != nil {
 		t.Error(err)
 	}
 	l.more(50)
 	l.end()
+	o.told("n4 is off")
 	l.check(o.calm[:3]...)
+	o.told("all was read")
 	o.await(n1, "full redundancy", func(s opsStatus) bool { return s.UnderReplicated == 0 && s.Survives.Host == 1 })
 }
 
