@@ -181,6 +181,12 @@ func asProblem(err error) *problem {
 	return pInternal.of(err)
 }
 
+// Starting is the problem that answers every request, with status 503, before there is
+// an API that could: its type and its body.
+func Starting() (contentType string, body []byte) {
+	return typeProblem, (&problem{kind: pUnavailable, detail: "the server is starting"}).body()
+}
+
 // problemBody is the JSON of RFC 9457.
 type problemBody struct {
 	Type   string  `json:"type"`

@@ -52,6 +52,8 @@ func serve(ctx context.Context, s *settings, stdout, stderr io.Writer) (err erro
 		}
 		defer public.Close()
 	}
+	away := newAwayDesk(public, log)
+	defer away.close()
 	adminL, err := listen("admin-listen", s.adminListen)
 	if err != nil {
 		return err
@@ -61,6 +63,7 @@ func serve(ctx context.Context, s *settings, stdout, stderr io.Writer) (err erro
 		return usagef("--demo is for loopback only, not for %s", s.listen)
 	}
 	base := s.settleURLs(public, adminL)
+	away.open()
 
 	began := time.Now()
 	failed := make(chan error, 2)
@@ -91,6 +94,10 @@ func serve(ctx context.Context, s *settings, stdout, stderr io.Writer) (err erro
 	front.set(adm.srv.Handler)
 	adm.srv = srv
 	if n.api != nil {
+		if err := away.leave(); err != nil {
+			srv.Close()
+			return errors.Join(err, n.stop())
+		}
 		go func() { failed <- n.api.Serve(public) }()
 	}
 	log.Info("ready", "url", base, "admin", "http://"+adminL.Addr().String(), "after", time.Since(began).Round(time.Millisecond))
