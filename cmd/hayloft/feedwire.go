@@ -50,12 +50,13 @@ func (n *node) lender() feed.Lender {
 type feedLeader struct{ n *node }
 
 // Call implements remote.Caller.
-func (l feedLeader) Call(ctx context.Context, _ bool, req []byte) ([]byte, error) {
+func (l feedLeader) Call(ctx context.Context, _ bool, req []byte) (answer []byte, repeated bool, err error) {
 	leader, ok := l.n.group.Leader()
 	if !ok || leader == l.n.who.name {
-		return nil, errors.New("nobody else leads the feed")
+		return nil, false, errors.New("nobody else leads the feed")
 	}
-	return at{l.n.wire, pathFeed}.Call(ctx, leader, req)
+	answer, err = at{l.n.wire, pathFeed}.Call(ctx, leader, req)
+	return answer, false, err
 }
 
 // feedNodes carries calls to any node with the role feed: the one that answered last,
@@ -69,24 +70,37 @@ type feedNodes struct {
 const perNode = 3 * time.Second
 
 // Call implements remote.Caller.
-func (f *feedNodes) Call(ctx context.Context, again bool, req []byte) ([]byte, error) {
-	var errs []error
+func (f *feedNodes) Call(ctx context.Context, again bool, req []byte) (answer []byte, repeated bool, err error) {
 	nodes := f.order()
-	for i, node := range nodes {
-		got, err := f.one(ctx, node, req, again && i+1 < len(nodes))
+	answer, by, repeated, err := askInTurn(ctx, nodes, again, func(i int) ([]byte, error) {
+		return f.one(ctx, nodes[i], req, again && i+1 < len(nodes))
+	})
+	if err == nil {
+		f.last.Store(&nodes[by])
+	}
+	return answer, repeated, err
+}
+
+// askInTurn asks node after node until one answers, which is number by. again: also when
+// it is not known what became of an attempt, and then repeated is set.
+func askInTurn(ctx context.Context, nodes []string, again bool, ask func(i int) ([]byte, error)) (answer []byte, by int, repeated bool, err error) {
+	var errs []error
+	for i := range nodes {
+		answer, err := ask(i)
 		if err == nil {
-			f.last.Store(&node)
-			return got, nil
+			return answer, i, repeated, nil
 		}
 		errs = append(errs, err)
-		if ctx.Err() != nil || !again && !nothingDone(err) {
+		sure := nothingDone(err)
+		if ctx.Err() != nil || !again && !sure {
 			break
 		}
+		repeated = repeated || !sure
 	}
 	if len(errs) == 0 {
-		return nil, errors.New("no node has the role feed")
+		return nil, 0, false, errors.New("no node has the role feed")
 	}
-	return nil, errors.Join(errs...)
+	return nil, 0, repeated, errors.Join(errs...)
 }
 
 // nothingDone reports whether a call that failed certainly has done nothing: it did not

@@ -42,3 +42,30 @@ func TestFeedThatDoesNotWorkRefuses(t *testing.T) {
 		}
 	}
 }
+
+// TestRepeatedAtAnotherNode: whoever asked hears whether a node before the one that
+// answered may have done it already.
+func TestRepeatedAtAnotherNode(t *testing.T) {
+	cutOff, refused := error(&mesh.UnreachableError{Sent: true, Err: errors.New("cut off")}), error(&mesh.RefusedError{Code: codeNotReady})
+	for _, tt := range []struct {
+		name     string
+		again    bool
+		errs     []error // of the nodes, in turn
+		by       int     // -1: nobody
+		repeated bool
+	}{
+		{"first", true, []error{nil, nil}, 0, false},
+		{"refused", false, []error{refused, nil}, 1, false},
+		{"lost", true, []error{cutOff, refused, nil}, 2, true},
+		{"lost, once only", false, []error{cutOff, nil}, -1, false},
+		{"nobody", true, nil, -1, false},
+	} {
+		_, by, repeated, err := askInTurn(t.Context(), make([]string, len(tt.errs)), tt.again, func(i int) ([]byte, error) { return nil, tt.errs[i] })
+		if err != nil {
+			by = -1
+		}
+		if by != tt.by || repeated != tt.repeated {
+			t.Errorf("%s: by %d, repeated %v, %v", tt.name, by, repeated, err)
+		}
+	}
+}

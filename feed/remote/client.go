@@ -13,9 +13,26 @@ import (
 
 // Caller carries a call to a node with the role feed and returns its answer. A call
 // that certainly arrived nowhere it may carry to another node; one for which again is
-// true also when that is not certain.
+// true also when that is not certain: repeated says that it did, so that what is answered
+// may be about what the call itself has done.
 type Caller interface {
-	Call(ctx context.Context, again bool, req []byte) ([]byte, error)
+	Call(ctx context.Context, again bool, req []byte) (answer []byte, repeated bool, err error)
+}
+
+// repeatedError is what a node has answered to the repetition of a call of which it is
+// not known what it had done elsewhere.
+type repeatedError struct{ error }
+
+// Unwrap returns the answer.
+func (e repeatedError) Unwrap() error { return e.error }
+
+// gone is what remains of the error of a call that removes something. A repetition which
+// finds nothing to remove comes after the attempt that did.
+func gone(err error) error {
+	if _, repeated := errors.AsType[repeatedError](err); repeated && errors.Is(err, feed.ErrNotFound) {
+		return nil
+	}
+	return err
 }
 
 // Client is the feed over a Caller.
@@ -76,7 +93,7 @@ func (c *Client) call(ctx context.Context, method string, again bool, args []any
 	if err != nil {
 		return fmt.Errorf("feed/remote: %s: %w", method, err)
 	}
-	got, err := c.to.Call(ctx, again, body)
+	got, repeated, err := c.to.Call(ctx, again, body)
 	if err != nil {
 		err = unavailable(err)
 		if ctx.Err() == nil { // else it says nothing of the node: its caller did not wait
@@ -91,6 +108,9 @@ func (c *Client) call(ctx context.Context, method string, again bool, args []any
 	c.note(nil)
 	c.applied(a.Index)
 	if err := a.Err.error(); err != nil {
+		if repeated {
+			err = repeatedError{err}
+		}
 		return err
 	}
 	if len(a.Results) != len(results) {

@@ -38,7 +38,7 @@ func (c *Client) Sessions(ctx context.Context, user id.ID) ([]feed.Session, erro
 
 // DeleteSession is that of feed.Feed.
 func (c *Client) DeleteSession(ctx context.Context, user, session id.ID) error {
-	return c.call(ctx, "DeleteSession", true, []any{user, session})
+	return gone(c.call(ctx, "DeleteSession", true, []any{user, session}))
 }
 
 // DeleteSessions is that of feed.Feed.
@@ -118,7 +118,7 @@ func (c *Client) WaitReady(ctx context.Context, viewer, photo id.ID) (feed.Photo
 
 // DeletePhoto is that of feed.Feed.
 func (c *Client) DeletePhoto(ctx context.Context, owner, photo id.ID, purge bool) error {
-	return c.call(ctx, "DeletePhoto", true, []any{owner, photo, purge})
+	return gone(c.call(ctx, "DeletePhoto", true, []any{owner, photo, purge}))
 }
 
 // RestorePhoto is that of feed.Feed.
@@ -163,7 +163,7 @@ func (c *Client) AddComment(ctx context.Context, user, photo id.ID, text string,
 
 // DeleteComment is that of feed.Feed.
 func (c *Client) DeleteComment(ctx context.Context, user, comment id.ID) error {
-	return c.call(ctx, "DeleteComment", true, []any{user, comment})
+	return gone(c.call(ctx, "DeleteComment", true, []any{user, comment}))
 }
 
 // Comments is that of feed.Feed.

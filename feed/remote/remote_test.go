@@ -24,17 +24,25 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // local carries calls to a Server of this process.
 type local struct {
-	s   *Server
-	cut atomic.Bool
+	s     *Server
+	cut   atomic.Bool
+	twice atomic.Bool // calls that may be repeated are: their first answers are lost
 }
 
 var errCut = errors.New("test: cut off")
 
-func (l *local) Call(ctx context.Context, _ bool, req []byte) ([]byte, error) {
+func (l *local) Call(ctx context.Context, again bool, req []byte) ([]byte, bool, error) {
 	if l.cut.Load() {
-		return nil, errCut
+		return nil, false, errCut
 	}
-	return l.s.Serve(ctx, req)
+	repeated := again && l.twice.Load()
+	if repeated {
+		if _, err := l.s.Serve(ctx, req); err != nil {
+			return nil, false, err
+		}
+	}
+	answer, err := l.s.Serve(ctx, req)
+	return answer, repeated, err
 }
 
 // world is a feed, and the same feed over the wire.
@@ -333,6 +341,45 @@ func TestEveryMethodIsServed(t *testing.T) {
 			if _, ok := w.to.s.methods[string(m[1])]; !ok {
 				t.Errorf("%s: %s is not served", file, m[1])
 			}
+		}
+	}
+}
+
+// TestRepetitionOfWhatIsDone: when the answer to a call that removes something is lost,
+// the call is repeated at another node, which finds nothing to remove. Whoever asked was
+// told that there had been nothing.
+func TestRepetitionOfWhatIsDone(t *testing.T) {
+	w := newWorld(t)
+	anna := w.account("anna")
+	photo := w.post(anna.ID, &feed.Details{Title: "one"})
+	w.ready(photo)
+	comment, err := w.c.AddComment(w.ctx, anna.ID, photo, "hello", 0)
+	w.must(err)
+	session, err := w.c.SessionByToken(w.ctx, [32]byte{'a'})
+	w.must(err)
+	remove := map[string]func() error{
+		"comment": func() error { return w.c.DeleteComment(w.ctx, anna.ID, comment.ID) },
+		"session": func() error { return w.c.DeleteSession(w.ctx, anna.ID, session.ID) },
+	}
+	w.to.twice.Store(true)
+	w.must(w.c.DeletePhoto(w.ctx, anna.ID, photo, false))
+	if p, err := w.c.RestorePhoto(w.ctx, anna.ID, photo); err != nil || p.ID != photo {
+		t.Errorf("restored: %+v, %v", p, err)
+	}
+	for what, f := range remove {
+		if err := f(); err != nil {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	w.must(w.c.DeletePhoto(w.ctx, anna.ID, photo, true))
+	if _, err := w.c.Photo(w.ctx, anna.ID, photo); !errors.Is(err, feed.ErrNotFound) {
+		t.Errorf("what reads is told what there is: %v", err)
+	}
+	w.to.twice.Store(false)
+	remove["photo"] = func() error { return w.c.DeletePhoto(w.ctx, anna.ID, photo, true) }
+	for what, f := range remove {
+		if err := f(); !errors.Is(err, feed.ErrNotFound) {
+			t.Errorf("%s that was not there: %v", what, err)
 		}
 	}
 }
