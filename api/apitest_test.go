@@ -58,6 +58,7 @@ type volBlobs struct {
 	err    atomic.Pointer[error]
 	hold   atomic.Pointer[chan struct{}]            // writes wait for its end
 	onRead atomic.Pointer[func(off, n int64) error] // asked before each read of a master
+	lent   atomic.Int64                             // pieces of blobs that are not released
 }
 
 func (b *volBlobs) Reserve(context.Context) (id.ID, id.Cookie, error) {

@@ -9,6 +9,7 @@ import (
 	"mime"
 	"mime/multipart"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/valyala/fasthttp"
@@ -245,8 +246,12 @@ func (r *request) getBlob() error {
 func (r *request) sendBlob(p BlobPiece, blob id.ID, cookie id.Cookie, v media.Variant, first, length int64) error {
 	size := p.Size
 	got := p.Data // of a whole answer; none of a range
-	b, err := r.pieces(length, func(ctx context.Context, off int64, to []byte) error {
-		defer func() { got = nil }()
+	release := sync.OnceFunc(func() {
+		got = nil
+		p.Release() // its room among the reads of a disk is not for waiting
+	})
+	b, err := r.pieces(length, release, func(ctx context.Context, off int64, to []byte) error {
+		defer release()
 		if len(got) >= len(to) {
 			copy(to, got)
 			return nil
@@ -261,7 +266,7 @@ func (r *request) sendBlob(p BlobPiece, blob id.ID, cookie id.Cookie, v media.Va
 		}
 		return nil
 	})
-	p.Release()
+	release()
 	if err != nil {
 		return fmt.Errorf("api: blob %v: %w", blob, err)
 	}

@@ -42,7 +42,8 @@ func (b *volBlobs) ReadBlob(ctx context.Context, blob id.ID, cookie id.Cookie, v
 	if errors.Is(err, volume.ErrNotFound) {
 		err = fmt.Errorf("%w: %w", ErrNoBlob, err)
 	}
-	p := BlobPiece{Data: r.Data, Size: r.Size, ETag: r.ETag, Release: r.Release}
+	b.lent.Add(1)
+	p := BlobPiece{Data: r.Data, Size: r.Size, ETag: r.ETag, Release: func() { b.lent.Add(-1); r.Release() }}
 	if r.Master != nil {
 		p.ContentType = r.Master.ContentType
 	}
@@ -212,4 +213,31 @@ func TestBlobKeysAreNotCounted(t *testing.T) {
 	}
 	w.call(w.key+"A", "GET", path, nil).is(429)
 	w.call(w.key, "GET", path, nil).is(200)
+}
+
+// TestWaitingBlobHoldsNothingOfItsDisk: an answer that waits for room does not keep what
+// it has read meanwhile. It did, and answers that waited kept everybody from a disk.
+func TestWaitingBlobHoldsNothingOfItsDisk(t *testing.T) {
+	w := newWorld(t)
+	body := bytes.Repeat([]byte("abcdefgh"), 200_000) // two pieces
+	path, _ := w.putBlob(body)
+	room := w.api.masters.hold(t, 1, w.api.opt.Limits.MasterBytes)
+	got := make(chan bool, 1)
+	go func() {
+		a := w.call(w.key, "GET", path, nil)
+		got <- a.status == 200 && bytes.Equal(a.body, body)
+	}()
+	eventually(t, "the answer waits for room", func() bool {
+		w.api.masters.mu.Lock()
+		defer w.api.masters.mu.Unlock()
+		return len(w.api.masters.queue) == 1
+	})
+	if n := w.blobs.lent.Load(); n != 0 {
+		t.Errorf("%d pieces are held meanwhile", n)
+	}
+	room.close()
+	if !<-got {
+		t.Error("not the blob")
+	}
+	eventually(t, "everything is given back", func() bool { n, _ := w.api.masters.held(); return n == 0 && w.blobs.lent.Load() == 0 })
 }

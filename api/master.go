@@ -43,7 +43,7 @@ func (r *request) getMaster() error {
 
 // masterBody is a master on its way to its owner.
 func (r *request) masterBody(photo id.ID, m feed.Master) (*pieceBody, error) {
-	b, err := r.pieces(m.Size, r.a.masterPieces(m))
+	b, err := r.pieces(m.Size, func() {}, r.a.masterPieces(m))
 	if err != nil {
 		return nil, fmt.Errorf("api: master of photo %v: %w", photo, err)
 	}

@@ -28,8 +28,9 @@ type pieceBody struct {
 }
 
 // pieces books room and reads the first piece. fetch fills all of to, from off on
-// of size bytes, or says why it cannot: then the answer is cut off.
-func (r *request) pieces(size int64, fetch func(ctx context.Context, off int64, to []byte) error) (*pieceBody, error) {
+// of size bytes, or says why it cannot: then the answer is cut off. waits is called
+// before room is waited for: meanwhile nothing of the store should be held.
+func (r *request) pieces(size int64, waits func(), fetch func(ctx context.Context, off int64, to []byte) error) (*pieceBody, error) {
 	first := min(size, pieceBytes)
 	room, err := r.a.masters.begin(r.payer(), first, r.cutWrite())
 	if err != nil {
@@ -37,7 +38,11 @@ func (r *request) pieces(size int64, fetch func(ctx context.Context, off int64, 
 	}
 	b := &pieceBody{a: r.a, size: size, fetch: fetch, room: room, nc: r.rc.Conn(), failed: Event{
 		Kind: EventFault, Method: methodName(r.rc), Route: r.route.pattern, Status: fasthttp.StatusOK, Account: r.viewer, Address: r.addr}}
-	if err = room.grow(r.ctx, first); err == nil {
+	if !room.take(first) {
+		waits()
+		err = room.grow(r.ctx, first)
+	}
+	if err == nil {
 		b.space = make([]byte, first)
 		err = b.read(r.ctx)
 	}

@@ -158,6 +158,19 @@ func (b *booking) grow(ctx context.Context, n int64) error {
 	return b.await(ctx, ready)
 }
 
+// take books n bytes more if they are there at once.
+func (b *booking) take(n int64) bool {
+	s := b.s
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if n = min(n, s.total-b.held); b.ended.Load() || len(s.queue) > 0 || n > s.free {
+		return false
+	}
+	s.free -= n
+	b.held += n
+	return true
+}
+
 // await waits in the queue, and judges the others meanwhile.
 func (b *booking) await(ctx context.Context, ready <-chan struct{}) error {
 	s := b.s
