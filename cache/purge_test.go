@@ -5,6 +5,7 @@ import (
 	"errors"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -275,5 +276,51 @@ func TestFullBatchIsNotTheHead(t *testing.T) {
 	w.beat(c)
 	if c.log.heardAt().IsZero() {
 		t.Error("not heard")
+	}
+}
+
+// lateAccess says once more what was so when it was asked, after a while.
+type lateAccess struct {
+	*world
+	asked, answer chan struct{}
+	calls         atomic.Int32
+}
+
+func (l *lateAccess) Access(ctx context.Context, blob id.ID) (Verdict, error) {
+	if l.calls.Add(1) > 1 {
+		return Verdict{}, nil // gone meanwhile
+	}
+	close(l.asked)
+	<-l.answer
+	return public, nil
+}
+
+// What Access answers holds for the moment of the question, too: one that was on its way
+// for as long as a verdict is good for is asked for again.
+func TestLateVerdictIsAskedForAgain(t *testing.T) {
+	for _, inMemory := range []bool{false, true} {
+		w := newWorld()
+		w.with(func() { w.silent = true })
+		late := &lateAccess{world: w, asked: make(chan struct{}), answer: make(chan struct{})}
+		c, err := New(Options{Origin: w, Access: late, Purges: w, Clock: w.clock, Ring: testRing(t)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		k := keyOf(7, "large")
+		if inMemory {
+			c.Push(k, object(k, 1000))
+		}
+		got := make(chan error, 1)
+		go func() {
+			_, err := fetchOne(t, w, c, k, nil)
+			got <- err
+		}()
+		<-late.asked
+		w.clock.Advance(2 * time.Second)
+		close(late.answer)
+		if err := <-got; !errors.Is(err, ErrNotFound) || late.calls.Load() != 2 {
+			t.Errorf("in memory %v: %v after %d questions", inMemory, err, late.calls.Load())
+		}
+		c.Close()
 	}
 }
