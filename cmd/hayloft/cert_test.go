@@ -286,3 +286,27 @@ func TestRefusalsDoNotFillTheLog(t *testing.T) {
 		t.Errorf("the log lacks something:\n%s", s)
 	}
 }
+
+// TestNoAlarmWhileStarting: others ask a node for what it has not opened yet. That is
+// no warning until it has opened everything; who may not come in is one from the start.
+func TestNoAlarmWhileStarting(t *testing.T) {
+	var out bytes.Buffer
+	l := &meshLog{n: &node{log: slog.New(slog.NewTextHandler(&out, nil)), clock: clock.NewFake(time.Now())}}
+	early := errors.New(`tls: client requested unsupported application protocols (["hayloft/1/raft-feed"])`)
+	refused := func(err error) string {
+		out.Reset()
+		l.event(mesh.Event{Kind: mesh.EventRefused, Addr: "10.0.0.1:1", Err: err})
+		return out.String()
+	}
+	if s := refused(early); s != "" {
+		t.Errorf("while starting: %s", s)
+	}
+	l.ready.Store(true)
+	if s := refused(early); !strings.Contains(s, "level=WARN") {
+		t.Errorf("afterwards: %q", s)
+	}
+	l = &meshLog{n: l.n}
+	if s := refused(errors.New("expired")); !strings.Contains(s, "level=WARN") {
+		t.Errorf("somebody who may not come in: %q", s)
+	}
+}

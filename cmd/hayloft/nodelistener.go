@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"net"
 	"path/filepath"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"hayloft/internal/mesh"
@@ -100,8 +102,9 @@ func (s *settings) advertised(a net.Addr) string {
 // meshLog makes log lines of what the mesh reports. A node that is refused comes
 // again every second: the same is said once a minute.
 type meshLog struct {
-	n  *node
-	mu sync.Mutex // guards told
+	n     *node
+	ready atomic.Bool // this node has all of its parts: what it does not serve it will not
+	mu    sync.Mutex  // guards told
 	// told is when a line was last written, by what happened and to whom.
 	told map[string]time.Duration
 }
@@ -136,6 +139,10 @@ func (l *meshLog) event(e mesh.Event) {
 	add("protocol", e.Proto, e.Proto != "")
 	add("until", e.Until, !e.Until.IsZero())
 	add("err", e.Err, e.Err != nil)
+	if e.Kind == mesh.EventRefused && !l.ready.Load() && strings.Contains(fmt.Sprint(e.Err), "unsupported application protocols") {
+		l.n.log.Debug("node listener: asked for what is not open yet", args...) // they come again
+		return
+	}
 	switch e.Kind {
 	case mesh.EventRefused, mesh.EventMistaken, mesh.EventAcceptFail, mesh.EventServer:
 		host, _, _ := net.SplitHostPort(e.Addr)

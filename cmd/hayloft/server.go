@@ -90,6 +90,7 @@ func serve(ctx context.Context, s *settings, stdout, stderr io.Writer) (err erro
 		srv.Close()
 		return errors.Join(err, n.stop())
 	}
+	n.meshLog.ready.Store(true)
 	n.awaitFleet(ctx)
 	front.set(adm.srv.Handler)
 	adm.srv = srv
