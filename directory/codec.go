@@ -75,7 +75,7 @@ const (
 	// Rows of the directory itself and of volumes have later versions, of which all
 	// from rowVersion on are still read.
 	metaRowVersion   = 2
-	nodeRowVersion   = 2
+	nodeRowVersion   = 3
 	diskRowVersion   = 2
 	volumeRowVersion = 6
 )

@@ -49,7 +49,9 @@ const (
 	opKeepCoded         = 35
 	opAsKeeper          = 36
 	opSetTarget         = 37
-	lastOp              = opSetTarget
+	opStartNode         = 38
+	opJoinSyncAs        = 39
+	lastOp              = opJoinSyncAs
 )
 
 // command is one change of the table. apply checks everything before it changes
@@ -107,6 +109,8 @@ var makers = [lastOp + 1]func() command{
 	opKeepCoded:         func() command { return new(keepCoded) },
 	opAsKeeper:          func() command { return new(asKeeper) },
 	opSetTarget:         func() command { return new(setTarget) },
+	opStartNode:         func() command { return new(startNode) },
+	opJoinSyncAs:        func() command { return new(joinSyncAs) },
 }
 
 func encodeCommand(op uint8, c command) []byte {

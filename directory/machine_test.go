@@ -159,11 +159,14 @@ func randomCommand(r *rand.Rand, m *Map, now id.Millis) []byte {
 		return randomBirth(r, m, op, now)
 	case opCloseVolume, opSealVolume, opBeginCompaction, opCommitCompaction, opAbandonCompaction, opBeginSalvage:
 		return randomLifecycle(r, m, op, now)
-	case opLeaveSync, opJoinSync, opAddReplica, opRemoveReplica, opSetTarget, opSealReplicas, opCommitReplicas:
+	case opLeaveSync, opJoinSync, opJoinSyncAs, opAddReplica, opRemoveReplica, opSetTarget, opSealReplicas, opCommitReplicas:
 		return randomReplicas(r, m, op, now)
 	case opOpenReplicated:
 		disks := randomDisks(r, 1+r.IntN(3))
 		return encodeCommand(op, &openReplicated{slot, holder, leased, disks, uint8(len(disks) + r.IntN(2)), at, now})
+	case opStartNode:
+		row, _ := m.Node(node)
+		return encodeCommand(op, &startNode{node, row.Incarnation, uint64(r.IntN(3))})
 	case opSetNodeState:
 		return encodeCommand(op, &setNodeState{node, Duty(1 + r.IntN(21)/10)})
 	case opSetDiskState:

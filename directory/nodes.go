@@ -55,6 +55,7 @@ type Node struct {
 	Roles            Roles
 	State            Duty
 	Registered       id.Millis
+	Incarnation      uint64 // of its process that started last; 0: none has said so
 }
 
 // Disk is a data directory on a node.
@@ -77,6 +78,7 @@ func (n Node) value() []byte {
 	e.text(n.Addr)
 	e.u16(uint16(n.Roles))
 	e.u8(uint8(n.State))
+	e.u64(n.Incarnation)
 	return e.b
 }
 
@@ -85,6 +87,9 @@ func readNode(n NodeID, version uint8, v *dec) Node {
 	row := Node{ID: n, Name: v.text(), Host: v.text(), Rack: v.text(), Zone: v.text(), Registered: v.millis(), Roles: AllRoles, State: Active}
 	if version > 1 {
 		row.Addr, row.Roles, row.State = v.text(), Roles(v.u16()), Duty(v.u8())
+	}
+	if version > 2 {
+		row.Incarnation = v.u64()
 	}
 	v.bad = v.bad || !row.State.known()
 	return row
@@ -207,6 +212,35 @@ func (c *nameNode) apply(t *table) (any, error) {
 	return t.registered(n), nil
 }
 
+// startNode follows upon the process it names only: no late one brings an earlier
+// process back.
+type startNode struct {
+	node          NodeID
+	after, starts uint64 // incarnations
+}
+
+func (c *startNode) encode(e *enc) {
+	e.u32(uint32(c.node))
+	e.u64(c.after)
+	e.u64(c.starts)
+}
+
+func (c *startNode) decode(d *dec) { *c = startNode{NodeID(d.u32()), d.u64(), d.u64()} }
+
+func (c *startNode) apply(t *table) (any, error) {
+	n, ok := t.Node(c.node)
+	switch {
+	case !ok:
+		return nil, fmt.Errorf("%w: node %d", ErrUnknown, c.node)
+	case c.starts == 0:
+		return nil, fmt.Errorf("%w: node %d starts without an incarnation", ErrInvalid, c.node)
+	case n.Incarnation != c.after && n.Incarnation != c.starts:
+		return nil, fmt.Errorf("%w: node %d runs as %x, not as %x", ErrStale, c.node, n.Incarnation, c.after)
+	}
+	n.Incarnation = c.starts
+	return t.registered(n), nil
+}
+
 type registerDisk struct {
 	node     NodeID
 	uuid     [16]byte
@@ -303,7 +337,8 @@ type NodeSpec struct {
 	Roles            Roles
 }
 
-// RegisterNode makes a node known or replaces what is known of it, but for its state.
+// RegisterNode makes a node known or replaces what is known of it, but for its state
+// and its process.
 func (d *Directory) RegisterNode(ctx context.Context, s NodeSpec) (Node, error) {
 	if err := texts(s.Name, s.Host, s.Rack, s.Zone, s.Addr); err != nil {
 		return Node{}, err
@@ -313,6 +348,14 @@ func (d *Directory) RegisterNode(ctx context.Context, s NodeSpec) (Node, error) 
 	}
 	c := &nameNode{registerNode{s.Name, s.Host, s.Rack, s.Zone, d.now()}, s.Addr, s.Roles}
 	v, _, err := propose[Node](ctx, d, opNameNode, c)
+	return v, err
+}
+
+// StartNode says that the node's process is the one with this incarnation, a random
+// number that is not zero, and that every earlier one has ended. after is the node's
+// Incarnation as a fresh Map has it. When another process has started since it is ErrStale.
+func (d *Directory) StartNode(ctx context.Context, n NodeID, after, incarnation uint64) (Node, error) {
+	v, _, err := propose[Node](ctx, d, opStartNode, &startNode{n, after, incarnation})
 	return v, err
 }
 

@@ -22,10 +22,11 @@ func (d *Directory) LeaveSync(ctx context.Context, v VolumeID, disk DiskID, sync
 // JoinSync puts the replica on disk into the in-sync set. The caller is the primary;
 // the replica has the generation, which is the row's, and every delete that was
 // acknowledged, and no other is acknowledged before the answer: after an unknown
-// outcome (ErrUnavailable) the call is repeated until there is one. A volume with a
-// committed epoch is ErrStale.
-func (d *Directory) JoinSync(ctx context.Context, v VolumeID, disk DiskID, generation, sync uint32) (Volume, error) {
-	row, _, err := propose[Volume](ctx, d, opJoinSync, &joinSync{v, disk, generation, sync})
+// outcome (ErrUnavailable) the call is repeated until there is one. incarnation is that
+// of the primary's process (StartNode); of one that has ended it is ErrStale. A volume
+// with a committed epoch is ErrStale.
+func (d *Directory) JoinSync(ctx context.Context, v VolumeID, disk DiskID, generation, sync uint32, incarnation uint64) (Volume, error) {
+	row, _, err := propose[Volume](ctx, d, opJoinSyncAs, &joinSyncAs{joinSync{v, disk, generation, sync}, incarnation})
 	return row, err
 }
 

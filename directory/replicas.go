@@ -104,7 +104,10 @@ func (c *joinSync) decode(d *dec) {
 	*c = joinSync{VolumeID(d.u32()), DiskID(d.u32()), d.u32(), d.u32()}
 }
 
-func (c *joinSync) apply(t *table) (any, error) {
+func (c *joinSync) apply(t *table) (any, error) { return c.by(t, 0) }
+
+// by joins for the process with an incarnation, 0 for one of before they were named.
+func (c *joinSync) by(t *table, incarnation uint64) (any, error) {
 	v, repeated, err := t.replicated(c.volume, c.sync, func(v Volume) bool { return v.Synced(c.disk) && c.generation == v.Generation })
 	switch {
 	case err != nil || repeated:
@@ -120,10 +123,31 @@ func (c *joinSync) apply(t *table) (any, error) {
 	if err := t.usable(c.disk); err != nil {
 		return nil, err
 	}
+	// What a process asked for before it ended knows nothing of the deletes since.
+	if n, _ := t.NodeOf(v.InSync[0]); n.Incarnation != incarnation {
+		return nil, fmt.Errorf("%w: the primary of volume %d is in process %x of node %d, not in %x", ErrStale, v.ID, n.Incarnation, n.ID, incarnation)
+	}
 	v = v.placed(v.Replicas, append(slices.Clone(v.InSync), c.disk))
 	t.setVolume(v)
 	return v, nil
 }
+
+type joinSyncAs struct {
+	joinSync
+	incarnation uint64
+}
+
+func (c *joinSyncAs) encode(e *enc) {
+	c.joinSync.encode(e)
+	e.u64(c.incarnation)
+}
+
+func (c *joinSyncAs) decode(d *dec) {
+	c.joinSync.decode(d)
+	c.incarnation = d.u64()
+}
+
+func (c *joinSyncAs) apply(t *table) (any, error) { return c.by(t, c.incarnation) }
 
 type addReplica leaveSync
 

@@ -28,6 +28,7 @@ func randomReplicas(r *rand.Rand, m *Map, op uint8, now id.Millis) []byte {
 	for _, v := range m.Volumes() { // rather one where the command has something to do
 		ready := map[uint8]bool{
 			opLeaveSync: len(v.InSync) > 1, opJoinSync: len(v.InSync) < len(v.Replicas) && v.State == StateSealed,
+			opJoinSyncAs: len(v.InSync) < len(v.Replicas) && v.State == StateSealed,
 			opAddReplica: v.State == StateSealed && len(v.Replicas) > 0, opRemoveReplica: len(v.InSync) > 1 && v.State != StateOpen,
 			opSetTarget: v.State == StateSealed && len(v.Replicas) > 0, opSealReplicas: v.State == StateClosing, opCommitReplicas: v.Compaction != nil,
 		}[op]
@@ -58,6 +59,13 @@ func randomReplicas(r *rand.Rand, m *Map, op uint8, now id.Millis) []byte {
 		return encodeCommand(op, &leaveSync{n, disk, sync})
 	case opJoinSync:
 		return encodeCommand(op, &joinSync{n, disk, generation, sync})
+	case opJoinSyncAs:
+		incarnation := uint64(r.IntN(3))
+		if len(v.InSync) > 0 && r.IntN(4) > 0 {
+			primary, _ := m.NodeOf(v.InSync[0])
+			incarnation = primary.Incarnation
+		}
+		return encodeCommand(op, &joinSyncAs{joinSync{n, disk, generation, sync}, incarnation})
 	case opAddReplica:
 		return encodeCommand(op, &addReplica{n, disk, sync})
 	case opRemoveReplica:
@@ -246,6 +254,44 @@ func TestAddAndRemoveReplica(t *testing.T) {
 	wantPlaced(t, r.twice(opRemoveReplica, &removeReplica{closing.ID, 3, 1}), 2, []DiskID{1}, []DiskID{1})
 }
 
+// A join that the primary's process asked for is refused once its node has started
+// again, or its disk is on another node, whenever it comes; one that was obeyed is repeated.
+func TestJoinOfAnEndedProcess(t *testing.T) {
+	r := spread(t)
+	v := r.copies(StateSealed, 3, 1, 2, 3)
+	primary, _ := r.m.next.NodeOf(1)
+	r.must(opLeaveSync, &leaveSync{v.ID, 2, 1})
+	r.must(opLeaveSync, &leaveSync{v.ID, 3, 2})
+	start := &startNode{primary.ID, 0, 7}
+	for range 2 {
+		if n := r.must(opStartNode, start).(Node); n.Incarnation != 7 {
+			t.Fatalf("%+v", n)
+		}
+		r.reload()
+	}
+	late := &joinSyncAs{joinSync{v.ID, 3, 1, 3}, 7}
+	r.refused(opJoinSync, &late.joinSync, ErrStale) // of nobody
+	v = r.twice(opJoinSyncAs, &joinSyncAs{joinSync{v.ID, 2, 1, 3}, 7})
+	late.sync = v.Sync
+
+	r.must(opStartNode, &startNode{primary.ID, 7, 8})
+	r.refused(opJoinSyncAs, late, ErrStale)
+	r.refused(opStartNode, start, ErrStale) // comes late: the earlier process stays ended
+	r.refused(opStartNode, &startNode{primary.ID, 7, 9}, ErrStale)
+	r.refused(opJoinSyncAs, late, ErrStale)
+	r.refused(opStartNode, &startNode{primary.ID, 8, 0}, ErrInvalid)
+	r.refused(opStartNode, &startNode{99, 0, 7}, ErrUnknown)
+	r.must(opNameNode, &nameNode{registerNode{primary.Name, "h", "", "", 9}, "a:1", AllRoles})
+	r.refused(opJoinSyncAs, late, ErrStale)
+	late.incarnation = 8
+	elsewhere := r.must(opRegisterNode, &registerNode{name: "elsewhere"}).(Node)
+	disk, _ := r.m.next.Disk(1)
+	r.must(opRegisterDisk, &registerDisk{elsewhere.ID, disk.UUID, disk.Capacity, 9})
+	r.refused(opJoinSyncAs, late, ErrStale)
+	r.must(opRegisterDisk, &registerDisk{primary.ID, disk.UUID, disk.Capacity, 9})
+	wantPlaced(t, r.twice(opJoinSyncAs, late), 5, []DiskID{1, 2, 3}, []DiskID{1, 2, 3})
+}
+
 // How many replicas there should be is changed for what is sealed, by somebody who
 // knows the row; nothing else is changed by it.
 func TestSetTarget(t *testing.T) {
@@ -365,7 +411,7 @@ func TestNodesAndDisks(t *testing.T) {
 	}
 	name := &nameNode{registerNode{"a", "h2", "r", "z", 7}, "10.0.0.1:7", RoleVolume | 1<<12}
 	n := r.must(opNameNode, name).(Node)
-	if want := (Node{1, "a", "h2", "r", "z", "10.0.0.1:7", RoleVolume | 1<<12, Active, 5}); n != want {
+	if want := (Node{1, "a", "h2", "r", "z", "10.0.0.1:7", RoleVolume | 1<<12, Active, 5, 0}); n != want {
 		t.Fatalf("%+v", n)
 	}
 	d := r.must(opRegisterDisk, &registerDisk{1, [16]byte{1}, 9, 8}).(Disk)
@@ -435,12 +481,20 @@ func TestRowsBeforeReplicas(t *testing.T) {
 		t.Fatalf("%+v, want %+v", got, v)
 	}
 	node, disk := Node{Name: "a"}.value(), Disk{Node: 1, UUID: [16]byte{1}}.value()
-	node, disk = node[:len(node)-5], disk[:len(disk)-1]
+	node, disk = node[:len(node)-13], disk[:len(disk)-1]
 	node[0], disk[0] = 1, 1
 	for key, value := range map[string][]byte{string(keyVol(1)): v.valueOf(4), string(keyNode(1)): node, string(keyDisk(1)): disk} {
 		if err := r.db.Set([]byte(key), value, pebble.NoSync); err != nil {
 			t.Fatal(err)
 		}
+	}
+	r.reload()
+	want := r.must(opSetNodeState, &setNodeState{1, Draining}).(Node)
+	second := want.value()
+	second = second[:len(second)-8]
+	second[0] = 2 // from before processes said that they start
+	if err := r.db.Set(keyNode(1), second, pebble.NoSync); err != nil {
+		t.Fatal(err)
 	}
 	r.reload()
 	wantPlaced(t, r.twice(opLeaveSync, &leaveSync{1, 1, 1}), 2, []DiskID{1, 2}, []DiskID{2})

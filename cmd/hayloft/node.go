@@ -180,10 +180,15 @@ func (n *node) openGroups(ctx context.Context) error {
 	return n.sign(ctx)
 }
 
-// enrol makes this node known to the directory as it is now.
+// enrol makes this node known to the directory as it is now, and this process as the
+// one it has.
 func (n *node) enrol(ctx context.Context) error {
 	row, err := n.directory.RegisterNode(ctx, n.spec())
+	if err != nil {
+		return err
+	}
 	n.nodeID = row.ID
+	_, err = n.directory.StartNode(ctx, row.ID, row.Incarnation, n.incarnation)
 	return err
 }
 

@@ -177,7 +177,7 @@ func (p placement) LeaveSync(ctx context.Context, v volume.ID, disk, sync uint32
 }
 
 func (p placement) JoinSync(ctx context.Context, v volume.ID, disk, generation, sync uint32) (server.Row, error) {
-	return p.changed(p.d.JoinSync(ctx, directory.VolumeID(v), directory.DiskID(disk), generation, sync))
+	return p.changed(p.d.JoinSync(ctx, directory.VolumeID(v), directory.DiskID(disk), generation, sync, p.incarnation))
 }
 
 func (p placement) AddReplica(ctx context.Context, v volume.ID, disk, sync uint32) (server.Row, error) {

@@ -132,6 +132,8 @@ func TestPlacementReplicates(t *testing.T) {
 		node, err := d.RegisterNode(ctx, directory.NodeSpec{Name: name})
 		must(t, err)
 		nodes = append(nodes, placement{d, node.ID, uint64(i + 1)})
+		_, err = d.StartNode(ctx, node.ID, node.Incarnation, uint64(i+1))
+		must(t, err)
 		_, err = nodes[i].RegisterDisk(ctx, [16]byte{byte(i + 1)}, 1)
 		must(t, err)
 	}
@@ -166,11 +168,24 @@ func TestPlacementReplicates(t *testing.T) {
 	is(p.SealVolume(ctx, v, 1, []uint32{1, 2}, seal))(1, []uint32{2, 1}, []uint32{2, 1})
 	is(p.LeaveSync(ctx, v, 2, 1))(2, []uint32{2, 1}, []uint32{1})
 	is(p.AddReplica(ctx, v, 3, 2))(3, []uint32{2, 1, 3}, []uint32{1})
-	is(p.JoinSync(ctx, v, 3, 1, 3))(4, []uint32{2, 1, 3}, []uint32{1, 3})
+	if _, err := p.JoinSync(ctx, v, 3, 1, 3); !errors.Is(err, directory.ErrStale) {
+		t.Errorf("a join for another node's primary: %v", err)
+	}
+	is(nodes[0].JoinSync(ctx, v, 3, 1, 3))(4, []uint32{2, 1, 3}, []uint32{1, 3})
 	is(p.BeginCompaction(ctx, v, 1, volume.Digest{1}, 0))(4, []uint32{2, 1, 3}, []uint32{1, 3})
 	is(p.CommitCompaction(ctx, v, 2, []uint32{3, 2}, seal))(5, []uint32{2, 1, 3}, []uint32{3})
 	is(p.RemoveReplica(ctx, v, 2, 5))(6, []uint32{1, 3}, []uint32{3})
 	if rows := (overview{placement: p}).Rows(); len(rows) != 1 || !slices.Equal(rows[0].InSync, []uint32{3}) {
 		t.Errorf("%+v", rows)
+	}
+}
+
+// The directory knows which process of this node is the one that runs: joins that an
+// earlier one asked for are refused.
+func TestDirectoryKnowsTheProcess(t *testing.T) {
+	n, _, _ := placedNode(t)
+	row, ok := n.directory.Map().Node(n.nodeID)
+	if !ok || n.incarnation == 0 || row.Incarnation != n.incarnation {
+		t.Errorf("%+v, want incarnation %d", row, n.incarnation)
 	}
 }

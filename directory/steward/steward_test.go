@@ -155,7 +155,7 @@ func (r *rig) join(v directory.VolumeID) {
 	r.t.Helper()
 	for _, d := range r.row(v).Replicas {
 		if row := r.row(v); !row.Synced(d) {
-			got(r.dir.JoinSync(r.t.Context(), v, d, row.Generation, row.Sync))(r.t)
+			got(r.dir.JoinSync(r.t.Context(), v, d, row.Generation, row.Sync, 0))(r.t)
 		}
 	}
 }

@@ -125,7 +125,7 @@ func (w *wire) LeaveSync(ctx context.Context, v volume.ID, disk, sync uint32) (s
 
 func (w *wire) JoinSync(ctx context.Context, v volume.ID, disk, generation, sync uint32) (server.Row, error) {
 	return w.ask("join", func() (directory.Volume, error) {
-		return w.d.JoinSync(ctx, directory.VolumeID(v), directory.DiskID(disk), generation, sync)
+		return w.d.JoinSync(ctx, directory.VolumeID(v), directory.DiskID(disk), generation, sync, 0)
 	})
 }
 
