@@ -24,6 +24,7 @@ func codedFigures() []figure[*server.Stats] {
 		counter("coded_revocations_total", "Epochs that were given up for their source.", func(c *server.CodedStats) uint64 { return c.Revocations }),
 		counter("coded_reclaims_total", "Coded volumes that were written anew.", func(c *server.CodedStats) uint64 { return c.Reclaims }),
 		counter("coded_computed_reads_total", "Ranges that were read by computing them from other shards.", func(c *server.CodedStats) uint64 { return c.Computed }),
+		counter("coded_taken_over_total", "Coded volumes that this node keeps since their keeper was away.", func(c *server.CodedStats) uint64 { return c.TakenOver }),
 		counter("shard_findings_total", "Damaged places found in shards.", func(c *server.CodedStats) uint64 { return c.Findings }),
 		counter("shard_repairs_total", "Shards of which damaged places were written again.", func(c *server.CodedStats) uint64 { return c.Repairs }),
 		counter("shard_rebuilds_total", "Shards that were made again.", func(c *server.CodedStats) uint64 { return c.Rebuilds }),

@@ -237,6 +237,7 @@ var codedLines = map[server.EventKind]struct {
 	text, what string
 }{
 	server.EventCoded:        {slog.LevelInfo, "the volume is coded, and served out of its shards", "err"},
+	server.EventKept:         {slog.LevelWarn, "the node that served a coded volume is away: this one serves it now", "err"},
 	server.EventReleased:     {slog.LevelInfo, "the shards were read and are whole: the file that was coded goes", "err"},
 	server.EventRevoked:      {slog.LevelError, "too many shards are lost: the file that was coded goes on, and is coded again", "err"},
 	server.EventReclaimed:    {slog.LevelInfo, "the coded volume is written anew without what is deleted, and is coded again", "err"},

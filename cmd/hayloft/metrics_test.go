@@ -178,7 +178,7 @@ func TestEveryVolumeEventHasALine(t *testing.T) {
 // TestEveryServerEventHasALine: whatever the server reports is logged.
 func TestEveryServerEventHasALine(t *testing.T) {
 	seen := make(map[string]bool)
-	for k := server.EventVolumeSick; k <= server.EventDropped; k++ {
+	for k := server.EventVolumeSick; k <= server.EventKept; k++ {
 		n, out := logged()
 		n.blobEvent(server.Event{Kind: k, Dir: "/d", Volume: 7, File: "odd", Work: "sealing", Err: fmt.Errorf("why")})
 		line := regexp.MustCompile(`msg=("[^"]*"|\S+)`).FindString(out.String())
@@ -188,8 +188,8 @@ func TestEveryServerEventHasALine(t *testing.T) {
 		seen[line] = true
 	}
 	n, out := logged()
-	if n.blobEvent(server.Event{Kind: server.EventDropped + 1}); out.Len() > 0 {
-		t.Errorf("the last event is not EventDropped: %s", out)
+	if n.blobEvent(server.Event{Kind: server.EventKept + 1}); out.Len() > 0 {
+		t.Errorf("the last event is not EventKept: %s", out)
 	}
 }
 

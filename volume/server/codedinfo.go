@@ -46,11 +46,14 @@ type ShardInfo struct {
 	Log    error     // why the disk's copy of the delete log does not count, or nil
 }
 
-// Coded describes the coded volumes of this node, and those being coded, by number.
+// Coded describes the coded volumes that this node keeps, and those that it codes, by
+// number.
 func (s *Server) Coded() []CodedInfo {
 	var out []CodedInfo
 	for _, row := range s.o.Directory.CodedRows() {
-		out = append(out, s.codedInfo(row))
+		if row.coded() && s.coder.keeps(row) || !row.coded() && s.coder.ours(row) {
+			out = append(out, s.codedInfo(row))
+		}
 	}
 	return out
 }
@@ -155,6 +158,9 @@ func (s *Server) Rebuild(ctx context.Context, v volume.ID, report func(Progress)
 	}
 	if row.Coding.Committed == nil {
 		return fmt.Errorf("%w: volume %d is not coded", volume.ErrInvalid, v)
+	}
+	if !s.coder.keeps(row) {
+		return unavailable("volume %d is kept by node %s: ask there", v, s.coder.nodeOf(KeeperOf(row.Coding, row.Keeper)))
 	}
 	h := s.codedHandle(v)
 	if h == nil || h.vol == nil {

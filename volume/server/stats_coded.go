@@ -25,6 +25,7 @@ type CodedStats struct {
 	Encodings, Releases, Reclaims, Revocations uint64 // epochs served, sources let go, volumes written anew, epochs given up
 	Findings, Repairs, Rebuilds                uint64 // damaged places, shards with places written again, shards made again
 	Computed                                   uint64 // ranges read by computing them from other shards
+	TakenOver                                  uint64 // volumes whose keeper, of before, was away
 }
 
 func (st *Stats) countCoded(s *Server) {
@@ -32,7 +33,7 @@ func (st *Stats) countCoded(s *Server) {
 	*c = CodedStats{
 		Survives:  -1,
 		Encodings: s.n.coded.Load(), Releases: s.n.released.Load(), Reclaims: s.n.reclaimed.Load(), Revocations: s.n.revoked.Load(),
-		Findings: s.n.damaged.Load(), Repairs: s.n.repaired.Load(), Rebuilds: s.n.rebuilt.Load(), Computed: s.n.computed.Load(),
+		Findings: s.n.damaged.Load(), Repairs: s.n.repaired.Load(), Rebuilds: s.n.rebuilt.Load(), Computed: s.n.computed.Load(), TakenOver: s.n.takenOver.Load(),
 	}
 	for _, i := range s.Coded() {
 		if len(i.Shards) == 0 && i.Sick == nil {
