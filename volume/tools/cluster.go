@@ -146,7 +146,10 @@ func (c *Cluster) countDisks(st server.Stats, coded []Coded) {
 		}
 	}
 	// One that is away and has nothing is nobody's loss: it was replaced.
-	c.Disks = slices.DeleteFunc(c.Disks, func(d Disk) bool { return d.State == StateMissing && d.Shards == 0 && d.Volumes == 0 })
+	// One that was erased, or taken away when nothing was on it, is of no interest.
+	c.Disks = slices.DeleteFunc(c.Disks, func(d Disk) bool {
+		return (d.State == StateMissing || d.State == StateOut) && d.Data == "" && d.Shards == 0 && d.Volumes == 0
+	})
 }
 
 // countReplicas counts what the directory has on disks of other nodes.
