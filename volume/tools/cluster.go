@@ -146,10 +146,7 @@ func (c *Cluster) countDisks(st server.Stats, coded []Coded) {
 		}
 	}
 	// One that is away and has nothing is nobody's loss: it was replaced.
-	// One that was erased, or taken away when nothing was on it, is of no interest.
-	c.Disks = slices.DeleteFunc(c.Disks, func(d Disk) bool {
-		return (d.State == StateMissing || d.State == StateOut) && d.Data == "" && d.Shards == 0 && d.Volumes == 0
-	})
+	c.Disks = slices.DeleteFunc(c.Disks, func(d Disk) bool { return d.State == StateMissing && d.Shards == 0 && d.Volumes == 0 })
 }
 
 // countReplicas counts what the directory has on disks of other nodes.
@@ -165,6 +162,14 @@ func (c *Cluster) countReplicas(table []server.Row) {
 			d.Volumes = on[d.Disk]
 		}
 	}
+	// So it is with one that another node does not name: it was erased, or taken away.
+	c.Disks = slices.DeleteFunc(c.Disks, func(d Disk) bool {
+		left := d.State == StateOut && d.Data == "" && d.Shards == 0 && d.Volumes == 0
+		if n := slices.IndexFunc(c.Nodes, func(n Node) bool { return n.ID == d.Node }); left && n >= 0 {
+			c.Nodes[n].Disks--
+		}
+		return left
+	})
 }
 
 // maxBecause is how many reasons are given.
