@@ -38,7 +38,6 @@ type fleet struct {
 	http  *http.Transport
 	turn  atomic.Uint64
 	env   [][]string // of the next start of each node
-	admin *http.Client
 }
 
 // newFleet starts a cluster of three nodes in a network of their own and waits until

@@ -107,11 +107,16 @@ func serve(ctx context.Context, s *settings, stdout, stderr io.Writer) (err erro
 		go offerDemo(ctx, s.data, base, stdout, log)
 	}
 
+	return n.untilEnd(ctx, adm, failed)
+}
+
+// untilEnd waits for a signal or for a listener that fails, then drains and stops.
+func (n *node) untilEnd(ctx context.Context, adm *adminListener, failed <-chan error) (err error) {
 	select {
 	case <-ctx.Done():
-		log.Info("stopping", "at_most", s.drainTimeout)
+		n.log.Info("stopping", "at_most", n.s.drainTimeout)
 	case err = <-failed:
-		log.Error("a listener failed: stopping", "err", err)
+		n.log.Error("a listener failed: stopping", "err", err)
 	}
 	adm.door.Close() // a list of the volumes that are left would look like a list
 	err = errors.Join(err, n.stop())
