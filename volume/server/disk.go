@@ -53,7 +53,8 @@ type disk struct {
 
 	turn    chan struct{} // held (full) by the job that is at work on the disk
 	helping chan struct{} // has one token of each generation that is being made here
-	birth   chan struct{} // held (full) by who makes a volume here, or gives one up
+	birth   chan struct{} // held (full) by who makes a volume of a writer of this disk, or gives one up
+	making  chan struct{} // held (full) by who makes the file of a volume for another's writer; nobody else is waited for
 	kicked  chan struct{} // holds one token when the disk is to be looked over
 	pace    pace
 	blind   bool      // the upkeep could not list the files; the upkeep's alone

@@ -101,6 +101,6 @@
 // and never the other way round. A volume's gate of deletes is held while the directory
 // is asked and its shards are opened, and for a second at most while a replica joins. No
 // turn is waited for by what other nodes ask: what they have made here takes a place of
-// its own (disk.helping), under which nothing is asked of another node but needles. handle.mu, codedVolume.mu and jobs are held for
+// its own (disk.helping, disk.making), under which nothing is asked of another node but needles. handle.mu, codedVolume.mu and jobs are held for
 // moments and nothing is locked under them; so are seat.mu, fleet.mu and observer.mu.
 package server

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -438,5 +440,35 @@ func TestReplicaThatHangsAtItsBirth(t *testing.T) {
 	close(answer)
 	if err := a.read(b); err != nil {
 		t.Error(err)
+	}
+}
+
+// Two nodes that make a volume at the same time, each with a replica at the other, do
+// not wait for one another.
+func TestNodesMakeVolumesForEachOther(t *testing.T) {
+	c := newCluster(t, server.Options{Replicas: 2, NoUpkeep: true}, 1, 1)
+	var both sync.WaitGroup
+	both.Add(2)
+	var met atomic.Int32
+	for i, m := range c.members {
+		c.fault(m, c.members[1-i], func(ctx context.Context, method string, call func(context.Context) error) error {
+			if method == "Create" && met.Add(1) <= 2 {
+				both.Done()
+				both.Wait() // each makes its volume now
+			}
+			return call(ctx)
+		})
+	}
+	var puts sync.WaitGroup
+	for _, m := range c.members {
+		puts.Go(func() {
+			if _, tries, err := m.put(volume.ClassOriginals, 1000); err != nil || tries != 1 {
+				t.Errorf("%s: %d tries, %v", m.name, tries, err)
+			}
+		})
+	}
+	c.run(puts.Wait)
+	if n := met.Load(); n != 2 {
+		t.Errorf("%d files were asked for, want 2", n)
 	}
 }

@@ -107,7 +107,7 @@ func (t *seat) claim() (*disk, error) {
 		s: t.s, seat: t, dir: t.dir, ident: ident, lock: lock, pace: pace{s: t.s}, steps: &t.steps,
 		reads: volume.NewReadBudget(t.s.readShare(), o.MaxReads), shardReads: newPlaces(o, t.s.readShare()),
 		seen: &observer{kick: t.kick, tick: &t.tick}, mark: mark.ID, device: home.ID.Device,
-		turn: make(chan struct{}, 1), helping: make(chan struct{}, helpers), birth: make(chan struct{}, 1), kicked: make(chan struct{}, 1),
+		turn: make(chan struct{}, 1), helping: make(chan struct{}, helpers), birth: make(chan struct{}, 1), making: make(chan struct{}, 1), kicked: make(chan struct{}, 1),
 		buried: make(chan struct{}),
 	}
 	d.fs = observed{o.FS, d.seen}

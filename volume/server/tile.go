@@ -316,15 +316,19 @@ func (s *Server) makeAt(ctx context.Context, r *holder, ident volume.Identity) (
 }
 
 // createHere makes the file of a volume, of which somebody else holds the slot. It does
-// not wait for a disk that does not answer, though that may make the file after all.
+// not wait for a disk that does not answer, though that may make the file after all, and
+// for no writer of the disk: those wait for other nodes, whose writers may wait for this
+// one.
 func (s *Server) createHere(ctx context.Context, d *disk, ident volume.Identity) (*handle, error) {
 	if d == nil {
 		return nil, lost(ident.Volume)
 	}
-	end, err := d.beginBirth(ctx)
-	if err != nil {
-		return nil, unavailable("%w", err)
+	select {
+	case d.making <- struct{}{}:
+	case <-ctx.Done():
+		return nil, unavailable("%w", ctx.Err())
 	}
+	end := func() { <-d.making }
 	if err := d.takesWrites(0); err != nil {
 		end()
 		return nil, err

@@ -205,6 +205,11 @@ func (w *writer) open(ctx context.Context) (*tile, error) {
 	done := make(chan result, 1)
 	w.s.calls.Go(func() {
 		defer func() { <-w.gate }()
+		// Who waits no longer leaves the tile to who asks next: where nodes are far away,
+		// all would begin it and none come to its end.
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), w.s.o.DirectoryTimeout)
+		defer cancel()
+		defer context.AfterFunc(w.s.life, cancel)()
 		t, err := w.openNext(ctx)
 		done <- result{t, err}
 	})
