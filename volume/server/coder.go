@@ -33,6 +33,7 @@ type coder struct {
 	computed *semaphore.Weighted // ranges computed at once
 
 	opened   atomic.Bool   // openAll has returned
+	knew     atomic.Bool   // whether this node has heard of the directory
 	changes  atomic.Uint64 // of the set of disks in service
 	away     vfs.FS        // of disks that are not
 	shelving shelving

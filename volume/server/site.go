@@ -62,7 +62,8 @@ func (c *coder) farDisk(number uint32, node string) *farDisk {
 // hear notes which disks of other nodes are there. When some came or went, what failed
 // may work.
 func (c *coder) hear(all []FleetDisk) {
-	changed := false
+	knows := c.s.current() == nil // else no shelf is given out, here either
+	changed := c.knew.Swap(knows) != knows
 	c.mu.Lock()
 	for _, d := range all {
 		if f := c.far[d.Disk]; f != nil && f.up.Swap(d.Up) != d.Up {
