@@ -11,6 +11,7 @@ import (
 
 	"hayloft/volume"
 	"hayloft/volume/coding"
+	"hayloft/volume/coding/lifecycle"
 	"hayloft/volume/server"
 )
 
@@ -349,6 +350,102 @@ func TestScrubsTellTheKeeper(t *testing.T) {
 	}
 	if sum := scrub(keeper); sum.Corrupt != 0 {
 		t.Errorf("after the repair: %+v", sum)
+	}
+}
+
+// TestShardsSpreadToNewNodes: what was coded when there was one node is spread over the
+// nodes that come, until the loss of any of them loses nothing.
+func TestShardsSpreadToNewNodes(t *testing.T) {
+	o := codes()
+	o.NoUpkeep, o.CodeAfter, o.UpkeepEvery, o.Replicas = false, 1000*time.Hour, time.Second, 1
+	c := newCluster(t, o, 3, 1, 1)
+	c.members[1].hidden.Store(true)
+	c.members[2].hidden.Store(true)
+	all := c.members[0].putTogether(6)
+	c.encode(all[0])
+	onNodes := func() map[*member]int {
+		on := make(map[*member]int)
+		for _, h := range c.row(all[0].blob).Coding.Committed.Homes {
+			on[c.of(uint32(h))]++
+		}
+		return on
+	}
+	if on := onNodes(); on[c.members[0]] != 3 {
+		t.Fatalf("with one node: %v", on)
+	}
+	if err := c.members[0].delete(all[1]); err != nil {
+		t.Fatal(err)
+	}
+	c.members[1].hidden.Store(false)
+	c.members[2].hidden.Store(false)
+	c.run(func() {
+		c.until("a shard on each node", func() bool {
+			c.clock.Advance(time.Second)
+			return len(onNodes()) == 3
+		})
+	})
+	c.members[0].kill(1)
+	for _, m := range c.members[1:] {
+		c.run(func() { c.until("another keeper", func() bool { return m.read(all[5]) == nil }) })
+		if err := m.read(all[1]); !errors.Is(err, volume.ErrNotFound) {
+			t.Errorf("%s: what was deleted: %v", m.name, err)
+		}
+	}
+}
+
+// TestCodedVolumesAreWrittenAnew: a coded volume of which much is dead becomes a new
+// epoch, on all nodes as before, with deletes going on, and after a change of the keeper.
+func TestCodedVolumesAreWrittenAnew(t *testing.T) {
+	for _, change := range []bool{false, true} {
+		t.Run(fmt.Sprint(change), func(t *testing.T) {
+			o := codes()
+			o.NoUpkeep, o.Coding, o.CodeAfter, o.UpkeepEvery, o.CompactBytes = false, coding.Policy{Data: 4, Parity: 2}, 1000*time.Hour, time.Second, 1
+			c := newCluster(t, o, 2, 2, 2)
+			all := c.members[0].putTogether(20)
+			c.encode(all[0])
+			c.run(func() {
+				c.clock.Advance(61 * time.Minute)
+				c.until("the release", func() bool { return c.row(all[0].blob).Coding.State() == lifecycle.Released })
+			})
+			keeper, row := c.keeperOf(all[0])
+			if change {
+				keeper.kill(2)
+				c.run(func() {
+					c.until("another keeper", func() bool { return c.row(all[0].blob).Keeper != row.Keeper })
+				})
+				keeper.start()
+			}
+			for i, b := range all[:14] {
+				if err := c.members[i%3].delete(b); err != nil {
+					t.Fatal(err)
+				}
+			}
+			c.run(func() {
+				c.until("a new epoch", func() bool {
+					c.clock.Advance(time.Second)
+					cd := c.row(all[0].blob).Coding
+					return cd.Committed.Epoch > 1 && cd.State() == lifecycle.Released
+				})
+			})
+			now := c.row(all[0].blob)
+			if now.Volume.Generation <= row.Volume.Generation || now.Seal.Needles != 6 {
+				t.Errorf("%+v", now)
+			}
+			if err := c.members[1].delete(all[14]); err != nil {
+				t.Error(err)
+			}
+			for i, b := range all {
+				for _, m := range c.members {
+					var want error
+					if i < 15 {
+						want = volume.ErrNotFound
+					}
+					if err := m.read(b); !errors.Is(err, want) {
+						t.Errorf("%s: blob %d: %v", m.name, i, err)
+					}
+				}
+			}
+		})
 	}
 }
 
