@@ -474,18 +474,24 @@ func (n *node) closeParts(ctx context.Context) error {
 	if n.feed != nil {
 		errs = append(errs, n.feed.Close())
 	}
+	closeDirectory := sync.OnceValue(func() error {
+		if n.directory == nil {
+			return nil
+		}
+		return n.directory.Close()
+	})
+	led := n.leaveUnled(func() { closeDirectory() }) //nolint:errcheck // it is returned below
 	if n.blobs != nil {
 		errs = append(errs, n.leaseFault(n.blobs.Close(ctx)))
 	}
 	if n.ids != nil {
 		errs = append(errs, n.leaseFault(n.closeIDs()))
 	}
+	led()
 	if n.group != nil {
 		errs = append(errs, n.group.Close())
 	}
-	if n.directory != nil {
-		errs = append(errs, n.directory.Close())
-	}
+	errs = append(errs, closeDirectory())
 	if n.mesh != nil {
 		errs = append(errs, n.mesh.Close(ctx))
 	}
