@@ -45,23 +45,16 @@ func newServer() *cobra.Command {
 // serve runs until ctx ends (a signal) or a part fails, then drains and stops.
 func serve(ctx context.Context, s *settings, stdout, stderr io.Writer) (err error) {
 	log := newLogger(s.logFormat, stderr)
-	var public net.Listener
-	if s.serves() {
-		if public, err = listen("listen", s.listen); err != nil {
-			return err
-		}
-		defer public.Close()
-	}
-	away := newAwayDesk(public, log)
-	defer away.close()
-	adminL, err := listen("admin-listen", s.adminListen)
+	public, adminL, err := s.openListeners()
 	if err != nil {
 		return err
 	}
 	defer adminL.Close()
-	if s.demo && (public == nil || !loopbackListener(public)) {
-		return usagef("--demo is for loopback only, not for %s", s.listen)
+	if public != nil {
+		defer public.Close()
 	}
+	away := newAwayDesk(public, log)
+	defer away.close()
 	base := s.settleURLs(public, adminL)
 	away.open()
 
@@ -122,6 +115,27 @@ func (n *node) untilEnd(ctx context.Context, adm *adminListener, failed <-chan e
 	err = errors.Join(err, n.stop())
 	adm.stop()
 	return err
+}
+
+// openListeners opens the listeners but that for nodes. public is nil when this node
+// answers nobody else.
+func (s *settings) openListeners() (public, adminL net.Listener, err error) {
+	if s.serves() {
+		if public, err = listen("listen", s.listen); err != nil {
+			return nil, nil, err
+		}
+	}
+	if adminL, err = listen("admin-listen", s.adminListen); err == nil {
+		if !s.demo || public != nil && loopbackListener(public) {
+			return public, adminL, nil
+		}
+		err = usagef("--demo is for loopback only, not for %s", s.listen)
+		adminL.Close()
+	}
+	if public != nil {
+		public.Close()
+	}
+	return nil, nil, err
 }
 
 // settleURLs fills in the bases of URLs that were not given, and returns where this node
