@@ -12,18 +12,24 @@ import (
 	"hayloft/directory"
 	"hayloft/directory/plan"
 	"hayloft/directory/steward"
+	"hayloft/internal/id"
 	"hayloft/volume"
 )
 
 // placedNode is a node of three disks with a sealed volume, whose steward works.
 func placedNode(t *testing.T) (*node, *operator, directory.DiskID) {
 	t.Helper()
+	return placedNodeWith(t, func(n *node) { n.onRequest, n.s.diskReserve, n.settle = true, 1, 1 })
+}
+
+func placedNodeWith(t *testing.T, set func(*node)) (*node, *operator, directory.DiskID) {
+	t.Helper()
 	root := t.TempDir()
 	var dirs []string
 	for _, d := range []string{"a", "b", "c"} {
 		dirs = append(dirs, filepath.Join(root, d))
 	}
-	n := openNodeWith(t, func(n *node) { n.onRequest, n.s.diskReserve, n.settle = true, 1, 1 }, dirs...)
+	n := openNodeWith(t, set, dirs...)
 	blob, cookie, err := n.blobs.Reserve(t.Context(), volume.ClassOriginals)
 	if err == nil {
 		err = n.blobs.Write(t.Context(), blob, []volume.Needle{{Key: blob, Cookie: cookie, Data: make([]byte, 30_000)}})
@@ -172,5 +178,57 @@ func TestTellWork(t *testing.T) {
 	}
 	if got := survivesText(&steward.Status{Survives: []plan.Survival{{May: -1, Limits: 3, Limiting: []directory.VolumeID{4}}}}); !strings.Contains(got, "3 volumes CANNOT be read") {
 		t.Error(got)
+	}
+}
+
+// TestDrainOnALoneNode empties one disk of a node that has no other one: what it holds
+// moves, deletes count for both replicas meanwhile, nothing new is opened there, and no
+// file is left.
+func TestDrainOnALoneNode(t *testing.T) {
+	n, o, full := placedNodeWith(t, func(n *node) { n.s.diskReserve, n.settle = 1, 1 })
+	ctx := t.Context()
+	write := func() id.ID {
+		t.Helper()
+		blob, cookie, err := n.blobs.Reserve(ctx, volume.ClassOriginals)
+		if err == nil {
+			err = n.blobs.Write(ctx, blob, []volume.Needle{{Key: blob, Cookie: cookie, Data: make([]byte, 30_000)}})
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return blob
+	}
+	var blobs []id.ID
+	for range 6 { // some on every disk
+		blobs = append(blobs, write())
+	}
+	if _, _, err := o.place("drain", "--disk", fmt.Sprint(full), "--apply"); err != nil {
+		t.Fatal(err)
+	}
+	var dir string
+	for _, d := range n.blobs.Stats().Disks {
+		if d.Disk == uint32(full) {
+			dir = filepath.Join(d.Dir, "volumes")
+		}
+	}
+	for deadline := time.Now().Add(30 * time.Second); ; <-time.After(10 * time.Millisecond) {
+		blobs = append(blobs, write())
+		if err := n.blobs.Delete(ctx, blobs[0]); err != nil {
+			t.Fatal(err)
+		}
+		blobs = blobs[1:]
+		left, err := filepath.Glob(filepath.Join(dir, "*.vol"))
+		listed := 0
+		for _, v := range n.directory.Map().Volumes() {
+			if v.On(full) {
+				listed++
+			}
+		}
+		if err == nil && listed == 0 && len(left) == 0 {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%d volumes are listed on the disk, and %v lie there: %v", listed, left, err)
+		}
 	}
 }

@@ -89,3 +89,23 @@ func TestRosterIsKept(t *testing.T) {
 		t.Error("a disk is drained, and it does not know")
 	}
 }
+
+// Disks have equal shares of new photos, though writers without a disk have turns too.
+func TestDisksHaveEqualShares(t *testing.T) {
+	n, _, _ := placedNode(t)
+	got := make(map[directory.DiskID]int)
+	for range 30 {
+		blob, _, err := n.blobs.Reserve(t.Context(), volume.ClassOriginals)
+		if err != nil {
+			t.Fatal(err)
+		}
+		tile, _ := n.directory.Map().TileAt(blob.Slot(), blob.Millis())
+		v, _ := n.directory.Map().Volume(tile.Volume)
+		for _, d := range v.Replicas {
+			got[d]++
+		}
+	}
+	if got[1] != 10 || got[2] != 10 || got[3] != 10 {
+		t.Errorf("%v", got)
+	}
+}

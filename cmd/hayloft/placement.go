@@ -272,8 +272,8 @@ func commitOf(s server.Sealed) directory.Seal {
 // openBlobs takes the disks into use.
 func (n *node) openBlobs(ctx context.Context) (err error) {
 	began := n.clock.Elapsed()
-	var near server.Peers // none: each volume has one replica, here
-	if n.mesh != nil || n.s.targetReplicas() > 1 {
+	var near server.Peers // none: there is one disk
+	if n.mesh != nil || len(n.s.data) > 1 || n.s.targetReplicas() > 1 {
 		near = n.newNeighbours()
 	}
 	look := time.Duration(0) // the server's own

@@ -18,8 +18,8 @@ type Options struct {
 	Dirs      []string // data directories, one for each disk; none only with Peers
 	Directory Directory
 	Node      string // name of this node, for others; may be empty without Peers
-	// Peers are the other nodes. nil: there are none, and every volume has one replica,
-	// on a disk of this process.
+	// Peers are the disks of all nodes. nil: there is no disk but one in this process, or
+	// nobody ever has a volume on several, or empties one.
 	Peers Peers
 	// Replicas is how many each new volume should have. It has fewer, and two at
 	// least, while there are fewer failure domains. 0: 1.

@@ -1,7 +1,6 @@
 package server
 
 import (
-	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/binary"
@@ -109,11 +108,18 @@ func (s *Server) inTurn(class volume.Class) []*writer {
 	if len(ws) == 0 {
 		return nil
 	}
-	first := int(s.turn.Add(1) % uint64(len(ws)))
-	ws = slices.Concat(ws[first:], ws[:first])
-	slices.SortStableFunc(ws, func(a, b *writer) int {
-		return cmp.Compare(a.rank(), b.rank())
-	})
+	turn := s.turn.Add(1)
+	var ranks [3][]*writer
+	for _, w := range ws {
+		r := w.rank()
+		ranks[r] = append(ranks[r], w)
+	}
+	ws = make([]*writer, 0, len(ws))
+	for _, equal := range ranks { // each by turns, or the first disk got the turns of the roamers
+		if n := uint64(len(equal)); n > 0 {
+			ws = append(append(ws, equal[turn%n:]...), equal[:turn%n]...)
+		}
+	}
 	return ws
 }
 
