@@ -114,11 +114,13 @@ func (l *lentListener) Accept() (net.Conn, error) {
 	return c, err
 }
 
-// Close implements net.Listener.
-func (l *lentListener) Close() error { return nil }
+// Close implements net.Listener: who accepts is told, and the listener stays open.
+func (l *lentListener) Close() error { return l.wantBack() }
 
 func (l *lentListener) wantBack() error {
-	l.back.Store(true)
+	if l.back.Swap(true) {
+		return nil // another server may have it already
+	}
 	return l.setDeadline(time.Unix(1, 0))
 }
 

@@ -71,3 +71,24 @@ func TestNoAwayDesk(t *testing.T) {
 	}
 	d.close()
 }
+
+// TestAwayDeskOfAFailedStart: a start that fails ends, although somebody accepts. It
+// waited for ever.
+func TestAwayDeskOfAFailedStart(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	d := newAwayDesk(l, slog.New(slog.DiscardHandler))
+	d.open()
+	resp, err := http.Get("http://" + l.Addr().String() + "/healthz")
+	if err != nil || resp.StatusCode != 200 {
+		t.Fatalf("%v, %v", resp, err)
+	}
+	resp.Body.Close()
+	d.close()
+	if err := <-d.ended; err == nil {
+		t.Error("it serves on")
+	}
+}
