@@ -101,24 +101,24 @@ func inUse(fsys vfs.FS, name string) bool {
 	return errors.Is(err, vfs.ErrLocked)
 }
 
-// RemoveSuperseded removes the files of all generations of volume id in dir but
-// the newest. They must not be open. It first reads the newest one from the
+// RemoveSuperseded removes the files of all generations of volume id in dir below
+// the committed one. They must not be open. It first reads that one from the
 // device, whole, and compares it with its digest; throttle, if not nil, is
 // asked before n bytes are read. It removes nothing unless each generation is
-// the source of the next. Whether a generation may go is the directory's
-// decision, which the caller has to know.
-func RemoveSuperseded(ctx context.Context, dir string, v ID, o Options, throttle func(ctx context.Context, n int64) error) error {
+// the source of the next, up to that one, which is there. Which one is committed is
+// the directory's decision; what lies above it is let alone.
+func RemoveSuperseded(ctx context.Context, dir string, v ID, committed uint32, o Options, throttle func(ctx context.Context, n int64) error) error {
 	o = o.withDefaults()
 	all, err := List(o.FS, dir)
 	if err != nil {
 		return err
 	}
-	all = slices.DeleteFunc(all, func(e Entry) bool { return e.Volume != v })
-	if len(all) < 2 {
+	all = slices.DeleteFunc(all, func(e Entry) bool { return e.Volume != v || e.Generation > committed })
+	if len(all) == 0 || len(all) == 1 && all[0].Generation == committed {
 		return nil
 	}
 	top, ok := newest(o.FS, dir, all)
-	if !ok {
+	if !ok || top.Generation != committed {
 		return fmt.Errorf("%w: no generation of volume %d supersedes the others", ErrInvalid, v)
 	}
 	// What is only in the page cache, or has its name only there, replaces

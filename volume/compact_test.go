@@ -57,10 +57,10 @@ func TestCompact(t *testing.T) {
 		!slices.Equal(numbers, []Delete{{2, 7}, {3, 9}, {4, 1}}) {
 		t.Fatalf("%d, %v, %v", n, numbers, err)
 	}
-	wantErr(t, RemoveSuperseded(bg, "/d", 7, Options{FS: mem}, nil), vfs.ErrLocked)
+	wantErr(t, RemoveSuperseded(bg, "/d", 7, 2, Options{FS: mem}, nil), vfs.ErrLocked)
 	closeVolume(t, v)
 	checkSample(t, next, live, dead)
-	if err := RemoveSuperseded(bg, "/d", 7, Options{FS: mem}, nil); err != nil {
+	if err := RemoveSuperseded(bg, "/d", 7, 2, Options{FS: mem}, nil); err != nil {
 		t.Fatal(err)
 	}
 	names, _ := mem.ReadDir("/d")
@@ -201,7 +201,41 @@ func TestCompactRefuses(t *testing.T) {
 	}
 	_, err = Open("/d", 7, Options{FS: mem})
 	wantErr(t, err, ErrInvalid)
-	wantErr(t, RemoveSuperseded(bg, "/d", 7, Options{FS: mem}, nil), ErrInvalid)
+	wantErr(t, RemoveSuperseded(bg, "/d", 7, 2, Options{FS: mem}, nil), nil)
+	wantErr(t, RemoveSuperseded(bg, "/d", 7, 9, Options{FS: mem}, nil), ErrInvalid)
+}
+
+// TestRemoveSupersededKeepsAnAttempt: what lies above the committed generation is let
+// alone, and replaces nothing; nor does one that is not there.
+func TestRemoveSupersededKeepsAnAttempt(t *testing.T) {
+	mem := newMem(t, 1)
+	v, _, _ := sealSample(t, mem)
+	second := mustCompact(t, v, CompactOptions{Generation: 2, Deletes: 1})
+	closeVolume(t, v)
+	closeVolume(t, mustCompact(t, second, CompactOptions{Generation: 3, Deletes: 1}))
+	closeVolume(t, second)
+	for _, c := range []struct {
+		committed uint32
+		want      error
+		left      []uint32
+	}{
+		{1, nil, []uint32{1, 2, 3}},
+		{4, ErrInvalid, []uint32{1, 2, 3}},
+		{2, nil, []uint32{2, 3}},
+		{1, nil, []uint32{2, 3}},
+		{3, nil, []uint32{3}},
+		{2, nil, []uint32{3}},
+	} {
+		wantErr(t, RemoveSuperseded(bg, "/d", 7, c.committed, Options{FS: mem}, nil), c.want)
+		all, err := List(mem, "/d")
+		var left []uint32
+		for _, e := range all {
+			left = append(left, e.Generation)
+		}
+		if err != nil || !slices.Equal(left, c.left) {
+			t.Errorf("generation %d is committed: %v are left, want %v: %v", c.committed, left, c.left, err)
+		}
+	}
 }
 
 func mustCompactErr(v *Volume, o CompactOptions) error {
@@ -288,7 +322,7 @@ func TestSealedLifeOnDisk(t *testing.T) {
 	}
 	next := mustCompact(t, v, CompactOptions{Generation: 2, Deletes: 1})
 	closeVolume(t, v)
-	if err := RemoveSuperseded(bg, dir, 7, Options{}, nil); err != nil {
+	if err := RemoveSuperseded(bg, dir, 7, 2, Options{}, nil); err != nil {
 		t.Fatal(err)
 	}
 	for range 2 {

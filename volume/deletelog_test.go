@@ -324,7 +324,7 @@ func TestReplaceDeleteLog(t *testing.T) {
 	closeVolume(t, next)
 
 	// The end is lost: nothing is served until there is a log that goes so far.
-	if err := RemoveSuperseded(bg, "/d", 7, Options{FS: mem}, nil); err != nil {
+	if err := RemoveSuperseded(bg, "/d", 7, 2, Options{FS: mem}, nil); err != nil {
 		t.Fatal(err)
 	}
 	overwriteLog(t, mem, nil)

@@ -446,7 +446,7 @@ func TestSalvageOfAFencedVolume(t *testing.T) {
 			}
 			noFindings(t, next)
 			closeVolume(t, next)
-			if err := RemoveSuperseded(bg, "/d", 7, Options{FS: mem}, nil); err != nil {
+			if err := RemoveSuperseded(bg, "/d", 7, 2, Options{FS: mem}, nil); err != nil {
 				t.Fatal(err)
 			}
 		}

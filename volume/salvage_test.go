@@ -147,7 +147,7 @@ func TestSalvage(t *testing.T) {
 			next = reopen(t, mem) // of the two, the one that was salvaged
 			checkSample(t, next, live, dead)
 			closeVolume(t, next)
-			if err := RemoveSuperseded(bg, "/d", 7, Options{FS: mem}, nil); err != nil {
+			if err := RemoveSuperseded(bg, "/d", 7, 2, Options{FS: mem}, nil); err != nil {
 				t.Fatal(err)
 			}
 			if n := names(t, mem); !slices.Equal(n, []string{"00000007-00000002.idx", "00000007-00000002.vol", "00000007.deletes"}) {
@@ -251,7 +251,7 @@ func TestSalvageWhileSealing(t *testing.T) {
 			closeVolume(t, w)
 			closeVolume(t, next)
 			if later != nil {
-				if err := RemoveSuperseded(bg, "/d", 7, Options{FS: later}, nil); err != nil {
+				if err := RemoveSuperseded(bg, "/d", 7, 2, Options{FS: later}, nil); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -423,7 +423,7 @@ func finishSalvage(fs vfs.FS, live, dead []Needle) error {
 	if err = errors.Join(err, v.Close()); err != nil {
 		return err
 	}
-	return RemoveSuperseded(bg, "/d", 7, Options{FS: fs}, nil)
+	return RemoveSuperseded(bg, "/d", 7, 2, Options{FS: fs}, nil)
 }
 
 // salvageAll is the salvage in the process that met the failure, up to the end.
@@ -432,7 +432,7 @@ func salvageAll(fs vfs.FS, v *Volume, live []Needle) error {
 	if err = errors.Join(err, v.Close()); err != nil {
 		return err
 	}
-	err = RemoveSuperseded(bg, "/d", 7, Options{FS: fs}, nil)
+	err = RemoveSuperseded(bg, "/d", 7, 2, Options{FS: fs}, nil)
 	if err == nil {
 		err = next.Delete(bg, live[4].Key)
 	}

@@ -209,7 +209,7 @@ func (l *life) run() error {
 		}
 		return err
 	}
-	err = RemoveSuperseded(bg, "/d", 7, Options{FS: l.fs}, nil)
+	err = RemoveSuperseded(bg, "/d", 7, 2, Options{FS: l.fs}, nil)
 	if err == nil {
 		err = l.del(next, 65)
 	}
@@ -289,7 +289,7 @@ func goOn(fs vfs.FS, m *lifeModel) error {
 	if err = errors.Join(err, next.Close()); err != nil {
 		return err
 	}
-	if err := RemoveSuperseded(bg, "/d", 7, Options{FS: fs}, nil); err != nil {
+	if err := RemoveSuperseded(bg, "/d", 7, next.Identity().Generation, Options{FS: fs}, nil); err != nil {
 		return err
 	}
 	names, err := fs.ReadDir("/d")

@@ -26,7 +26,7 @@ func TestEverySealedBitFlip(t *testing.T) {
 	next := mustCompact(t, v, CompactOptions{Generation: 2, Deletes: 1})
 	closeVolume(t, v)
 	closeVolume(t, next)
-	if err := RemoveSuperseded(bg, "/d", 7, Options{FS: compacted}, nil); err != nil {
+	if err := RemoveSuperseded(bg, "/d", 7, 2, Options{FS: compacted}, nil); err != nil {
 		t.Fatal(err)
 	}
 	bare := mem.Kill()
@@ -153,7 +153,7 @@ func TestCutDeleteLog(t *testing.T) {
 	next := mustCompact(t, v, CompactOptions{Generation: 2, Deletes: 1})
 	closeVolume(t, v)
 	closeVolume(t, next)
-	if err := RemoveSuperseded(bg, "/d", 7, Options{FS: mem}, nil); err != nil {
+	if err := RemoveSuperseded(bg, "/d", 7, 2, Options{FS: mem}, nil); err != nil {
 		t.Fatal(err)
 	}
 	f, err := mem.OpenWrite("/d/" + DeleteLogName(7))

@@ -169,5 +169,5 @@ func (l *life) renew(v *Volume, keys []id.ID, rng *rand.Rand) (*Volume, error) {
 	if err := v.Close(); err != nil {
 		return next, err
 	}
-	return next, RemoveSuperseded(bg, "/d", 7, Options{FS: l.fs}, nil)
+	return next, RemoveSuperseded(bg, "/d", 7, next.Identity().Generation, Options{FS: l.fs}, nil)
 }

@@ -97,7 +97,7 @@ func Compact(ctx context.Context, dir string) error {
 	if err = errors.Join(err, v.Close()); err != nil {
 		return err
 	}
-	return volume.RemoveSuperseded(ctx, dir, ID, volume.Options{}, nil)
+	return volume.RemoveSuperseded(ctx, dir, ID, 2, volume.Options{}, nil)
 }
 
 // Of returns the needles that take says, as a library of their own: in the same file.

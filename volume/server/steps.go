@@ -423,11 +423,8 @@ func (s *Server) removeOld(ctx context.Context, d *disk, j *job) error {
 	if err := s.removeVoid(ctx, d, row); err != nil {
 		return err
 	}
-	if row.Attempt != nil && d.has(volume.Identity{Volume: j.v, Generation: row.Attempt.Generation}) {
-		return nil // the attempt is committed first
-	}
 	j.total.Store(row.Seal.Bytes)
-	return volume.RemoveSuperseded(ctx, d.volumesDir(), j.v, s.volumeOptions(d), j.throttle(d))
+	return volume.RemoveSuperseded(ctx, d.volumesDir(), j.v, row.Volume.Generation, s.volumeOptions(d), j.throttle(d))
 }
 
 // has reports whether the file of a generation is on the disk.

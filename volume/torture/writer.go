@@ -131,7 +131,7 @@ func (w *life) age(ctx context.Context, v *volume.Volume) *volume.Volume {
 	// The old generation may be removed once nobody has it open.
 	err = v.Close()
 	if err == nil {
-		err = volume.RemoveSuperseded(ctx, w.o.Dir, vid, w.options(vid), nil)
+		err = volume.RemoveSuperseded(ctx, w.o.Dir, vid, next.Identity().Generation, w.options(vid), nil)
 	}
 	if err != nil {
 		w.report.say(sayFailed, vid, 0, err.Error())
