@@ -40,6 +40,7 @@ func (f *fleet) coded() (all, whole int) {
 // loses one node after the other: what was acknowledged is read and stays deleted through
 // those that are left.
 func TestClusterCodedVolumes(t *testing.T) {
+	t.Parallel() // it mostly waits
 	f := newFleet(t, "--ec", "2+1", "--ec-grace", "2s", "--volume-size", "64MiB")
 	var o oracle
 	b := newBlobLoad(f, &o)

@@ -19,6 +19,7 @@ import (
 // one counts on; as one that joins it comes back. While it waits for a majority it says
 // so to who asks for its health.
 func TestErasedNodeDoesNotBeginAgain(t *testing.T) {
+	t.Parallel() // it mostly waits
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	r, err := rig.New(ctx, rig.Options{Binary: hayloft(t), Dir: t.TempDir(), Nodes: 3})
