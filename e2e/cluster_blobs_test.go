@@ -8,9 +8,10 @@ import (
 	"io"
 	"math/rand/v2"
 	"net/http"
-	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
+	"testing"
 	"time"
 
 	"hayloft/client"
@@ -28,10 +29,14 @@ func (o *oracle) violated(format string, args ...any) {
 	o.wrong = append(o.wrong, time.Now().UTC().Format("15:04:05.000 ")+fmt.Sprintf(format, args...))
 }
 
-func (o *oracle) violations() []string {
+// tell fails the test for what must never be and was.
+func (o *oracle) tell(t testing.TB) {
+	t.Helper()
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return slices.Clone(o.wrong)
+	if n := len(o.wrong); n > 0 {
+		t.Errorf("%d times what was acknowledged did not hold:\n%s", n, strings.Join(o.wrong[:min(n, 40)], "\n"))
+	}
 }
 
 // ledger is what is known of the blobs that were acknowledged.

@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"context"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -49,9 +48,7 @@ func (p *pressure) judge() {
 	p.blobs.verify(0, 1, 2)
 	p.posts.verify()
 	p.f.t.Logf("blobs: %v\nposts: %v\nverified in %.1f s", p.blobs, p.posts, time.Since(began).Seconds())
-	if v := p.o.violations(); len(v) > 0 {
-		p.f.t.Errorf("%d times what was acknowledged did not hold:\n%s", len(v), strings.Join(v[:min(len(v), 40)], "\n"))
-	}
+	p.o.tell(p.f.t)
 }
 
 // progress has the load go on for a while, and demands that it gets on.
@@ -64,118 +61,149 @@ func (p *pressure) progress(length time.Duration) {
 	}
 }
 
-// TestClusterKillNode kills a node under load and starts it again: no call fails that
+// kill ends a node with -9, as many times as it says, each time another one.
+func (p *pressure) kill(node, times int) {
+	p.f.t.Helper()
+	for i := range times {
+		victim := (node + i) % len(p.f.rig.Nodes)
+		p.f.rig.Nodes[victim].Kill()
+		pause(context.Background(), time.Second)
+		p.f.startNode(victim)
+	}
+	p.progress(electionTime)
+}
+
+// stopRunning has a node's process not run for a while.
+func (p *pressure) stopRunning(node int, length time.Duration) {
+	p.f.t.Helper()
+	n := p.f.rig.Nodes[node]
+	n.Pause()
+	p.f.awaitLeaders(node)
+	p.progress(length)
+	n.Resume()
+}
+
+// delay makes the way between nodes long.
+func (p *pressure) delay(roundTrip, length time.Duration) {
+	p.f.t.Helper()
+	p.f.net.delay(roundTrip, func(node int) int { return 7002 + 3*node })
+	pause(context.Background(), 3*time.Second) // connections are made anew
+	before := p.f.term("directory") + p.f.term("feed")
+	p.progress(length)
+	if after := p.f.term("directory") + p.f.term("feed"); after != before {
+		p.f.t.Errorf("%v elections with %v between nodes", after-before, roundTrip)
+	}
+	p.f.net.heal()
+}
+
+// lose has a share of all packets between nodes lost.
+func (p *pressure) lose(share float64, length time.Duration) {
+	p.f.t.Helper()
+	p.f.net.lose(share)
+	p.progress(length)
+	p.f.net.heal()
+}
+
+// clock starts a node again with a clock that is wrong.
+func (p *pressure) clock(node int, offset string, length time.Duration) {
+	p.f.t.Helper()
+	if err := p.f.rig.Nodes[node].Stop(); err != nil {
+		p.f.t.Error(err)
+	}
+	p.f.env[node] = []string{"HAYLOFT_CLOCK_OFFSET=" + offset}
+	p.f.startNode(node)
+	p.progress(length)
+}
+
+// replace has an empty node take the place of one.
+func (p *pressure) replace(node int) {
+	p.f.t.Helper()
+	n := p.f.rig.Nodes[node]
+	n.Kill()
+	if err := n.Erase(); err != nil {
+		p.f.t.Error(err)
+	}
+	pause(context.Background(), time.Second)
+	p.f.startNode(node)
+	p.progress(electionTime)
+}
+
+// TestClusterKilledNode kills a node under load and starts it again: no call fails that
 // is tried elsewhere.
-func TestClusterKillNode(t *testing.T) {
-	f := newFleet(t)
-	p := newPressure(f)
-	p.during(func() {
-		f.rig.Nodes[1].Kill()
-		p.progress(3 * time.Second)
-		f.startNode(1)
-	})
+func TestClusterKilledNode(t *testing.T) {
+	t.Parallel()
+	p := newPressure(newFleet(t))
+	p.during(func() { p.kill(1, 1) })
 	p.judge()
 	if n := p.blobs.failedPuts.Load() + p.blobs.failedDeletes.Load() + p.posts.failed.Load(); n > 0 {
 		t.Errorf("%d calls failed", n)
 	}
 }
 
-// TestClusterKillLoop kills one node after the other with -9, the leader first, under
-// load, without waiting for the cluster to be whole in between.
+// TestClusterKillLoop kills one node after the other, the leader first, under load,
+// without waiting for the cluster to be whole in between.
 func TestClusterKillLoop(t *testing.T) {
-	f := newFleet(t)
-	p := newPressure(f)
-	p.during(func() {
-		lead := f.mustLead()
-		for i := range 6 {
-			node := (lead + i) % 3
-			f.rig.Nodes[node].Kill()
-			pause(context.Background(), time.Second)
-			f.startNode(node)
-		}
-		p.progress(electionTime)
-	})
+	t.Parallel()
+	p := newPressure(newFleet(t))
+	p.during(func() { p.kill(p.f.mustLead(), 5) })
 	p.judge()
 }
 
 // TestClusterPausedLeader stops the leader's process for longer than any lease between
 // nodes lasts and lets it run again: it says nothing that is stale, and takes nothing.
 func TestClusterPausedLeader(t *testing.T) {
-	f := newFleet(t)
-	p := newPressure(f)
-	p.during(func() {
-		lead := f.mustLead()
-		f.rig.Nodes[lead].Pause()
-		f.awaitLeaders(lead)
-		p.progress(staleTime - 2*time.Second)
-		f.rig.Nodes[lead].Resume()
-	})
+	t.Parallel()
+	p := newPressure(newFleet(t))
+	p.during(func() { p.stopRunning(p.f.mustLead(), staleTime-2*time.Second) })
 	p.judge()
 }
 
 // TestClusterSlowNetwork delays everything between nodes by 200 ms. Nobody takes that
-// for a failure.
+// for a failure, and blobs are stored.
 func TestClusterSlowNetwork(t *testing.T) {
-	f := newFleet(t)
-	p := newPressure(f)
-	p.during(func() {
-		f.net.delay(200*time.Millisecond, func(node int) int { return 7002 + 3*node })
-		pause(context.Background(), 3*time.Second) // connections are made anew
-		before := f.term("directory") + f.term("feed")
-		p.progress(3 * time.Second)
-		if after := f.term("directory") + f.term("feed"); after != before {
-			t.Errorf("%v elections with 200 ms between nodes", after-before)
-		}
-		f.net.heal()
-	})
+	t.Parallel()
+	p := newPressure(newFleet(t))
+	p.during(func() { p.delay(200*time.Millisecond, 5*time.Second) })
 	p.judge()
 }
 
 // TestClusterClocks has the clock of one node be an hour ahead, then an hour behind.
 func TestClusterClocks(t *testing.T) {
-	f := newFleet(t)
-	p := newPressure(f)
+	t.Parallel()
+	p := newPressure(newFleet(t))
 	p.during(func() {
 		for _, offset := range []string{"1h", "-1h", "0s"} {
-			if err := f.rig.Nodes[1].Stop(); err != nil {
-				t.Error(err)
-			}
-			f.env[1] = []string{"HAYLOFT_CLOCK_OFFSET=" + offset}
-			f.startNode(1)
-			p.progress(2 * time.Second)
+			p.clock(1, offset, 2*time.Second)
 		}
 	})
 	p.judge()
+	p.uniqueIDs()
+}
+
+// uniqueIDs checks that no id was given out twice.
+func (p *pressure) uniqueIDs() {
+	p.f.t.Helper()
 	ids := map[string]bool{}
 	for _, r := range p.blobs.l.all() {
 		if ids[r.ref.ID] {
-			t.Errorf("the id %s was given to two blobs", r.ref.ID)
+			p.f.t.Errorf("the id %s was given to two blobs", r.ref.ID)
 		}
 		ids[r.ref.ID] = true
 	}
 }
 
 // TestClusterReplacedNode replaces a node by an empty one under load: everything has
-// all its copies again by itself, which are read with each of the other nodes away.
+// all its copies again by itself, which are read with each of the nodes away.
 func TestClusterReplacedNode(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t)
 	p := newPressure(f)
-	p.during(func() {
-		pause(context.Background(), time.Second)
-		f.rig.Nodes[2].Kill()
-		if err := f.rig.Nodes[2].Erase(); err != nil {
-			t.Fatal(err)
-		}
-		p.progress(time.Second)
-		f.startNode(2)
-	})
+	p.during(func() { p.replace(2) })
 	p.judge()
 	for away := range 3 {
 		f.rig.Nodes[away].Kill()
 		p.blobs.verify((away+1)%3, (away+2)%3)
 		f.startNode(away)
 	}
-	for _, v := range p.o.violations() {
-		t.Error(v)
-	}
+	p.o.tell(t)
 }

@@ -123,7 +123,7 @@ func newHistory(f *fleet, o *oracle, photos int) *history {
 		h.photos = append(h.photos, x.id)
 	}
 	if len(h.photos) != photos {
-		f.t.Fatalf("%d of %d photos are ready: %v", len(h.photos), photos, o.violations())
+		f.t.Fatalf("%d of %d photos are ready", len(h.photos), photos)
 	}
 	return h
 }
@@ -237,9 +237,7 @@ func (h *history) judge() {
 	if len(h.r.ops) < 100 || h.asked[0].Load() < 20 || h.asked[1].Load() < 20 {
 		h.f.t.Error("this is little to go by")
 	}
-	for _, v := range h.o.violations() {
-		h.f.t.Error(v)
-	}
+	h.o.tell(h.f.t)
 }
 
 // TestClusterHistories changes titles of photos through all nodes and reads them fresh,
@@ -247,6 +245,7 @@ func (h *history) judge() {
 // if one had come after the other. Reads that do not ask for it see what their client
 // did, and never go back.
 func TestClusterHistories(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t)
 	h := newHistory(f, &oracle{}, 4)
 	ctx, stop := context.WithCancel(context.Background())

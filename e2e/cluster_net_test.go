@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -42,6 +43,9 @@ const (
 	switchNS    = "switch"
 )
 
+// networks counts those of this process.
+var networks atomic.Int64
+
 func nodeNS(i int) string { return fmt.Sprintf("n%d", i+1) }
 
 // newNetwork lays the cables. Where that cannot be done the test is skipped, except in
@@ -55,7 +59,7 @@ func newNetwork(t testing.TB, nodes int) *network {
 		t.Skipf("no network namespaces: %v", err)
 	}
 	sweepNetworks(t)
-	n := &network{name: fmt.Sprintf("%s%d-", netnsPrefix, os.Getpid()), files: map[string]*os.File{}, t: t}
+	n := &network{name: fmt.Sprintf("%s%d-%d-", netnsPrefix, os.Getpid(), networks.Add(1)), files: map[string]*os.File{}, t: t}
 	t.Cleanup(n.close)
 	n.add(switchNS)
 	n.ip("-n", n.name+switchNS, "link", "add", "bridge", "up", "type", "bridge")
@@ -76,7 +80,7 @@ func canNetwork() error {
 			return err
 		}
 	}
-	probe := fmt.Sprintf("%s%d-probe", netnsPrefix, os.Getpid())
+	probe := fmt.Sprintf("%s%d-%d-probe", netnsPrefix, os.Getpid(), networks.Add(1))
 	if out, err := exec.Command("ip", "netns", "add", probe).CombinedOutput(); err != nil {
 		return fmt.Errorf("%w: %s", err, out)
 	}

@@ -31,13 +31,14 @@ const (
 
 // fleet is a cluster under test.
 type fleet struct {
-	t    testing.TB
-	net  *network
-	rig  *rig.Rig
-	key  string // of the blob API
-	http *http.Transport
-	turn atomic.Uint64
-	env  [][]string // of the next start of each node
+	t     testing.TB
+	net   *network
+	rig   *rig.Rig
+	key   string // of the blob API
+	http  *http.Transport
+	turn  atomic.Uint64
+	env   [][]string // of the next starts of each node
+	disks []*ownDisk // of newFleetOnDisks
 }
 
 // newFleet starts a cluster of three nodes in a network of their own and waits until
