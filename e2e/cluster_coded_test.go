@@ -90,8 +90,6 @@ func TestClusterCodedVolumes(t *testing.T) {
 		t.Logf("node %d: all is whole again after %.1f s", lose, time.Since(began).Seconds())
 		b.verify(0, 1, 2)
 	}
-	for _, w := range o.violations() {
-		t.Error(w)
-	}
+	o.tell(t)
 	t.Logf("%d coded volumes; %v", all, b)
 }

@@ -158,7 +158,8 @@ var sleepers = map[string]string{
 // skippers are tests that may skip what the machine does not have, outside CI, where they
 // fail instead.
 var skippers = map[string]string{
-	"e2e/cluster_net_test.go": "network namespaces and iptables want root",
+	"e2e/cluster_net_test.go":  "network namespaces and iptables want root",
+	"e2e/cluster_disk_test.go": "loop devices want root",
 }
 
 // fileFuncs of package os touch files.
