@@ -40,7 +40,10 @@ func (r *replicas) Admit(ctx context.Context, number uint32, v volume.ID, joinin
 		if _, err = a.row(ctx); err != nil {
 			return err
 		}
-		shut := h.gate.hold(func() error {
+		// A delete on a disk that hangs must not keep this call, and others behind it.
+		patience, end := r.s.within(ctx, askWait)
+		defer end()
+		shut := h.gate.hold(patience, func() error {
 			var shut error
 			err, shut = a.join(ctx, sent)
 			return shut

@@ -136,7 +136,7 @@ func (s *Server) openCoded(ctx context.Context, row Row) *handle {
 	for i, h := range homes {
 		cv.shards = append(cv.shards, s.openShard(ctx, cv.c, i, h, cv.term))
 	}
-	h := &handle{coded: cv, gate: new(gate)}
+	h := &handle{coded: cv, gate: newGate()}
 	eng, err := coded.Open(ctx, cv.c, cv.class, cv.readers(), s.logCopies(ctx, cv.c, homes, cv.term), coded.Options{
 		Engine: s.coder.engineOptions(), Reader: cv.readerOptions(), Tolerance: s.coder.tolerance(homes, cv.c.Parity), LogTimeout: s.o.LogTimeout,
 		Events: func(e coded.Event) {

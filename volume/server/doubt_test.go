@@ -38,7 +38,7 @@ func TestJoinInDoubtHoldsTheGate(t *testing.T) {
 	at, d := where{1, 7}, &disk{s: s, number: 1}
 	h := s.serve(d, 7, nil, nil)
 	pass := func(h *handle) error { return h.gate.pass(func() error { return nil }) }
-	if err := h.gate.hold(func() error { s.doubtJoin(at, errJoining); return errJoining }); !errors.Is(err, errJoining) {
+	if err := h.gate.hold(t.Context(), func() error { s.doubtJoin(at, errJoining); return errJoining }); !errors.Is(err, errJoining) {
 		t.Fatal(err)
 	}
 	h.gate.close(func() error { return nil }) // a coding that came to nothing

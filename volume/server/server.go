@@ -185,14 +185,14 @@ func (s *Server) volumeOptions(d *disk) volume.Options {
 
 // serve puts a volume into service, or notes why it cannot be.
 func (s *Server) serve(d *disk, v volume.ID, vol *volume.Volume, err error) *handle {
-	h := &handle{disk: d, vol: vol, sick: err, gate: new(gate)}
+	h := &handle{disk: d, vol: vol, sick: err, gate: newGate()}
 	s.mu.Lock()
 	if d.removed.Load() {
 		s.mu.Unlock()
 		if vol != nil {
 			s.bury(vol)
 		}
-		return &handle{disk: d, sick: d.usable(), gate: new(gate)}
+		return &handle{disk: d, sick: d.usable(), gate: newGate()}
 	}
 	h.gate.shut, h.gate.held = s.coder.doubtOf(v), s.joining[where{d.number, v}]
 	s.volumes[where{d.number, v}] = h
