@@ -47,7 +47,7 @@ func (s *Server) fill(ctx context.Context, d *disk, j *job) error {
 	}
 	if !right {
 		if err := s.copyFile(ctx, d, j, row); err != nil {
-			return err
+			return s.compactDamaged(ctx, d, j, row, err)
 		}
 		was := row.Volume
 		if row, err = s.freshOn(ctx, d, j.v); err != nil || row.Volume != was || row.coded() {
@@ -216,6 +216,25 @@ func (s *Server) copyFile(ctx context.Context, d *disk, j *job, row Row) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// compactDamaged makes the next generation of a volume of which no file could be copied
+// since all are damaged, at different places maybe: a compaction gets each needle from a
+// replica where it is whole. The primary does so, while all are in sync; why is the
+// answer of others, and when it fails.
+func (s *Server) compactDamaged(ctx context.Context, d *disk, j *job, row Row, why error) error {
+	if !errors.Is(why, volume.ErrCorrupt) || len(row.InSync) < len(row.Disks) || row.InSync[0] != d.number || row.Coding.Run != nil || !s.damaged(d, row) {
+		return why
+	}
+	h := s.pin(d.number, j.v)
+	if h == nil || h.vol == nil {
+		return why
+	}
+	defer h.unpin()
+	if _, err := s.compactSeveral(ctx, d, j, h, row); err != nil {
+		return errors.Join(why, err)
+	}
+	return nil
 }
 
 func (s *Server) copyFrom(ctx context.Context, d *disk, j *job, row Row, p fellow, from uint32) error {
