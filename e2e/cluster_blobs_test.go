@@ -191,7 +191,7 @@ func (b *blobLoad) run(ctx context.Context, work *sync.WaitGroup) {
 					b.failedPuts.Add(1)
 					b.note(err)
 				}
-				pause(ctx, 10*time.Millisecond)
+				pause(ctx, 25*time.Millisecond)
 			}
 		})
 	}
@@ -207,7 +207,7 @@ func (b *blobLoad) run(ctx context.Context, work *sync.WaitGroup) {
 					}
 					cancel()
 				}
-				pause(ctx, 5*time.Millisecond)
+				pause(ctx, 15*time.Millisecond)
 			}
 		})
 	}
@@ -221,7 +221,7 @@ func (b *blobLoad) run(ctx context.Context, work *sync.WaitGroup) {
 					}
 				}
 			}
-			pause(ctx, 50*time.Millisecond)
+			pause(ctx, 60*time.Millisecond)
 		}
 	})
 }

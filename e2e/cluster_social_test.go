@@ -8,6 +8,7 @@ import (
 	"image"
 	"image/color"
 	"image/jpeg"
+	"io"
 	"math/rand/v2"
 	"net/http"
 	"slices"
@@ -251,6 +252,20 @@ func (p *person) post(ctx context.Context) {
 	}
 }
 
+// readMaster reads what was uploaded back.
+func (x *shot) readMaster(ctx context.Context, node int) error {
+	o, err := x.author.at[node].Master(ctx, x.id)
+	if err != nil {
+		return err
+	}
+	defer o.Body.Close()
+	got, err := io.ReadAll(o.Body)
+	if err == nil && !bytes.Equal(got, x.author.s.photo) {
+		x.author.s.o.violated("wrong bytes: the master of photo %s", x.id)
+	}
+	return err
+}
+
 // awaitReady asks one node after the other until the photo has its variants.
 func (x *shot) awaitReady(ctx context.Context) (got client.Photo, err error) {
 	err = x.author.s.f.anywhere(ctx, func(ctx context.Context, node int) (err error) {
@@ -354,15 +369,27 @@ func (s *social) verify() {
 	}
 }
 
-// awaitReady waits until each photo has its variants and returns when it was
-// published.
+// readyTime is how long photos are waited for in the end. Longer, when the node that was
+// at work on them is lost: its effects are lent to another one after a minute.
+const readyTime = 10 * time.Second
+
+// awaitReady waits until photos have their variants and returns when they were published.
+// Of those that are not ready in time it reads the master.
 func (s *social) awaitReady(ctx context.Context) map[*shot]time.Time {
 	out := map[*shot]time.Time{}
 	for _, x := range s.all() {
 		if state(x.gone.Load()) == on {
 			continue
 		}
-		got, err := x.awaitReady(ctx)
+		within, cancel := context.WithTimeout(ctx, readyTime)
+		got, err := x.awaitReady(within)
+		cancel()
+		if err != nil && got.Status == client.StatusPending {
+			if err := s.f.anywhere(ctx, func(ctx context.Context, node int) error { return x.readMaster(ctx, node) }); err != nil {
+				s.o.violated("photo %s, which was acknowledged, is pending, and of its master it is said: %v%s", x.id, err, s.f.why(x.id))
+			}
+			continue
+		}
 		if err != nil || got.Status != client.StatusReady || got.PublishedAt == nil {
 			s.o.violated("photo %s, which was acknowledged, is %q: %v%s", x.id, got.Status, err, s.f.why(x.id))
 			continue
@@ -398,7 +425,12 @@ func (p *person) verifyAt(ctx context.Context, node int, published map[*shot]tim
 		}
 	}
 	for _, x := range got.Items {
-		have = append(have, x.ID)
+		if slices.ContainsFunc(s.all(), func(y *shot) bool {
+			_, known := published[y]
+			return y.id == x.ID && (known || state(y.gone.Load()) == on)
+		}) {
+			have = append(have, x.ID)
+		}
 	}
 	if !slices.IsSortedFunc(got.Items, func(a, b client.Photo) int { return cmp.Compare(b.PublishedAt.UnixNano(), a.PublishedAt.UnixNano()) }) {
 		s.o.violated("%s: the feed of %s is out of order", name, p.handle)

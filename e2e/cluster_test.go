@@ -4,11 +4,13 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"flag"
 	"fmt"
 	"net/http"
 	"os"
 	"os/exec"
 	"regexp"
+	"runtime"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -28,6 +30,18 @@ const (
 	// sides of it.
 	staleTime = 10 * time.Second
 )
+
+// TestMain lets three tests run beside one another where there are two processors: those
+// that say t.Parallel wait for most of their time.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if f := flag.Lookup("test.parallel"); f.Value.String() == f.DefValue && runtime.GOMAXPROCS(0) < 3 {
+		if err := f.Value.Set("3"); err != nil {
+			panic(err)
+		}
+	}
+	os.Exit(m.Run())
+}
 
 // fleet is a cluster under test.
 type fleet struct {
