@@ -3,7 +3,6 @@ package server
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -34,6 +33,7 @@ type coder struct {
 
 	opened   atomic.Bool   // openAll has returned
 	knew     atomic.Bool   // whether this node has heard of the directory
+	reopen   atomic.Bool   // what could not be served may be by now
 	changes  atomic.Uint64 // of the set of disks in service
 	away     vfs.FS        // of disks that are not
 	shelving shelving
@@ -72,90 +72,6 @@ func absentDisk() *observer {
 // halfTheDisks is whose rates a job has that reads and writes on all of them: the
 // one that has the source does the work of about two.
 func (s *Server) halfTheDisks() int64 { return int64(len(s.all())+1) / 2 }
-
-// openAll serves every committed epoch. It is called before anything else uses
-// the server.
-func (c *coder) openAll(ctx context.Context) {
-	c.mu.Lock()
-	for _, d := range c.s.all() {
-		c.holds[d.dir] = d.number
-	}
-	c.mu.Unlock()
-	places := make(chan struct{}, openAtOnce)
-	var wg sync.WaitGroup
-	for _, row := range c.s.o.Directory.CodedRows() {
-		if row.Coding.Committed == nil || !c.keeps(row) {
-			continue
-		}
-		wg.Go(func() {
-			places <- struct{}{}
-			defer func() { <-places }()
-			c.install(ctx, row)
-		})
-	}
-	wg.Wait()
-	c.opened.Store(true)
-}
-
-// diskGone has the shards of a disk read from others, beginning now.
-func (c *coder) diskGone(d *disk) {
-	c.changes.Add(1)
-	c.s.retiring.Go(func() {
-		c.leave()
-		c.troubles.forgive() // another job may be due
-		c.kick()
-	})
-}
-
-// leave takes the shards on disks that are out of service out of use.
-func (c *coder) leave() {
-	for _, h := range c.handles() {
-		if h.vol == nil {
-			continue
-		}
-		if err := h.coded.leave(); err != nil && !errors.Is(err, volume.ErrClosed) {
-			c.s.o.Events(Event{Kind: EventUpkeepFailed, Volume: h.coded.c.Volume, Work: "leaving", Err: err})
-		}
-	}
-}
-
-// handles are those of all coded volumes.
-func (c *coder) handles() (out []*handle) {
-	c.s.mu.RLock()
-	defer c.s.mu.RUnlock()
-	for _, h := range c.s.volumes {
-		if h.coded != nil {
-			out = append(out, h)
-		}
-	}
-	return out
-}
-
-// diskBack has shards looked for on a disk, and those of the disk made again that
-// its directory had before.
-func (c *coder) diskBack(d *disk) {
-	c.mu.Lock()
-	if former := c.holds[d.dir]; former != 0 && former != d.number {
-		c.replaced[former] = true
-	}
-	c.holds[d.dir] = d.number
-	delete(c.replaced, d.number)
-	c.mu.Unlock()
-	c.changes.Add(1)
-	c.troubles.forgive()
-	c.kick()
-}
-
-// closeCoded closes coded volumes.
-func (s *Server) closeCoded(all []*codedVolume) error {
-	errs := make([]error, len(all))
-	var wg sync.WaitGroup
-	for i, cv := range all {
-		wg.Go(func() { errs[i] = cv.close() })
-	}
-	wg.Wait()
-	return errors.Join(errs...)
-}
 
 // admit bounds the ranges that are computed at once.
 func (c *coder) admit(ctx context.Context) (func(), error) {
@@ -240,7 +156,10 @@ func (c *coder) kick() {
 // upkeep is the goroutine that moves coded volumes on, until ctx ends.
 func (c *coder) upkeep(ctx context.Context) {
 	for {
-		for c.next(ctx) {
+		if c.reopen.Swap(false) {
+			c.openSick(ctx)
+		}
+		for !c.reopen.Load() && c.next(ctx) {
 		}
 		select {
 		case <-c.kicked:

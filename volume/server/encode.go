@@ -192,8 +192,9 @@ func newRun() (uint64, error) {
 // candidates are the disks that shards may be put on, with how many of them each
 // has already.
 func (c *coder) candidates(held map[uint32]int) (out []candidate) {
+	draining := c.draining()
 	for _, d := range c.s.all() {
-		if d.usable() == nil && d.takesWrites(0) == nil {
+		if d.usable() == nil && d.takesWrites(0) == nil && !draining[d.number] {
 			out = append(out, candidate{disk: d.number, room: d.left(), held: held[d.number]})
 		}
 	}

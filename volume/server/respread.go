@@ -2,10 +2,10 @@ package server
 
 import "slices"
 
-// crowded finds a shard that is to move, because its node, or on one node its disk, has
-// two more of the volume than another one: it was made there when there was no other
-// place. ok is false while anything of the volume is lost, and when no move makes it
-// safer.
+// crowded finds a shard that is to move, because its disk is to be emptied, or because
+// its node, or on one node its disk, has two more of the volume than another one: it was
+// made there when there was no other place. ok is false while anything of the volume is
+// lost, and when there is no better place.
 func (c *coder) crowded(cv *codedVolume) (l lostShard, ok bool) {
 	held := make(map[uint32]int)
 	places := cv.places()
@@ -23,8 +23,12 @@ func (c *coder) crowded(cv *codedVolume) (l lostShard, ok bool) {
 	}
 	nodes := c.onNodes(held)
 	to, node := found[0], c.nodeOf(found[0])
-	from := -1
+	from, draining := -1, c.draining()
 	for i, p := range places {
+		if draining[p.home] {
+			from = i
+			break
+		}
 		have := c.nodeOf(p.home)
 		safer := nodes[have] >= nodes[node]+2 || have == node && held[p.home] >= held[to]+2
 		if safer && (from < 0 || nodes[have] > nodes[c.nodeOf(places[from].home)] || held[p.home] >= held[places[from].home]) {
@@ -36,6 +40,20 @@ func (c *coder) crowded(cv *codedVolume) (l lostShard, ok bool) {
 		return l, false
 	}
 	return lostShard{shard: from, on: at, moves: true}, true
+}
+
+// draining are the disks that are to be emptied.
+func (c *coder) draining() map[uint32]bool {
+	out := make(map[uint32]bool)
+	if c.s.o.Peers == nil {
+		return out
+	}
+	for _, f := range c.s.o.Peers.Disks() {
+		if f.Up && !f.Taking {
+			out[f.Disk] = true
+		}
+	}
+	return out
 }
 
 // nodeOf is the node of a disk, "" on one that is alone.

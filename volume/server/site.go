@@ -73,6 +73,7 @@ func (c *coder) hear(all []FleetDisk) {
 	c.mu.Unlock()
 	if changed {
 		c.changes.Add(1)
+		c.reopen.Store(true)
 		c.troubles.forgive()
 		c.kick()
 	}
