@@ -232,6 +232,50 @@ func TestLogDeletesCrashes(t *testing.T) {
 	testenv.Tell(t, "%d crash points", points)
 }
 
+// TestCutOffRecordsStayCutOff: a recovery cut a torn batch off, of which the second
+// delete was whole. The next batch is shorter, and the power goes before the file
+// has its size: blocks of the old one show behind it. What was found not to be
+// deleted stays so.
+func TestCutOffRecordsStayCutOff(t *testing.T) {
+	t.Parallel()
+	mem := newMem(t, 1)
+	v := create(t, mem)
+	if err := v.Fence(bg); err != nil {
+		t.Fatal(err)
+	}
+	logTo := func(v *Volume, after uint32, keys ...id.ID) {
+		t.Helper()
+		if n, err := v.LogDeletes(bg, after, keys); err != nil || int(n) != int(after)+len(keys) {
+			t.Fatal(n, err)
+		}
+	}
+	logTo(v, 0, 1000)
+	at := v.deleteLog().cur.Load().v.synced.Load()
+	logTo(v, 1, 1001, 1002)
+	closeVolume(t, v)
+
+	whole, err := vfs.ReadFile(mem, "/d/00000007.deletes", 1<<20)
+	if err == nil {
+		err = vfs.WriteFile(mem, "/d/00000007.deletes", whole[:at]) // as a recovery does
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	v = reopen(t, mem)
+	wantLog(t, v, []id.ID{1000})
+	logTo(v, 1, 1003)
+	end := v.deleteLog().cur.Load().v.synced.Load()
+	closeVolume(t, v)
+	const copies = 2 // of each delete, one behind the other
+	if kept := int64(copies+1) * headerSize; end != at+kept {
+		t.Fatalf("a mark and a delete take %d bytes, want %d", end-at, kept)
+	}
+	overwrite(t, mem, "/d/00000007.deletes", end, whole[end:at+2*copies*headerSize])
+	v = reopen(t, mem)
+	wantLog(t, v, []id.ID{1000, 1003})
+	closeVolume(t, v)
+}
+
 // TestNumbersARecoveryGaveUp: logs of earlier programs kept what stood behind a
 // hole of a torn batch. The numbers of the hole stand for nothing, and hinder no
 // compaction; a log that takes its place has the same.

@@ -302,7 +302,9 @@ func (r *recovery) walkTail() (end, later int64, err error) {
 		if err == nil && h.SyncedTo > r.synced {
 			return 0, h.SyncedTo, nil
 		}
-		whole := err == nil && pos+h.size() <= r.size && (pos == end || pos-end >= headerSize)
+		// A header that knows less than L is of an older torn batch that a recovery
+		// cut off, in blocks the file got again: it counts in no order with this one.
+		whole := err == nil && h.SyncedTo == r.synced && pos+h.size() <= r.size && (pos == end || pos-end >= headerSize)
 		if whole && h.Kind == KindNeedle {
 			buf, err = w.data(&h, nil, pos, buf)
 			if fatal(err) {
