@@ -98,6 +98,32 @@ func (l *ledger) pick() *ledgerRow {
 	return all[rand.IntN(len(all))]
 }
 
+// oldest is the first that is not deleted, nil when there is none.
+func (l *ledger) oldest() *ledgerRow {
+	for _, r := range l.all() {
+		if f, _ := r.now(); f != deleted {
+			return r
+		}
+	}
+	return nil
+}
+
+// toVerify are all blobs that should be there, those that were deleted after a moment,
+// and some of those that were deleted before.
+func (l *ledger) toVerify(after time.Time) (some []*ledgerRow) {
+	all := l.all()
+	for _, r := range all {
+		if f, since := r.now(); f != deleted || since.After(after) || rand.IntN(len(all)) < 500 {
+			some = append(some, r)
+		}
+	}
+	return some
+}
+
+// mostBlobs is how many blobs there are before no more are stored: a cluster's disks
+// are small here.
+const mostBlobs = 3000
+
 // blobLoad is writers, readers and deleters of blobs.
 type blobLoad struct {
 	f   *fleet
@@ -105,6 +131,8 @@ type blobLoad struct {
 	l   *ledger
 	at  []*client.Client // by node
 	out atomic.Pointer[string]
+
+	verified time.Time // when verify began last
 
 	puts, gets, refused, deletes, failedPuts, failedDeletes atomic.Int64
 	slowest                                                 atomic.Int64 // nanoseconds that a put took with all its repetitions
@@ -187,7 +215,9 @@ func (b *blobLoad) run(ctx context.Context, work *sync.WaitGroup) {
 	for range 3 {
 		work.Go(func() {
 			for ctx.Err() == nil {
-				if err := b.put(ctx, 1+rand.IntN(48<<10)); err != nil && ctx.Err() == nil {
+				if b.puts.Load()-b.deletes.Load() > mostBlobs {
+					pause(ctx, 200*time.Millisecond) // deletes go on
+				} else if err := b.put(ctx, 1+rand.IntN(48<<10)); err != nil && ctx.Err() == nil {
 					b.failedPuts.Add(1)
 					b.note(err)
 				}
@@ -213,7 +243,11 @@ func (b *blobLoad) run(ctx context.Context, work *sync.WaitGroup) {
 	}
 	work.Go(func() {
 		for ctx.Err() == nil {
-			if r := b.l.pick(); r != nil {
+			r := b.l.pick()
+			if live := b.puts.Load() - b.deletes.Load(); live > mostBlobs && rand.IntN(2) == 0 {
+				r = b.l.oldest()
+			}
+			if r != nil {
 				if f, _ := r.now(); f != deleted {
 					if err := b.remove(ctx, r); err != nil && ctx.Err() == nil {
 						b.failedDeletes.Add(1)
@@ -252,9 +286,11 @@ func (b *blobLoad) verify(nodes ...int) {
 		}
 	}
 	var work sync.WaitGroup
+	rows := b.l.toVerify(b.verified)
+	b.verified = time.Now()
 	for _, node := range nodes {
 		work.Go(func() {
-			for _, r := range b.l.all() {
+			for _, r := range rows {
 				b.verifyOne(r, node)
 			}
 		})

