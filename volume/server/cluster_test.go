@@ -55,7 +55,6 @@ type member struct {
 	s      *server.Server // nil while it is down
 	ill    atomic.Pointer[func(vfs.Op) error]
 	hidden atomic.Bool // others do not hear of it, and take it to be away
-	empty  atomic.Bool // its disks are to be emptied
 }
 
 // sicken has calls to the member's files fail; nil heals it.

@@ -398,6 +398,44 @@ func TestShardsSpreadToNewNodes(t *testing.T) {
 	}
 }
 
+// TestShardsLeaveDrainingDisks: a node that is to be emptied loses its shards to others,
+// one after the other.
+func TestShardsLeaveDrainingDisks(t *testing.T) {
+	o := codes()
+	o.NoUpkeep, o.CodeAfter, o.UpkeepEvery = false, 1000*time.Hour, time.Second
+	c := newCluster(t, o, 1, 1, 1, 1)
+	all := c.members[0].putTogether(6)
+	c.encode(all[0])
+	_, row := c.keeperOf(all[0])
+	leaving := c.of(uint32(row.Coding.Committed.Homes[1]))
+	c.drain(leaving.disks()[0])
+	on := func(m *member) (n int) {
+		for _, h := range c.row(all[0].blob).Coding.Committed.Homes {
+			if c.of(uint32(h)) == m {
+				n++
+			}
+		}
+		return n
+	}
+	c.run(func() {
+		c.until("no shard there", func() bool {
+			c.clock.Advance(time.Second)
+			return on(leaving) == 0
+		})
+	})
+	for _, m := range c.members {
+		if m != leaving && on(m) != 1 {
+			t.Errorf("%s has %d shards", m.name, on(m))
+		}
+		if err := m.answer(all[5]); err != nil {
+			t.Errorf("%s: %v", m.name, err)
+		}
+	}
+	if err := leaving.delete(all[1]); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestCodedVolumesAreWrittenAnew: a coded volume of which much is dead becomes a new
 // epoch, on all nodes as before, with deletes going on, and after a change of the keeper.
 func TestCodedVolumesAreWrittenAnew(t *testing.T) {
