@@ -73,6 +73,13 @@
 //     gate of its deletes. What is damaged is restored from another replica. A file that
 //     the row does not list is served to nobody, and kept until the volume is complete
 //     without it.
+//   - Coded volumes on several nodes (keeper.go, shelf.go, site.go; decision 164). One
+//     node serves a coded volume, the keeper that its row names under a term; the others
+//     ask it. A folder of shards is a shelf, which the node of its disk gives out to one
+//     keeper at a time, whoever has the latest term, when no call of the former one is
+//     under way any more. The keeper uses shelves here and elsewhere as file systems.
+//     When it is away the next home's node takes over. A node that is alone has no
+//     keepers and no shelves.
 //   - Containment. A sick volume or disk is out of service and reported, and
 //     the process goes on.
 //   - Health (health.go, watch.go; decision 136). A goroutine for each data

@@ -403,6 +403,7 @@ func (c *coder) retire(old *handle) {
 		if err := old.coded.close(); err != nil {
 			c.s.o.Events(Event{Kind: EventUpkeepFailed, Volume: old.coded.c.Volume, Work: "closing", Err: err})
 		}
+		c.forget(old.coded.c.Volume, old.coded.c.Epoch)
 		c.kick()
 	})
 }

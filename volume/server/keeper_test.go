@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -306,6 +307,32 @@ func TestAFormerKeeperIsRefused(t *testing.T) {
 		if err := keeper.answer(b); i != 2 && !errors.Is(err, volume.ErrNotFound) {
 			t.Errorf("blob %d at the former keeper: %v", i, err)
 		}
+	}
+}
+
+// TestAKeeperThatHearsNothingSaysNothing: who has not heard of the directory for longer
+// than is allowed shows nothing of a coded volume, to its own callers neither: another
+// one may have taken deletes since.
+func TestAKeeperThatHearsNothingSaysNothing(t *testing.T) {
+	o := codes()
+	var age atomic.Int64
+	o.MaxStale, o.Heard = time.Minute, func() (time.Duration, bool) { return time.Duration(age.Load()), true }
+	c := newCluster(t, o, 1, 1, 1)
+	all := c.members[0].putTogether(2)
+	c.encode(all[0])
+	keeper, _ := c.keeperOf(all[0])
+	if err := keeper.read(all[0]); err != nil {
+		t.Fatal(err)
+	}
+	age.Store(int64(2 * time.Minute))
+	for _, m := range c.members {
+		if err := m.read(all[0]); !errors.Is(err, server.ErrUnavailable) {
+			t.Errorf("%s: %v", m.name, err)
+		}
+	}
+	age.Store(0)
+	if err := c.members[1].read(all[0]); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -188,6 +188,9 @@ func (s *Server) clearShelf(ctx context.Context, d *disk, v volume.ID, epoch uin
 		}
 	}
 	sh.holder, sh.former = nil, nil
+	s.shelves.mu.Lock()
+	delete(s.shelves.all, key) // nobody opens a void epoch again
+	s.shelves.mu.Unlock()
 	return nil
 }
 

@@ -161,6 +161,21 @@ type held struct {
 	home  coding.Home // where jobs work; readers use shelf
 }
 
+// forget lets go of the shelves of an epoch that is served no more. Their files are
+// closed.
+func (c *coder) forget(v volume.ID, epoch uint32) {
+	if h := c.s.codedHandle(v); h != nil && h.coded.c.Epoch == epoch {
+		return
+	}
+	c.shelving.mu.Lock()
+	defer c.shelving.mu.Unlock()
+	for key := range c.shelving.all {
+		if key.v == v && key.epoch == epoch {
+			delete(c.shelving.all, key)
+		}
+	}
+}
+
 // takeWait bounds how long the taking of a shelf may take.
 const takeWait = 5 * time.Second
 

@@ -31,6 +31,10 @@ func (src *source) unpin() {
 // is an error.
 func (s *Server) sources(p Place) (out []source, err error) {
 	if h, err := s.shardsOf(p); h != nil || err != nil {
+		if stale := s.current(); h != nil && stale != nil {
+			h.unpin()
+			return nil, stale
+		}
 		return []source{{h: h}}, err
 	}
 	if p.Keeper != 0 { // whatever replicas there are do not know all deletes

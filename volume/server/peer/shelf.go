@@ -70,9 +70,21 @@ func (l *lent) add(key shelfKey, s *lentShelf) uint64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	delete(l.shelves, l.newest[key]) // its files are closed
-	l.last++
+	if l.last++; l.last%256 == 0 {
+		l.sweep()
+	}
 	l.shelves[l.last], l.newest[key] = s, l.last
 	return l.last
+}
+
+// sweep forgets those whose folder is another's by now, or gone.
+func (l *lent) sweep() {
+	for key, n := range l.newest {
+		if s := l.shelves[n]; s == nil || s.fs.Lost() {
+			delete(l.shelves, n)
+			delete(l.newest, key)
+		}
+	}
 }
 
 // of returns a shelf that a node has.

@@ -217,6 +217,24 @@ func TestLargePiecesAreDivided(t *testing.T) {
 	}
 }
 
+// TestLostShelvesAreForgotten: numbers of shelves that are lost take no memory for ever.
+func TestLostShelvesAreForgotten(t *testing.T) {
+	o := &shelfOwner{}
+	h := Handler(o, HandlerOptions{Caller: known})
+	c := NewClients(as("a", h), Options{}).Node("echo")
+	for i := range 1000 {
+		o.shelf = echoShelf{vfs.NewMem(1), new(atomic.Bool)}
+		if _, err := c.Shelf(bg, 1, volume.ID(i+1), 1, 1); err != nil {
+			t.Fatal(err)
+		}
+		o.shelf.(echoShelf).lost.Store(i != 500)
+	}
+	l := &h.(*handler).lent
+	if n := len(l.shelves); n > 300 || len(l.newest) != n || l.shelves[501] == nil {
+		t.Errorf("%d shelves are kept, and %d names", n, len(l.newest))
+	}
+}
+
 // TestShelvesAreOneHoldersOnly: when a shelf is given out anew, whoever had it is told
 // so by every call, as is another node that names its number.
 func TestShelvesAreOneHoldersOnly(t *testing.T) {
