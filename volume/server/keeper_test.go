@@ -524,7 +524,7 @@ func TestCodedVolumesAreWrittenAnew(t *testing.T) {
 // keeper. Whatever was acknowledged as deleted by any of them stays deleted, and what
 // nobody deleted stays.
 func TestKeepersTakeTurns(t *testing.T) {
-	for range 4 {
+	for range 2 {
 		seed := *seedFlag
 		if seed == 0 {
 			seed = rand.Uint64()
