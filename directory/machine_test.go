@@ -205,7 +205,7 @@ func TestDeterminism(t *testing.T) {
 	now := id.Millis(1_000_000)
 	var pending [][]byte
 	obeyed := map[byte]int{}
-	for n := range 8000 {
+	for n := range 12000 {
 		now += id.Millis(r.IntN(400))
 		cmd := randomCommand(r, a.m.next, now)
 		if _, errs := a.apply(cmd); errs[0] == nil {
