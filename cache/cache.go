@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"hayloft/cache/policy"
 	"hayloft/internal/clock"
 	"hayloft/internal/id"
 	"hayloft/internal/sign"
@@ -64,7 +65,8 @@ func New(o Options) (*Cache, error) {
 	}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	for range o.shards {
-		c.shards = append(c.shards, newShard(o.Budget/int64(o.shards), o.alloc))
+		budget := o.Budget / int64(o.shards)
+		c.shards = append(c.shards, newShard(budget, o.alloc, policy.New(o.Policy, budget)))
 	}
 	c.tasks.Go(c.follow)
 	return c, nil
@@ -156,7 +158,7 @@ func (c *Cache) get(k key, grant *sign.MediaGrant) (*entry, how, error) {
 			}
 			e.refs.Add(1)
 			if e.loose == nil {
-				s.policy.hit(e)
+				s.policy.Hit(&e.node)
 			}
 			s.mu.Unlock()
 			c.n.hits.Add(1)
@@ -222,9 +224,9 @@ func (c *Cache) Stats() Stats {
 	for _, s := range c.shards {
 		s.mu.Lock()
 		st.Entries += s.entries
-		st.GhostBytes += s.policy.overhead()
+		st.GhostBytes += s.policy.Overhead()
 		st.LeavingBytes += s.leaving.Load()
-		st.Bytes += s.used + s.policy.overhead() + s.leaving.Load()
+		st.Bytes += s.used + s.policy.Overhead() + s.leaving.Load()
 		st.Evictions += s.evictions
 		st.PurgedEntries += s.purged
 		s.mu.Unlock()

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"hayloft/cache/policy"
 	"hayloft/internal/id"
 	"hayloft/internal/sign"
 )
@@ -240,7 +241,7 @@ func (c *Cache) newEntry(s *shard, k key, obj Object) *entry {
 	e := c.describe(s, k, obj)
 	e.data = s.alloc.Alloc(len(obj.Data))
 	copy(e.data, obj.Data)
-	e.node = node{hash: k.hash(), cost: cost}
+	e.node = policy.Node{Hash: k.hash(), Cost: cost}
 	return e
 }
 
@@ -271,7 +272,7 @@ func (c *Cache) newLoose(s *shard, k key, obj Object) *entry {
 		obj.Data = append(make([]byte, 0, size), obj.Data...)
 	}
 	e := c.describe(s, k, obj)
-	e.data, e.loose, e.node = obj.Data, &c.loose, node{cost: cost}
+	e.data, e.loose, e.node = obj.Data, &c.loose, policy.Node{Cost: cost}
 	return e
 }
 
@@ -284,10 +285,10 @@ func (c *Cache) describe(s *shard, k key, obj Object) *entry {
 // its shard.
 func (e *entry) discard() {
 	if e.loose != nil {
-		e.loose.Add(-e.node.cost)
+		e.loose.Add(-e.node.Cost)
 		return
 	}
-	e.shard.unreserve(e.node.cost)
+	e.shard.unreserve(e.node.Cost)
 	e.shard.alloc.Free(e.data)
 }
 

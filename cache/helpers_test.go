@@ -372,37 +372,27 @@ func audit(t testing.TB, c *Cache) {
 					t.Errorf("shard %d: entry %+v does not know that it is in the map", i, e.key)
 				}
 				if e.loose != nil {
-					loose += e.node.cost
+					loose += e.node.Cost
 					if e.refs.Load() <= 0 {
 						t.Errorf("shard %d: loose entry %+v is read by nobody", i, e.key)
 					}
 					continue
 				}
 				seen[e] = true
-				used += e.node.cost
+				used += e.node.Cost
 			}
 		}
-		p := s.policy.(*s3fifo)
 		queued := 0
-		for _, q := range []*queue{&p.small, &p.main} {
-			var bytes int64
-			n := 0
-			for e := q.oldest; e != nil; e = e.node.next {
-				if !seen[e] {
-					t.Errorf("shard %d: queued entry %+v is not in the map", i, e.key)
-				}
-				bytes += e.node.cost
-				n++
+		for n := range s.policy.All() {
+			if e := entryOf(n); !seen[e] {
+				t.Errorf("shard %d: the policy has an entry that is not in the map", i)
 			}
-			if bytes != q.bytes || n != q.count {
-				t.Errorf("shard %d: queue says %d bytes in %d, has %d in %d", i, q.bytes, q.count, bytes, n)
-			}
-			queued += n
+			queued++
 		}
 		if used != s.used || len(seen) != queued || int64(queued) != s.entries {
 			t.Errorf("shard %d: used %d (sum %d), map %d, queues %d, entries %d", i, s.used, used, len(seen), queued, s.entries)
 		}
-		if total := s.used + s.policy.overhead() + s.leaving.Load(); total > s.budget {
+		if total := s.used + s.policy.Overhead() + s.leaving.Load(); total > s.budget {
 			t.Errorf("shard %d: %d bytes of %d", i, total, s.budget)
 		}
 		s.mu.Unlock()

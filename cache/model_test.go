@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"hayloft/cache/policy"
 	"hayloft/internal/id"
 	"hayloft/internal/sign"
 )
@@ -264,7 +265,8 @@ func TestModel(t *testing.T) {
 			m.history[blob] = []change{{w.clock.Now(), public}}
 			w.verdicts[blob] = public
 		}
-		m.c = open(t, w, Options{Budget: 1 << 20, MaxLoose: maxLoose, alloc: p, shards: 2})
+		name := policy.Names()[seed%uint64(len(policy.Names()))]
+		m.c = open(t, w, Options{Budget: 1 << 20, Policy: name, MaxLoose: maxLoose, alloc: p, shards: 2})
 		t.Logf("repeat with: go test ./cache -run TestModel -seed %d", seed)
 		for range 1500 {
 			m.step()

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"hayloft/cache/policy"
 	"hayloft/internal/clock"
 	"hayloft/internal/sign"
 )
@@ -20,7 +21,8 @@ type Options struct {
 	Ring   *sign.Ring  // checks signed URLs; nil: none is valid
 	Clock  clock.Clock // nil: clock.Real
 
-	Budget int64 // bytes of memory; default 256 MiB, at least 1 MiB
+	Budget int64  // bytes of memory; default 256 MiB, at least 1 MiB
+	Policy string // what leaves when room is needed, one of policy.Names; default policy.Default
 	// MaxLoose bounds, in bytes, what is being served without being kept, apart
 	// from Budget; beyond: 503. Objects larger than a sixteenth of it may take
 	// three quarters; a single object may be larger. Default: a quarter of Budget,
@@ -63,6 +65,10 @@ func (o Options) Validate() error {
 	add(o.Access == nil, "Access is missing")
 	add(o.Purges == nil, "Purges is missing")
 	add(o.Budget != 0 && o.Budget < minBudget, "Budget of %d bytes is below %d", o.Budget, minBudget)
+	if o.Policy != "" {
+		err := policy.Check(o.Policy)
+		add(err != nil, "Policy: %v", err)
+	}
 	add(o.MaxLoose < 0, "MaxLoose is negative")
 	add(o.MaxFills < 0, "MaxFills is negative")
 	add(o.MaxLargeFills < 0, "MaxLargeFills is negative")
@@ -88,6 +94,7 @@ func (o Options) withDefaults() Options {
 		o.Ring, _ = sign.NewRing() // no keys: no error
 	}
 	setDefault(&o.Budget, 256<<20)
+	setDefault(&o.Policy, policy.Default)
 	setDefault(&o.MaxLoose, max(o.Budget/4, minLoose))
 	setDefault(&o.MaxFills, 64)
 	setDefault(&o.MaxLargeFills, 4)

@@ -6,6 +6,7 @@ import (
 	"time"
 	"unsafe"
 
+	"hayloft/cache/policy"
 	"hayloft/internal/id"
 )
 
@@ -31,7 +32,7 @@ type entry struct {
 	refs atomic.Int32
 
 	// Guarded by shard.mu.
-	node    node
+	node    policy.Node
 	linked  bool      // in the map
 	sibling *entry    // next entry of the same blob
 	verdict Verdict   // void while asked is zero
@@ -41,6 +42,11 @@ type entry struct {
 // entryCost is the administration of one entry: itself, its share of the map,
 // ETag text and rounding.
 const entryCost = int64(unsafe.Sizeof(entry{})) + 96
+
+// entryOf is the entry around a node.
+func entryOf(n *policy.Node) *entry {
+	return (*entry)(unsafe.Add(unsafe.Pointer(n), -int(unsafe.Offsetof(entry{}.node))))
+}
 
 // unpin gives up one reference. Its caller does not hold shard.mu, but for
 // unlink, which gives up the map's.
@@ -53,7 +59,7 @@ func (e *entry) unpin() {
 		return
 	}
 	e.shard.alloc.Free(e.data)
-	e.shard.leaving.Add(-e.node.cost) // not in any queue now: node is ours alone
+	e.shard.leaving.Add(-e.node.Cost) // not in any queue now: node is ours alone
 }
 
 // shard is an independent part of the cache: all entries of a blob are in one.
@@ -66,21 +72,21 @@ type shard struct {
 	blobs   map[id.ID]*entry  // first of the blob's entries
 	flights map[key]*flight   // fills that requests may still join
 	asks    map[id.ID]*asking // revalidations that requests may still join
-	policy  policy
+	policy  policy.Policy
 	used    int64 // bytes of kept entries in the map and of room reserved for more
 	entries int64 // kept ones in the map
 
 	evictions, purged uint64
 }
 
-func newShard(budget int64, alloc allocator) *shard {
+func newShard(budget int64, alloc allocator, p policy.Policy) *shard {
 	return &shard{
 		budget:  budget,
 		alloc:   alloc,
 		blobs:   make(map[id.ID]*entry),
 		flights: make(map[key]*flight),
 		asks:    make(map[id.ID]*asking),
-		policy:  newS3FIFO(budget),
+		policy:  p,
 	}
 }
 
@@ -103,16 +109,16 @@ func (s *shard) reserve(n int) (cost int64, ok bool) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for s.used+s.policy.overhead()+s.leaving.Load()+cost > s.budget {
+	for s.used+s.policy.Overhead()+s.leaving.Load()+cost > s.budget {
 		if s.leaving.Load()+cost > s.budget/2 {
 			return 0, false // slow readers hold so much that evicting more would only empty the cache
 		}
-		e := s.policy.evict()
-		if e == nil {
+		n := s.policy.Evict()
+		if n == nil {
 			return 0, false
 		}
 		s.evictions++
-		s.unlink(e)
+		s.unlink(entryOf(n))
 	}
 	s.used += cost
 	return cost, true
@@ -129,7 +135,7 @@ func (s *shard) insert(e *entry) {
 	}
 	s.chain(e)
 	s.entries++
-	s.policy.add(e)
+	s.policy.Add(&e.node)
 }
 
 // unpinLoose gives up one reference to a loose entry.
@@ -141,7 +147,7 @@ func (s *shard) unpinLoose(e *entry) {
 	}
 	s.mu.Unlock()
 	if last {
-		e.loose.Add(-e.node.cost)
+		e.loose.Add(-e.node.Cost)
 	}
 }
 
@@ -151,7 +157,7 @@ func (s *shard) drop(e *entry) {
 		s.unchain(e) // its readers finish; the last one frees it
 		return
 	}
-	s.policy.remove(e)
+	s.policy.Remove(&e.node)
 	s.unlink(e)
 }
 
@@ -159,8 +165,8 @@ func (s *shard) drop(e *entry) {
 func (s *shard) unlink(e *entry) {
 	s.unchain(e)
 	s.entries--
-	s.used -= e.node.cost
-	s.leaving.Add(e.node.cost)
+	s.used -= e.node.Cost
+	s.leaving.Add(e.node.Cost)
 	e.unpin()
 }
 

@@ -53,7 +53,7 @@ func (n *node) openFront(context.Context) (err error) {
 func (n *node) openCache() (err error) {
 	n.cache, err = cache.New(cache.Options{
 		Origin: origin{n.blobs}, Access: access{n.theFeed()}, Purges: purger{n.theFeed()},
-		Ring: n.ring, Clock: n.clock, Budget: int64(n.s.cacheMemory), Events: n.cacheEvent,
+		Ring: n.ring, Clock: n.clock, Budget: int64(n.s.cacheMemory), Policy: n.s.cachePolicy, Events: n.cacheEvent,
 	})
 	return err
 }

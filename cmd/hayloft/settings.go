@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"hayloft/api"
+	"hayloft/cache/policy"
 	"hayloft/internal/units"
 	"hayloft/volume/coding"
 
@@ -44,6 +45,7 @@ type settings struct {
 	volumeSize  units.Size
 	diskReserve units.Size
 	cacheMemory units.Size
+	cachePolicy string
 
 	openVolumes     int
 	sealAfter       units.Duration
@@ -147,6 +149,7 @@ func (s *settings) define(f *pflag.FlagSet) {
 	f.Var(&s.volumeSize, "volume-size", "size at which a volume is closed")
 	f.Var(&s.diskReserve, "disk-reserve", "free space on each disk that photos never take")
 	f.Var(&s.cacheMemory, "cache-memory", "memory of the photo cache")
+	f.StringVar(&s.cachePolicy, "cache-policy", policy.Default, "what leaves the photo cache when room is needed: "+strings.Join(policy.Names(), ", "))
 	f.IntVar(&s.openVolumes, "open-volumes", 1, "volumes of each class that each disk has open at a time")
 	f.Var(&s.sealAfter, "seal-after", "age at which an open volume is sealed though it is not full")
 	f.Float64Var(&s.compactGarbage, "compact-garbage", 0.25, "share of a sealed volume that must be garbage for it to be compacted by itself")
@@ -322,6 +325,8 @@ func (s *settings) validate() error {
 	fault(len(s.data) > 0 && !slices.Contains(s.data, ""), "--data names no directory")
 	fault(s.volumeSize >= units.Size(2*maxPhotoBytes), "--volume-size %s is less than twice the largest photo (%s)", s.volumeSize, units.Size(maxPhotoBytes))
 	fault(s.cacheMemory >= 1<<20, "--cache-memory %s is less than 1MiB", s.cacheMemory)
+	badPolicy := policy.Check(s.cachePolicy)
+	fault(badPolicy == nil, "--cache-policy %v", badPolicy)
 	fault(s.celebrityThreshold > 0, "--celebrity-threshold must be positive")
 	fault(s.timelineCap > 0, "--timeline-cap must be positive")
 	fault(s.deleteGrace > 0, "--delete-grace must be positive: DELETE …?purge=now removes at once")

@@ -14,7 +14,8 @@ var mayImport = map[string][]string{
 	"feed":          {"feed/timeline", "volume", "internal"},
 	"feed/timeline": {"internal"},         // the feed's leaf
 	"feed/remote":   {"feed", "internal"}, // the feed for those who have no replica
-	"cache":         {"volume", "internal"},
+	"cache":         {"cache/policy", "volume", "internal"},
+	"cache/policy":  {}, // the cache's leaf
 	"volume/server": {"volume", "volume/coding", "volume/coded", "internal"},
 	"directory":     {"volume", "volume/coding/lifecycle", "internal"}, // the rules, not the encoder
 	// Who acts on the table knows it; the table knows none of them.

@@ -1,0 +1,25 @@
+package main
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestCachePolicySetting(t *testing.T) {
+	for value, fault := range map[string]string{"": "", "lru": "", "arc": `--cache-policy "arc" is none of fifo, lru, s4lru, sieve, s3fifo`} {
+		env := map[string]string{}
+		if value != "" {
+			env["HAYLOFT_CACHE_POLICY"] = value
+		}
+		s, _, _, err := parse(t, env)
+		if err != nil {
+			t.Fatal(err)
+		}
+		switch err := s.validate(); {
+		case fault == "" && err != nil:
+			t.Errorf("%q: %v", value, err)
+		case fault != "" && (err == nil || !strings.Contains(err.Error(), fault)):
+			t.Errorf("%q: %v, want %s", value, err, fault)
+		}
+	}
+}
