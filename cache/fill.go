@@ -187,7 +187,7 @@ func (c *Cache) rights(s *shard, f *flight) (v Verdict, asked time.Time, ok bool
 		c.finish(s, f, fmt.Errorf("cache: access: %w", err))
 		return v, asked, false
 	}
-	return v, asked, c.wanted(s, f, v)
+	return v, asked.Add(-v.Age), c.wanted(s, f, v)
 }
 
 // wanted records the verdict and reports whether any waiter may have the
@@ -428,6 +428,7 @@ func (c *Cache) ask(s *shard, blob id.ID, a *asking) {
 	if s.asks[blob] == a {
 		delete(s.asks, blob)
 	}
+	asked = asked.Add(-verdict.Age)
 	a.verdict, a.err = verdict, err
 	if a.doomed || err != nil {
 		return

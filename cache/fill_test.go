@@ -71,7 +71,7 @@ func TestFailedFillsAreNotKept(t *testing.T) {
 		"gone":          {func(w *world) { delete(w.verdicts, 7) }, true},
 		"not found":     {func(w *world) { w.fetchErr = fmt.Errorf("volume 3: %w", ErrNotFound) }, true},
 		"empty":         {func(w *world) { w.size = func(Key) int { return 0 } }, false},
-		"signed, no ID": {func(w *world) { w.verdicts[7] = Verdict{Signed, 1} }, true},
+		"signed, no ID": {func(w *world) { w.verdicts[7] = Verdict{Audience: Signed, Epoch: 1} }, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld()
@@ -188,7 +188,7 @@ func TestPurgeOfSomethingStillPublicRefills(t *testing.T) {
 func TestUnsignedRequestsReadNothingPrivate(t *testing.T) {
 	w := newWorld()
 	k := keyOf(7, "large")
-	w.verdicts[7] = Verdict{Signed, 3}
+	w.verdicts[7] = Verdict{Audience: Signed, Epoch: 3}
 	c := open(t, w, Options{})
 	for name, g := range map[string]*sign.MediaGrant{"unsigned": nil, "other epoch": {Epoch: 2}} {
 		if _, err := fetchOne(t, w, c, k, g); !errors.Is(err, errDenied) {
@@ -212,7 +212,7 @@ func TestUnsignedRequestsReadNothingPrivate(t *testing.T) {
 func TestMixedWaitersOnOneFill(t *testing.T) {
 	w := newWorld()
 	k := keyOf(7, "large")
-	w.verdicts[7] = Verdict{Signed, 3}
+	w.verdicts[7] = Verdict{Audience: Signed, Epoch: 3}
 	w.holdAsk, w.hold = make(chan struct{}), make(chan struct{})
 	c := open(t, w, Options{})
 	var wg sync.WaitGroup

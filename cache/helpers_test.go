@@ -43,6 +43,7 @@ type world struct {
 	reached  int  // calls of Purges so far
 	fetches  map[Key]int
 	asked    int
+	age      time.Duration // of what the log and Access answer
 	fetchErr error
 	askErr   error
 	hold     chan struct{} // Fetch waits for it when not nil
@@ -170,10 +171,12 @@ func (w *world) Access(ctx context.Context, blob id.ID) (Verdict, error) {
 	if err := ctx.Err(); err != nil {
 		return Verdict{}, err
 	}
-	return w.verdicts[blob], w.askErr
+	v := w.verdicts[blob]
+	v.Age = w.age
+	return v, w.askErr
 }
 
-func (w *world) Purges(ctx context.Context, after uint64, limit int) ([]Purge, error) {
+func (w *world) Purges(ctx context.Context, after uint64, limit int) ([]Purge, time.Duration, error) {
 	stop := context.AfterFunc(ctx, func() { w.with(func() {}) })
 	defer stop()
 	w.mu.Lock()
@@ -183,7 +186,7 @@ func (w *world) Purges(ctx context.Context, after uint64, limit int) ([]Purge, e
 	for ctx.Err() == nil {
 		if w.gap {
 			w.gap = false
-			return nil, &GapError{Head: w.head}
+			return nil, 0, &GapError{Head: w.head}
 		}
 		if !w.silent {
 			var out []Purge
@@ -193,16 +196,16 @@ func (w *world) Purges(ctx context.Context, after uint64, limit int) ([]Purge, e
 				}
 			}
 			if len(out) > 0 {
-				return out, nil
+				return out, w.age, nil
 			}
 			if w.beats > 0 {
 				w.beats--
-				return nil, nil
+				return nil, w.age, nil
 			}
 		}
 		w.cond.Wait()
 	}
-	return nil, ctx.Err()
+	return nil, 0, ctx.Err()
 }
 
 // purge appends to the log.

@@ -281,7 +281,7 @@ func TestHTTPConditionsAndRanges(t *testing.T) {
 func TestHTTPNotFoundIsOneAnswer(t *testing.T) {
 	w := newWorld()
 	const blob = id.ID(0xABCDEF0123456789) // has letters in its text
-	w.verdicts[blob], w.verdicts[8] = public, Verdict{Signed, 3}
+	w.verdicts[blob], w.verdicts[8] = public, Verdict{Audience: Signed, Epoch: 3}
 	s := serve(t, w, Options{})
 	good, private := keyOf(blob, "large"), keyOf(8, "large")
 	p := good.Path()
@@ -351,7 +351,7 @@ func TestHTTPNotFoundIsOneAnswer(t *testing.T) {
 
 func TestHTTPSigned(t *testing.T) {
 	w := newWorld()
-	w.verdicts[8] = Verdict{Signed, 3}
+	w.verdicts[8] = Verdict{Audience: Signed, Epoch: 3}
 	s := serve(t, w, Options{})
 	k := keyOf(8, "large")
 	target := k.Path() + "?" + sign.MediaQuery(s.ring, k.Path(), 3, w.clock.Now(), time.Hour) // from 12:30 to 14:00
@@ -371,7 +371,7 @@ func TestHTTPSigned(t *testing.T) {
 	}
 	// The owner's epoch moved on: what was signed for the former one is void.
 	target = k.Path() + "?" + sign.MediaQuery(s.ring, k.Path(), 3, w.clock.Now(), time.Hour)
-	w.with(func() { w.verdicts[8] = Verdict{Signed, 4} })
+	w.with(func() { w.verdicts[8] = Verdict{Audience: Signed, Epoch: 4} })
 	w.purge(8)
 	w.settle(s.c)
 	if a := s.do(t, "GET", target); a.status != 404 {

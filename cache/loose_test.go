@@ -70,7 +70,7 @@ func TestPurgeReachesWhatIsNotKept(t *testing.T) {
 	c := open(t, w, Options{Budget: 1 << 20})
 	k := keyOf(1, "original")
 	slow := pin(t, c, k)
-	w.with(func() { w.verdicts[1] = Verdict{Signed, 3} })
+	w.with(func() { w.verdicts[1] = Verdict{Audience: Signed, Epoch: 3} })
 	w.purge(1)
 	w.settle(c)
 	if _, err := fetchOne(t, w, c, k, nil); !errors.Is(err, errDenied) {

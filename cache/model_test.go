@@ -178,7 +178,7 @@ func (m *model) get() {
 // flip changes who may see a blob and tells the log.
 func (m *model) flip() {
 	blob := id.ID(1 + m.r.IntN(blobs))
-	v := []Verdict{{}, public, public, public, {Signed, 0}, {Signed, 1}, {Signed, 2}}[m.r.IntN(7)]
+	v := []Verdict{{}, public, public, public, {Audience: Signed}, {Audience: Signed, Epoch: 1}, {Audience: Signed, Epoch: 2}}[m.r.IntN(7)]
 	m.history[blob] = append(m.history[blob], change{m.clock.Now(), v})
 	m.with(func() { m.verdicts[blob] = v })
 	m.purge(blob)

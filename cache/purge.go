@@ -62,7 +62,7 @@ func (c *Cache) followOnce() error {
 	after := c.log.seq.Load()
 	ctx, cancel := context.WithTimeout(c.ctx, purgeTimeout)
 	defer cancel()
-	purges, err := c.opts.Purges.Purges(ctx, after, purgeBatch)
+	purges, age, err := c.opts.Purges.Purges(ctx, after, purgeBatch)
 	if gap, ok := errors.AsType[*GapError](err); ok {
 		for _, s := range c.shards {
 			s.purgeAll()
@@ -90,7 +90,11 @@ func (c *Cache) followOnce() error {
 		c.log.seq.Store(after)
 	}
 	if len(purges) < purgeBatch { // else there may be more that were there when we asked
-		c.log.heard.Store(&asked)
+		as := asked.Add(-age)
+		if now := c.clock.Now(); as.After(now) { // a clock was stepped: so young, no proof can be
+			as = now
+		}
+		c.log.heard.Store(&as)
 	}
 	return nil
 }

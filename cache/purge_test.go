@@ -91,7 +91,7 @@ func TestRevalidation(t *testing.T) {
 		t.Errorf("an answer is good for 2 s: how %d, %v", from, err)
 	}
 	w.clock.Advance(2 * time.Second)
-	w.with(func() { w.verdicts[7] = Verdict{Signed, 4} })
+	w.with(func() { w.verdicts[7] = Verdict{Audience: Signed, Epoch: 4} })
 	if _, err := fetchOne(t, w, c, k, nil); !errors.Is(err, errDenied) {
 		t.Errorf("now private: %v", err)
 	}
@@ -219,16 +219,16 @@ type errorLog struct {
 	calls int
 }
 
-func (l *errorLog) Purges(ctx context.Context, after uint64, limit int) ([]Purge, error) {
+func (l *errorLog) Purges(ctx context.Context, after uint64, limit int) ([]Purge, time.Duration, error) {
 	l.mu.Lock()
 	l.calls++
 	n := l.calls
 	l.mu.Unlock()
 	switch {
 	case n <= 3:
-		return nil, errDown
+		return nil, 0, errDown
 	case n == 4:
-		return []Purge{{Seq: 0, Blob: 7}}, nil // not above after
+		return []Purge{{Seq: 0, Blob: 7}}, 0, nil // not above after
 	}
 	return l.world.Purges(ctx, after, limit)
 }
@@ -322,5 +322,76 @@ func TestLateVerdictIsAskedForAgain(t *testing.T) {
 			t.Errorf("in memory %v: %v after %d questions", inMemory, err, late.calls.Load())
 		}
 		c.Close()
+	}
+}
+
+// What stands behind a cache may itself be behind: its age counts from the same two
+// seconds.
+func TestAgesAddUp(t *testing.T) {
+	const behind = 900 * time.Millisecond
+	for name, ask := range map[string]func(w *world, c *Cache){
+		"the log":   func(w *world, c *Cache) { w.beat(c) },
+		"a verdict": func(w *world, c *Cache) {},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld()
+			w.age = behind
+			c := open(t, w, Options{})
+			k := keyOf(7, "large")
+			w.verdicts[7] = public
+			if _, err := fetchOne(t, w, c, k, nil); err != nil {
+				t.Fatal(err)
+			}
+			ask(w, c)
+			w.with(func() { w.silent, w.verdicts[7] = true, Verdict{} })
+			w.clock.Advance(2*time.Second - behind - time.Nanosecond)
+			if from, err := fetchOne(t, w, c, k, nil); err != nil || from != byHit {
+				t.Errorf("within 2 s of what was known: how %d, %v", from, err)
+			}
+			w.clock.Advance(time.Nanosecond)
+			if _, err := fetchOne(t, w, c, k, nil); !errors.Is(err, ErrNotFound) {
+				t.Errorf("after 2 s: %v", err)
+			}
+		})
+	}
+}
+
+// An answer as of a moment after the question counts from that moment, and from none
+// that is still to come.
+func TestYoungAnswers(t *testing.T) {
+	w := newWorld()
+	c := open(t, w, Options{})
+	w.with(func() { w.age = -300 * time.Millisecond })
+	w.beat(c)
+	if heard := c.log.heardAt(); heard.After(epoch0) {
+		t.Errorf("heard %v ahead of the clock", heard.Sub(epoch0))
+	}
+	w.clock.Advance(time.Second) // the call under way is a second old
+	w.mu.Lock()
+	from := w.reached
+	w.beats = 1
+	w.cond.Broadcast()
+	for w.reached == from {
+		w.cond.Wait()
+	}
+	w.mu.Unlock()
+	if heard := c.log.heardAt(); !heard.Equal(epoch0.Add(300 * time.Millisecond)) {
+		t.Errorf("heard as of %v after the question", heard.Sub(epoch0))
+	}
+}
+
+// An answer that is two seconds old when it comes is dropped: nothing is served by it.
+func TestLateVerdictsAreDropped(t *testing.T) {
+	w := newWorld()
+	c := open(t, w, Options{})
+	k := keyOf(7, "large")
+	warm(t, w, c, k)
+	w.with(func() { w.silent, w.age = true, 2*time.Second })
+	w.clock.Advance(time.Hour)
+	if _, err := fetchOne(t, w, c, k, nil); !errors.Is(err, errStale) {
+		t.Errorf("%v, want an error that is no 404", err)
+	}
+	if _, err := fetchOne(t, w, c, keyOf(8, "large"), nil); err == nil {
+		t.Error("filled on a verdict that is too old")
 	}
 }

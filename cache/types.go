@@ -60,6 +60,8 @@ const (
 type Verdict struct {
 	Audience Audience
 	Epoch    uint32 // of the owner, with Signed
+	// Age is how long before the question it held for certain.
+	Age time.Duration
 }
 
 // Access decides on serving. It must answer from a state that includes every
@@ -79,10 +81,11 @@ type Purge struct {
 // returns up to limit entries with a sequence number above after, in order. It
 // waits until there are some, and returns none as a heartbeat when there were
 // none for a while (well under Options.PurgeSilence, or every entry is asked
-// about again and again). A *GapError says that entries after after are lost.
-// It is called by one goroutine.
+// about again and again). Fewer than limit are all that there were age before the
+// call; a negative age is a moment after it. A *GapError says that entries after
+// after are lost. It is called by one goroutine.
 type Purger interface {
-	Purges(ctx context.Context, after uint64, limit int) ([]Purge, error)
+	Purges(ctx context.Context, after uint64, limit int) (list []Purge, age time.Duration, err error)
 }
 
 // GapError is returned by a Purger whose log does not go back to what was asked

@@ -224,7 +224,7 @@ func (h *history) compareAccess() {
 		}
 		v := Verdict{Access: AccessPublic}
 		if p.vis != Public || h.m.private[p.owner] {
-			v = Verdict{AccessSigned, h.m.epochs[p.owner] + p.epoch}
+			v = Verdict{Access: AccessSigned, Epoch: h.m.epochs[p.owner] + p.epoch}
 		}
 		want[p.master], want[p.rendition] = v, v
 	}

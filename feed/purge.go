@@ -12,25 +12,27 @@ import (
 // is gone within that time, and with it the time of a cache (design section 6).
 const verdictAge = time.Second
 
-// current returns nil when the state here is not older than verdictAge.
-func (f *Feed) current(ctx context.Context) error {
-	if f.group.Staleness() <= verdictAge {
-		return nil
+// current returns how old the state here may be at the time of the call, which is
+// verdictAge at most.
+func (f *Feed) current(ctx context.Context) (age time.Duration, err error) {
+	if age := f.group.Staleness(); age <= verdictAge {
+		return age, nil
 	}
 	if err := f.group.Fresh(ctx); err != nil {
-		return unavailable(err)
+		return 0, unavailable(err)
 	}
-	return nil
+	return 0, nil
 }
 
 // Access says whether and how a blob may be served, as of verdictAge ago at most.
 // A blob is said to be gone only as of now.
 func (f *Feed) Access(ctx context.Context, blob id.ID) (Verdict, error) {
-	if err := f.current(ctx); err != nil {
+	age, err := f.current(ctx)
+	if err != nil {
 		return Verdict{}, err
 	}
 	var out Verdict
-	err := f.readSure(ctx, func(v *view) error {
+	err = f.readSure(ctx, func(v *view) error {
 		b, err := v.blob(blob)
 		if err == nil && (b == nil || b.Role == roleIntent) {
 			err = ErrNotFound
@@ -48,6 +50,7 @@ func (f *Feed) Access(ctx context.Context, blob id.ID) (Verdict, error) {
 	if errors.Is(err, ErrNotFound) {
 		return Verdict{}, nil // gone
 	}
+	out.Age = age
 	return out, err
 }
 
@@ -56,19 +59,24 @@ const purgeHeartbeat = 500 * time.Millisecond
 
 // Purges returns up to limit entries of the purge log with Seq > after, in
 // order. It waits for one, and returns none after half a second as a sign of
-// life: an answer without an error says that the caller has missed nothing. A
-// *PurgeGap says that it has, or that the log is not the one it followed.
-func (f *Feed) Purges(ctx context.Context, after uint64, limit int) ([]Purge, error) {
+// life: an answer without an error says that the caller has missed nothing that
+// was older than age when it called. A negative age is a moment after the call. A
+// *PurgeGap says that something was missed, or that the log is not the one that was
+// followed.
+func (f *Feed) Purges(ctx context.Context, after uint64, limit int) (list []Purge, age time.Duration, err error) {
 	w := &f.machine.watch
+	called := f.clock.Elapsed()
 	var beat <-chan time.Time
-	for {
+	for over := false; ; {
 		changed := w.on(&w.purges)
-		if err := f.current(ctx); err != nil { // that nothing was missed is not certain
-			return nil, err
+		now := f.clock.Elapsed()
+		if age, err = f.current(ctx); err != nil { // that nothing was missed is not certain
+			return nil, 0, err
 		}
+		age -= now - called
 		list, err := f.purgesNow(ctx, after, max(limit, 1))
-		if err != nil || len(list) > 0 {
-			return list, err
+		if err != nil || len(list) > 0 || over {
+			return list, age, err
 		}
 		if beat == nil {
 			beat = f.clock.After(purgeHeartbeat)
@@ -76,9 +84,9 @@ func (f *Feed) Purges(ctx context.Context, after uint64, limit int) ([]Purge, er
 		select {
 		case <-changed:
 		case <-beat:
-			return nil, nil
+			over = true
 		case <-ctx.Done():
-			return nil, ctx.Err()
+			return nil, 0, ctx.Err()
 		}
 	}
 }

@@ -12,7 +12,7 @@ import (
 
 func (h *house) purged(after uint64) (blobs []id.ID) {
 	h.t.Helper()
-	list, err := h.feed.Purges(context.Background(), after, 100)
+	list, _, err := h.feed.Purges(context.Background(), after, 100)
 	h.must(err)
 	for _, p := range list {
 		if after++; p.Seq != after {
@@ -56,7 +56,7 @@ func TestPurgeLogHasEveryChangeOfVerdict(t *testing.T) {
 	_, err = h.feed.UpdatePhoto(ctx, anna, photo, PhotoChange{Visibility: &followers})
 	h.must(err)
 	both("audience")
-	verdict(Verdict{AccessSigned, 1})
+	verdict(Verdict{Access: AccessSigned, Epoch: 1})
 	h.must(h.feed.DeletePhoto(ctx, anna, photo, false))
 	both("delete")
 	verdict(Verdict{})
@@ -68,7 +68,7 @@ func TestPurgeLogHasEveryChangeOfVerdict(t *testing.T) {
 	_, err = h.sweepNow()
 	h.must(err)
 	both("privacy")
-	verdict(Verdict{AccessSigned, 2})
+	verdict(Verdict{Access: AccessSigned, Epoch: 2})
 	if u.Epoch != 1 || !u.IsPrivate {
 		t.Errorf("user %+v", u)
 	}
@@ -186,19 +186,23 @@ func TestPurgesWaitsAndSaysItLives(t *testing.T) {
 	photo := h.post(anna, Details{})
 	type answer struct {
 		list []Purge
+		age  time.Duration
 		err  error
 	}
 	ask := func(ctx context.Context) <-chan answer {
 		ch := make(chan answer, 1)
 		go func() {
-			list, err := h.feed.Purges(ctx, 0, 1)
-			ch <- answer{list, err}
+			list, age, err := h.feed.Purges(ctx, 0, 1)
+			ch <- answer{list, age, err}
 		}()
 		return ch
 	}
 	start := h.clock.Now()
 	if a := await(h, ask(ctx), time.Millisecond); a.err != nil || len(a.list) != 0 || h.clock.Now().Sub(start) < purgeHeartbeat {
 		t.Errorf("heartbeat: %+v after %v", a, h.clock.Now().Sub(start))
+	}
+	if a := await(h, ask(ctx), time.Millisecond); a.age > -purgeHeartbeat {
+		t.Errorf("the heartbeat is as of %v before the question: it was looked at again", a.age)
 	}
 	ch := ask(ctx)
 	for h.clock.Waiters() == 0 {
@@ -220,7 +224,7 @@ func TestPurgeGap(t *testing.T) {
 	anna := h.user("anna")
 	photo := h.post(anna, Details{})
 	h.must(h.feed.DeletePhoto(ctx, anna, photo, false))
-	_, err := h.feed.Purges(ctx, 7, 10)
+	_, _, err := h.feed.Purges(ctx, 7, 10)
 	var gap *PurgeGap
 	if !errors.As(err, &gap) || !errors.Is(err, ErrPurgeGap) || gap.Resume != 2 {
 		t.Fatalf("a follower of another log: %v", err)
@@ -230,7 +234,7 @@ func TestPurgeGap(t *testing.T) {
 	_, err = h.feed.RestorePhoto(ctx, anna, photo)
 	h.must(err) // entries 3 and 4, young
 	h.must(h.feed.trimNow(ctx))
-	_, err = h.feed.Purges(ctx, 1, 10)
+	_, _, err = h.feed.Purges(ctx, 1, 10)
 	if !errors.As(err, &gap) || gap.Resume != 4 {
 		t.Fatalf("trimmed: %v", err)
 	}

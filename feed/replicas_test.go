@@ -334,7 +334,7 @@ func TestReplicaCutOff(t *testing.T) {
 	if _, err := f.Photo(short(), anna, photo+1); !errors.Is(err, ErrUnavailable) {
 		t.Errorf("a photo that is not there yet: %v", err)
 	}
-	if _, err := f.Purges(short(), 0, 1); !errors.Is(err, ErrUnavailable) {
+	if _, _, err := f.Purges(short(), 0, 1); !errors.Is(err, ErrUnavailable) {
 		t.Errorf("purges: %v", err)
 	}
 	if _, err := f.Photo(short(), anna, photo); err != nil { // within MaxStale

@@ -216,6 +216,9 @@ const (
 type Verdict struct {
 	Access Access
 	Epoch  uint32 // with AccessSigned: PhotoView.AuthorEpoch
+	// Age is how long before the call it held for certain: the replica that answers
+	// may be so far behind.
+	Age time.Duration
 }
 
 // Purge is one entry of the durable, numbered purge log: what caches must

@@ -104,7 +104,7 @@ func verdict(s state, p *photoRow) (Verdict, error) {
 		return Verdict{}, err
 	}
 	if signed(author, p) {
-		return Verdict{AccessSigned, mediaEpoch(author, p)}, nil
+		return Verdict{Access: AccessSigned, Epoch: mediaEpoch(author, p)}, nil
 	}
 	return Verdict{Access: AccessPublic}, nil
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"time"
 
 	"hayloft/api"
 	"hayloft/cache"
@@ -195,21 +196,21 @@ var audiences = map[feed.Access]cache.Audience{
 
 func (a access) Access(ctx context.Context, blob id.ID) (cache.Verdict, error) {
 	v, err := a.f.Access(ctx, blob)
-	return cache.Verdict{Audience: audiences[v.Access], Epoch: v.Epoch}, err
+	return cache.Verdict{Audience: audiences[v.Access], Epoch: v.Epoch, Age: v.Age}, err
 }
 
 // purger is the feed's purge log as the cache sees it.
 type purger struct{ f feedOf }
 
-func (p purger) Purges(ctx context.Context, after uint64, limit int) ([]cache.Purge, error) {
-	list, err := p.f.Purges(ctx, after, limit)
+func (p purger) Purges(ctx context.Context, after uint64, limit int) ([]cache.Purge, time.Duration, error) {
+	list, age, err := p.f.Purges(ctx, after, limit)
 	var gap *feed.PurgeGap
 	if errors.As(err, &gap) {
-		return nil, &cache.GapError{Head: gap.Resume}
+		return nil, 0, &cache.GapError{Head: gap.Resume}
 	}
 	out := make([]cache.Purge, len(list))
 	for i, e := range list {
 		out[i] = cache.Purge(e)
 	}
-	return out, err
+	return out, age, err
 }

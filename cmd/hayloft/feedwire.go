@@ -21,7 +21,7 @@ import (
 type feedOf interface {
 	api.Feed
 	Access(ctx context.Context, blob id.ID) (feed.Verdict, error)
-	Purges(ctx context.Context, after uint64, limit int) ([]feed.Purge, error)
+	Purges(ctx context.Context, after uint64, limit int) ([]feed.Purge, time.Duration, error)
 	Master(ctx context.Context, photo id.ID) (feed.Photo, error)
 	PhotoRow(ctx context.Context, photo id.ID) (feed.Photo, error)
 	MarkReady(ctx context.Context, photo id.ID, r feed.Rendition) error

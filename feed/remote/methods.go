@@ -2,6 +2,7 @@ package remote
 
 import (
 	"context"
+	"time"
 
 	"hayloft/feed"
 	"hayloft/internal/id"
@@ -182,8 +183,8 @@ func (c *Client) Access(ctx context.Context, blob id.ID) (feed.Verdict, error) {
 }
 
 // Purges is that of feed.Feed.
-func (c *Client) Purges(ctx context.Context, after uint64, limit int) ([]feed.Purge, error) {
-	return one[[]feed.Purge](ctx, c, "Purges", true, after, limit)
+func (c *Client) Purges(ctx context.Context, after uint64, limit int) ([]feed.Purge, time.Duration, error) {
+	return two[[]feed.Purge, time.Duration](ctx, c, "PurgesAged", true, after, limit)
 }
 
 // Master is that of feed.Feed.

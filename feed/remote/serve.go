@@ -59,7 +59,7 @@ func NewServer(f *feed.Feed) *Server {
 		"Comments":       f.Comments,
 		"Replies":        f.Replies,
 		"Access":         f.Access,
-		"Purges":         f.Purges,
+		"PurgesAged":     f.Purges,
 		"Master":         f.Master,
 		"PhotoRow":       f.PhotoRow,
 		"MarkReady":      f.MarkReady,
@@ -70,6 +70,11 @@ func NewServer(f *feed.Feed) *Server {
 		"Finish":         f.Finish,
 		"Fresh":          f.Fresh,
 		"Ping":           func(context.Context) error { return f.Ready() },
+		// Nodes of the version before ask so, and are a second late.
+		"Purges": func(ctx context.Context, after uint64, limit int) ([]feed.Purge, error) {
+			list, _, err := f.Purges(ctx, after, limit)
+			return list, err
+		},
 		// Who has no replica asks any node, which passes it on to the one that leads.
 		"Lend": func(ctx context.Context, kind feed.EffectKind, holder string) (*feed.Effect, error) {
 			return f.Lending().Lend(ctx, kind, holder)
