@@ -124,7 +124,11 @@ func (x *matrix) checkCell(method, pattern string, op m, role, visibility string
 	who, name := op["x-access"].(string), op["operationId"].(string)
 	path := x.target(method, pattern, visibility)
 	got := x.call(x.tokens[role], method, path, x.body(name))
-	if strings.Contains(name, "ollow") { // everybody back to their part
+	if strings.Contains(name, "ollow") || strings.HasSuffix(name, "block") || strings.HasSuffix(name, "mute") { // everybody back to their part
+		for _, other := range []string{"follower", "stranger"} {
+			x.call(x.tokens[other], "DELETE", "/api/v1/users/ada/block", nil).is(204)
+			x.call(x.tokens[other], "DELETE", "/api/v1/users/ada/mute", nil).is(204)
+		}
 		x.call(x.tokens["follower"], "POST", "/api/v1/follow/ada", nil).is(204)
 		x.call(x.tokens["stranger"], "DELETE", "/api/v1/follow/ada", nil).is(204)
 	}
@@ -148,7 +152,14 @@ func (x *matrix) checkCell(method, pattern string, op m, role, visibility string
 		if none := x.call(x.tokens[role], method, missing, x.body(name)); none.status != 404 || !bytes.Equal(none.body, got.body) {
 			x.t.Errorf("%v: a thing that is missing looks different: %d %s, %s", cell, none.status, none.body, got.body)
 		}
-	case slices.Contains([]string{"follow", "followShort", "unfollow"}, name) && role == "owner": // nobody follows themselves
+	case slices.Contains([]string{"follow", "followShort", "block", "mute"}, name) && role == "owner": // nobody is that to themselves
+		if got.status != 422 {
+			x.t.Errorf("%v: want 422", cell)
+		}
+	case name == "approveFollow" || name == "declineFollow": // ada asks nobody
+		if got.status != 404 {
+			x.t.Errorf("%v: want 404", cell)
+		}
 	case name == "postPhoto": // of a photo that does not exist
 		if got.status != 404 {
 			x.t.Errorf("%v: want 404", cell)

@@ -28,11 +28,8 @@ type Feed interface {
 
 	UserByID(ctx context.Context, viewer, user id.ID) (feed.UserView, error)
 	UserByHandle(ctx context.Context, viewer id.ID, handle string) (feed.UserView, error)
-	UpdateProfile(ctx context.Context, user id.ID, name, bio *string) (feed.User, error)
-	Follow(ctx context.Context, reader, author id.ID) error   // idempotent
-	Unfollow(ctx context.Context, reader, author id.ID) error // idempotent
-	Followers(ctx context.Context, viewer, user id.ID, p Page) (rows []feed.UserView, next id.ID, err error)
-	Following(ctx context.Context, viewer, user id.ID, p Page) (rows []feed.UserView, next id.ID, err error)
+	UpdateProfile(ctx context.Context, user id.ID, c feed.ProfileChange) (feed.User, error)
+	People
 
 	// BeginUpload reserves a photo id and records what its upload URL binds.
 	BeginUpload(ctx context.Context, owner id.ID, spec feed.UploadSpec) (id.ID, error)
@@ -75,6 +72,25 @@ type Feed interface {
 	Fresh(ctx context.Context) error
 	// Ready returns nil when the feed can serve and accept writes.
 	Ready() error
+}
+
+// People is what users are to one another. All changes but the answers to a request
+// are idempotent.
+type People interface {
+	FollowOrAsk(ctx context.Context, reader, author id.ID) (asked bool, err error)
+	Unfollow(ctx context.Context, reader, author id.ID) error
+	RemoveFollower(ctx context.Context, author, reader id.ID) error
+	ApproveFollow(ctx context.Context, author, reader id.ID) error
+	DeclineFollow(ctx context.Context, author, reader id.ID) error
+	Block(ctx context.Context, user, other id.ID) error
+	Unblock(ctx context.Context, user, other id.ID) error
+	Mute(ctx context.Context, user, other id.ID) error
+	Unmute(ctx context.Context, user, other id.ID) error
+	Followers(ctx context.Context, viewer, user id.ID, p Page) (rows []feed.UserView, next id.ID, err error)
+	Following(ctx context.Context, viewer, user id.ID, p Page) (rows []feed.UserView, next id.ID, err error)
+	FollowRequests(ctx context.Context, user id.ID, p Page) (rows []feed.UserView, next id.ID, err error)
+	Blocks(ctx context.Context, user id.ID, p Page) (rows []feed.UserView, next id.ID, err error)
+	Mutes(ctx context.Context, user id.ID, p Page) (rows []feed.UserView, next id.ID, err error)
 }
 
 // Errors of Blobs that the API distinguishes. Each may come wrapped.

@@ -61,6 +61,10 @@ func commonRoutes() []route {
 }
 
 func accountRoutes() []route {
+	return slices.Concat(coreRoutes(), peopleRoutes())
+}
+
+func coreRoutes() []route {
 	return []route{
 		{method: "POST", pattern: v1 + "/accounts", access: anyone, handle: (*request).createAccount},
 		{method: "POST", pattern: v1 + "/sessions", access: anyone, handle: (*request).createSession},
@@ -74,10 +78,6 @@ func accountRoutes() []route {
 		{method: "GET", pattern: v1 + "/users/{user}/photos", access: optional, handle: (*request).userPhotos},
 		{method: "GET", pattern: v1 + "/users/{user}/followers", access: optional, handle: (*request).followers},
 		{method: "GET", pattern: v1 + "/users/{user}/following", access: optional, handle: (*request).following},
-		{method: "POST", pattern: v1 + "/users/{user}/follow", access: signedIn, handle: (*request).follow},
-		{method: "DELETE", pattern: v1 + "/users/{user}/follow", access: signedIn, handle: (*request).unfollow},
-		{method: "POST", pattern: v1 + "/follow/{user}", access: signedIn, handle: (*request).follow},
-		{method: "DELETE", pattern: v1 + "/follow/{user}", access: signedIn, handle: (*request).unfollow},
 
 		{method: "POST", pattern: v1 + "/photos/upload-url", access: signedIn, handle: (*request).uploadURL},
 		{method: "PUT", pattern: v1 + "/uploads/{id}", access: anyone, handle: (*request).putUpload},

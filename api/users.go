@@ -78,18 +78,22 @@ func (r *request) me() error {
 	return r.json(200, r.user(u))
 }
 
-// patchMe is PATCH /users/me {name?, bio?}.
+// patchMe is PATCH /users/me {name?, bio?, is_private?}.
 func (r *request) patchMe() error {
 	f, err := r.jsonBody()
 	if err != nil {
 		return err
 	}
-	name, bio := f.text("name", maxName, false), f.text("bio", maxBio, true)
+	c := feed.ProfileChange{Name: f.text("name", maxName, false), Bio: f.text("bio", maxBio, true)}
+	if f.has("is_private") {
+		private := f.boolean("is_private")
+		c.Private = &private
+	}
 	if err := f.done(); err != nil {
 		return err
 	}
-	if name != nil || bio != nil {
-		if _, err := r.a.opt.Feed.UpdateProfile(r.ctx, r.viewer, name, bio); err != nil {
+	if c != (feed.ProfileChange{}) {
+		if _, err := r.a.opt.Feed.UpdateProfile(r.ctx, r.viewer, c); err != nil {
 			return err
 		}
 	}
@@ -136,36 +140,6 @@ func (r *request) following() error {
 	return sendPage(r, listing{name: "following", subject: u.ID}, func(p Page) ([]feed.UserView, id.ID, error) {
 		return r.a.opt.Feed.Following(r.ctx, r.viewer, u.ID, p)
 	}, r.user)
-}
-
-// follow is POST /follow/{user}.
-func (r *request) follow() error {
-	u, err := r.pathUser(0)
-	if err != nil {
-		return err
-	}
-	if u.ID == r.viewer {
-		return pInvalid.because("nobody follows themselves")
-	}
-	if err := r.a.opt.Feed.Follow(r.ctx, r.viewer, u.ID); err != nil {
-		return err
-	}
-	return r.noContent()
-}
-
-// unfollow is DELETE /follow/{user}.
-func (r *request) unfollow() error {
-	u, err := r.pathUser(0)
-	if err != nil {
-		return err
-	}
-	if u.ID == r.viewer {
-		return r.noContent()
-	}
-	if err := r.a.opt.Feed.Unfollow(r.ctx, r.viewer, u.ID); err != nil {
-		return err
-	}
-	return r.noContent()
 }
 
 // checkPeople makes sure that everybody named in a photo is somebody the

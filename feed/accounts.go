@@ -163,7 +163,8 @@ func (v *view) mustAccount(user id.ID) (*accountRow, error) {
 }
 
 // UserByID returns a user as viewer sees it. Whoever blocked the viewer is not
-// found.
+// found, unless the viewer blocked them too: then, as always for the blocker, all
+// that shows is the handle.
 func (f *Feed) UserByID(ctx context.Context, viewer, user id.ID) (UserView, error) {
 	var out UserView
 	err := f.readSure(ctx, func(v *view) error {
@@ -190,18 +191,19 @@ func (f *Feed) UserByHandle(ctx context.Context, viewer id.ID, handle string) (U
 }
 
 // userView adds how viewer stands to a user; ErrNotFound when the user blocked
-// the viewer.
+// the viewer. Of whom the viewer has blocked only the handle is shown.
 func (v *view) userView(viewer id.ID, a *accountRow) (UserView, error) {
 	out := UserView{User: a.User}
 	if viewer == a.ID && viewer != 0 {
 		return out, nil
 	}
-	out.Photos = a.photosFor(false, false)
+	out.Photos = a.photosFor(false)
 	if viewer == 0 {
 		return out, nil
 	}
-	if hidden, err := v.has(key2(tabBlock, a.ID, viewer)); err != nil || hidden {
-		return UserView{}, firstErr(err, ErrNotFound)
+	hidden, err := v.has(key2(tabBlock, a.ID, viewer))
+	if err != nil {
+		return UserView{}, err
 	}
 	r := &out.Viewer
 	for _, q := range []struct {
@@ -220,39 +222,48 @@ func (v *view) userView(viewer id.ID, a *accountRow) (UserView, error) {
 		}
 		*q.to = has
 	}
-	out.Photos = a.photosFor(r.Follows, r.Blocked)
+	switch {
+	case r.Blocked:
+		// The same whether or not they have blocked the viewer: a list of blocks must
+		// show everybody, or it tells who blocked back.
+		out.User = User{ID: a.ID, Handle: a.Handle, CreatedAt: a.CreatedAt}
+	case hidden:
+		return UserView{}, ErrNotFound
+	default:
+		out.Photos = a.photosFor(r.Follows)
+	}
 	return out, nil
 }
 
-// UpdateProfile changes what is not nil.
-func (f *Feed) UpdateProfile(ctx context.Context, user id.ID, name, bio *string) (User, error) {
-	if err := f.policy.Limits.checkProfile(name, bio); err != nil {
+// UpdateProfile changes what is not nil. When an account becomes private or public,
+// media URLs signed before die with the epoch, and caches forget the account's photos.
+func (f *Feed) UpdateProfile(ctx context.Context, user id.ID, c ProfileChange) (User, error) {
+	if err := f.policy.Limits.checkProfile(c.Name, c.Bio); err != nil {
 		return User{}, err
 	}
-	return f.changeProfile(ctx, &cmdUpdateProfile{User: user, Name: textPtr(name), Bio: textPtr(bio)})
-}
-
-// SetPrivate makes an account private or public. Either way URLs signed before
-// die with the epoch, and caches forget the account's photos.
-func (f *Feed) SetPrivate(ctx context.Context, user id.ID, private bool) (User, error) {
-	return f.changeProfile(ctx, &cmdUpdateProfile{User: user, Private: &boolValue{private}})
-}
-
-func (f *Feed) changeProfile(ctx context.Context, cmd *cmdUpdateProfile) (User, error) {
+	cmd := &cmdUpdateProfile{User: user, Name: textPtr(c.Name), Bio: textPtr(c.Bio)}
+	if c.Private != nil {
+		cmd.Private = &boolValue{*c.Private}
+	}
 	if _, err := f.propose(ctx, cmd); err != nil {
 		return User{}, err
 	}
-	u, err := f.UserByID(ctx, cmd.User, cmd.User)
+	u, err := f.UserByID(ctx, user, user)
 	return u.User, err
+}
+
+// SetPrivate makes an account private or public.
+func (f *Feed) SetPrivate(ctx context.Context, user id.ID, private bool) (User, error) {
+	return f.UpdateProfile(ctx, user, ProfileChange{Private: &private})
 }
 
 // due is d from now on.
 func (f *Feed) due(d time.Duration) time.Time { return f.now().Add(d) }
 
 // photosFor is how many of the photos another user may see.
-func (r *accountRow) photosFor(follows, blocked bool) uint64 {
+func (r *accountRow) photosFor(follows bool) uint64 {
 	switch {
-	case blocked || r.IsPrivate && !follows:
+	case r.IsPrivate && !follows:
 		return 0
 	case follows:
 		return r.Photos - r.ForOnlyMe

@@ -65,9 +65,9 @@ func TestDetailsAreChecked(t *testing.T) {
 		_, err := h.feed.AddComment(ctx, anna, photo, text, 0)
 		h.wants(err, ErrInvalid)
 	}
-	_, err := h.feed.UpdateProfile(ctx, anna, str(strings.Repeat("x", 65)), nil)
+	_, err := h.feed.UpdateProfile(ctx, anna, ProfileChange{Name: str(strings.Repeat("x", 65))})
 	h.wants(err, ErrInvalid)
-	_, err = h.feed.UpdateProfile(ctx, anna, nil, str(strings.Repeat("x", 151)))
+	_, err = h.feed.UpdateProfile(ctx, anna, ProfileChange{Bio: str(strings.Repeat("x", 151))})
 	h.wants(err, ErrInvalid)
 	if len(h.group.log) != before {
 		t.Error("a refused input made a command")

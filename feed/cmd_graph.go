@@ -103,11 +103,10 @@ func (r *cmdFollow) apply(t *tx) (outcome, error) {
 		return outcome{}, t.addFollow(reader, author, r.Edge, r.Threshold)
 	}
 	requested, err := t.has(key2(tabRequest, r.Author, r.Reader))
-	if err != nil || requested {
-		return outcome{}, err
+	if err == nil && !requested {
+		t.putEdge(tabRequest, tabRequests, r.Author, r.Reader, r.Edge)
 	}
-	t.putEdge(tabRequest, tabRequests, r.Author, r.Reader, r.Edge)
-	return outcome{}, nil
+	return outcome{Asked: true}, err
 }
 
 type cmdUnfollow struct {

@@ -17,6 +17,7 @@ func (h *history) compare() {
 	for _, viewer := range append([]id.ID{0}, h.m.users...) {
 		if viewer != 0 {
 			h.compareFeed(viewer)
+			h.compareOwnLists(viewer)
 		}
 		for _, user := range h.m.users {
 			h.compareUser(viewer, user)
@@ -99,6 +100,12 @@ func (h *history) compareFeed(viewer id.ID) {
 func (h *history) compareUser(viewer, user id.ID) {
 	ctx := context.Background()
 	u, err := h.feed.UserByID(ctx, viewer, user)
+	if h.m.blocks[[2]id.ID{viewer, user}] {
+		if err != nil || u.User != (User{ID: user, Handle: u.Handle, CreatedAt: u.CreatedAt}) || !u.Viewer.Blocked || u.Viewer.Follows || u.Viewer.FollowedBy {
+			h.t.Errorf("%v sees more than the handle of %v, whom they blocked: %+v, %v", viewer, user, u, err)
+		}
+		return
+	}
 	if h.m.blocks[[2]id.ID{user, viewer}] {
 		if !errors.Is(err, ErrNotFound) {
 			h.t.Errorf("%v sees %v, who blocked them: %v", viewer, user, err)

@@ -9,12 +9,18 @@ import (
 // Follow makes reader follow author, or ask to when the account is private:
 // UserView.Viewer.Requested tells. Following already is nothing.
 func (f *Feed) Follow(ctx context.Context, reader, author id.ID) error {
+	_, err := f.FollowOrAsk(ctx, reader, author)
+	return err
+}
+
+// FollowOrAsk is Follow, and says whether it is a request.
+func (f *Feed) FollowOrAsk(ctx context.Context, reader, author id.ID) (asked bool, err error) {
 	edge, err := f.newID(ctx)
 	if err != nil {
-		return err
+		return false, err
 	}
-	_, err = f.propose(ctx, &cmdFollow{reader, author, edge, f.policy.CelebrityThreshold})
-	return err
+	out, err := f.propose(ctx, &cmdFollow{reader, author, edge, f.policy.CelebrityThreshold})
+	return out.Asked, err
 }
 
 // Unfollow undoes Follow, a pending request too.

@@ -56,6 +56,7 @@ type outcome struct {
 	ID       id.ID // what a repeat with the same idempotency key is answered with
 	Repeated bool  // an earlier command with the same idempotency key did the work
 	Count    int   // sweep: rows handled
+	Asked    bool  // follow: it is a request now
 }
 
 func encodeCommand(now time.Time, idem *idempotency, cmd command) []byte {

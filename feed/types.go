@@ -254,6 +254,12 @@ type Page struct {
 	Limit int   // rows wanted, 1–100
 }
 
+// ProfileChange is what a user says about themselves; nil fields stay.
+type ProfileChange struct {
+	Name, Bio *string
+	Private   *bool
+}
+
 // PhotoChange is an edit; nil fields stay.
 type PhotoChange struct {
 	Title, Caption, Alt *string

@@ -58,28 +58,8 @@ func (c *Client) UserByHandle(ctx context.Context, viewer id.ID, handle string) 
 }
 
 // UpdateProfile is that of feed.Feed.
-func (c *Client) UpdateProfile(ctx context.Context, user id.ID, name, bio *string) (feed.User, error) {
-	return one[feed.User](ctx, c, "UpdateProfile", true, user, name, bio)
-}
-
-// Follow is that of feed.Feed.
-func (c *Client) Follow(ctx context.Context, reader, author id.ID) error {
-	return c.call(ctx, "Follow", true, []any{reader, author})
-}
-
-// Unfollow is that of feed.Feed.
-func (c *Client) Unfollow(ctx context.Context, reader, author id.ID) error {
-	return c.call(ctx, "Unfollow", true, []any{reader, author})
-}
-
-// Followers is that of feed.Feed.
-func (c *Client) Followers(ctx context.Context, viewer, user id.ID, p feed.Page) ([]feed.UserView, id.ID, error) {
-	return two[[]feed.UserView, id.ID](ctx, c, "Followers", true, viewer, user, p)
-}
-
-// Following is that of feed.Feed.
-func (c *Client) Following(ctx context.Context, viewer, user id.ID, p feed.Page) ([]feed.UserView, id.ID, error) {
-	return two[[]feed.UserView, id.ID](ctx, c, "Following", true, viewer, user, p)
+func (c *Client) UpdateProfile(ctx context.Context, user id.ID, p feed.ProfileChange) (feed.User, error) {
+	return one[feed.User](ctx, c, "UpdateProfile", true, user, p)
 }
 
 // BeginUpload is that of feed.Feed.

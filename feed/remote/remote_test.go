@@ -330,7 +330,7 @@ func TestLeaderLends(t *testing.T) {
 // TestEveryMethodIsServed: what clients call is known to servers.
 func TestEveryMethodIsServed(t *testing.T) {
 	w := newWorld(t)
-	for _, file := range []string{"methods.go", "leader.go", "client.go"} {
+	for _, file := range []string{"methods.go", "graph.go", "leader.go", "client.go"} {
 		text, err := os.ReadFile(file)
 		w.must(err)
 		called := regexp.MustCompile(`(?:ctx, (?:l\.)?c, |call\(ctx, )"(\w+)"`).FindAllSubmatch(text, -1)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"reflect"
 	"time"
 
@@ -24,7 +25,7 @@ type Server struct {
 // NewServer returns a Server over f.
 func NewServer(f *feed.Feed) *Server {
 	s := &Server{f: f, methods: make(map[string]reflect.Value)}
-	for name, m := range map[string]any{
+	table := map[string]any{
 		"CreateAccount":  f.CreateAccount,
 		"Credentials":    f.Credentials,
 		"CreateSession":  f.CreateSession,
@@ -35,10 +36,6 @@ func NewServer(f *feed.Feed) *Server {
 		"UserByID":       f.UserByID,
 		"UserByHandle":   f.UserByHandle,
 		"UpdateProfile":  f.UpdateProfile,
-		"Follow":         f.Follow,
-		"Unfollow":       f.Unfollow,
-		"Followers":      f.Followers,
-		"Following":      f.Following,
 		"BeginUpload":    f.BeginUpload,
 		"Upload":         f.Upload,
 		"Intend":         f.Intend,
@@ -91,7 +88,9 @@ func NewServer(f *feed.Feed) *Server {
 		"Repeated": func(ctx context.Context, i idempotency) (id.ID, bool, error) {
 			return f.Repeated(ctx, feed.Idempotency{Account: i.Account, Route: i.Route, Key: i.Key, Fingerprint: i.Fingerprint})
 		},
-	} {
+	}
+	maps.Copy(table, graphMethods(f))
+	for name, m := range table {
 		s.methods[name] = reflect.ValueOf(m)
 	}
 	return s
