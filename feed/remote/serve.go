@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"reflect"
 	"time"
 
@@ -25,7 +24,18 @@ type Server struct {
 // NewServer returns a Server over f.
 func NewServer(f *feed.Feed) *Server {
 	s := &Server{f: f, methods: make(map[string]reflect.Value)}
-	table := map[string]any{
+	for _, table := range []map[string]any{coreMethods(f), graphMethods(f)} {
+		for name, m := range table {
+			s.methods[name] = reflect.ValueOf(m)
+		}
+	}
+	return s
+}
+
+// coreMethods are the calls about accounts, photos, what people do with them, and
+// what is owed to the world outside.
+func coreMethods(f *feed.Feed) map[string]any {
+	return map[string]any{
 		"CreateAccount":  f.CreateAccount,
 		"Credentials":    f.Credentials,
 		"CreateSession":  f.CreateSession,
@@ -89,11 +99,6 @@ func NewServer(f *feed.Feed) *Server {
 			return f.Repeated(ctx, feed.Idempotency{Account: i.Account, Route: i.Route, Key: i.Key, Fingerprint: i.Fingerprint})
 		},
 	}
-	maps.Copy(table, graphMethods(f))
-	for name, m := range table {
-		s.methods[name] = reflect.ValueOf(m)
-	}
-	return s
 }
 
 // Serve answers one call. The error is that of a request which cannot be read: what
