@@ -135,14 +135,7 @@ func (g *Group) remake(p *place) error {
 
 // setAside renames what a place holds of a group, so that a copy can be made.
 func (g *Group) setAside(p *place) error {
-	rec, err := readRecord(p.disk, p.dir)
-	if err != nil && !errors.Is(err, ErrCorrupt) {
-		return err
-	}
-	if rec != nil && (rec.Birth != g.mirrors.birth || rec.Group != g.opts.Name || rec.Member != g.opts.NodeID) {
-		return fmt.Errorf("%w: %s holds another one and is left alone", ErrForeign, p.dir)
-	}
-	if _, err := checkIdentity(p.disk, p.dir, g.opts.Name, g.opts.NodeID); err != nil && !errors.Is(err, ErrCorrupt) {
+	if err := g.mirrors.mayTake(p); err != nil {
 		return err
 	}
 	names, err := p.disk.List(p.dir)

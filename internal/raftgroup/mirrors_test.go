@@ -337,6 +337,41 @@ func TestForeignMirror(t *testing.T) {
 	}
 }
 
+// TestForeignRecord: a directory with another group's files is there again just
+// before a record is written everywhere. It keeps its own.
+func TestForeignRecord(t *testing.T) {
+	o, _ := filled(t, false)
+	other := closedGroup(t)
+	g := mustOpen(t, o)
+	untilMirrors(t, g, 3)
+	dir := o.Dirs[3]
+	g.Lost(dir, errDisk)
+	wipe(t, dir)
+	copyTree(t, other, dir)
+	before := logFiles([]string{dir})
+	record := func() string {
+		t.Helper()
+		b, err := os.ReadFile(filepath.Join(dir, recordName))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(b)
+	}
+	was := record()
+	g.mirrors.opMu.Lock()
+	g.Usable(dir)
+	err := g.mirrors.publish()
+	g.mirrors.opMu.Unlock()
+	if err != nil || !errors.Is(g.Mirrors()[3].Lost, ErrForeign) {
+		t.Errorf("%v, lost: %v", err, g.Mirrors()[3].Lost)
+	}
+	mustAdd(t, g, "a", 1, 21)
+	mustClose(t, g)
+	if record() != was || !slices.Equal(before, logFiles([]string{dir})) {
+		t.Error("the other group's files were changed")
+	}
+}
+
 // TestEarlierVersion: a directory without tags and record becomes the first
 // mirror, and two of them are refused.
 func TestEarlierVersion(t *testing.T) {

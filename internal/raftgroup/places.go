@@ -286,6 +286,9 @@ func (s *mirrors) remind() error {
 		if err := makeDir(p.disk, p.dir); err != nil { // a disk that came back may be empty
 			return err
 		}
+		if err := s.mayTake(p); err != nil { // or be another one
+			return err
+		}
 		return writeRecord(p.disk, p.dir, b)
 	})
 	s.mu.Lock()
@@ -299,6 +302,22 @@ func (s *mirrors) remind() error {
 		}
 	}
 	return s.settle()
+}
+
+// mayTake refuses a place that holds another group's, or another member's, files:
+// nothing is written over them.
+func (s *mirrors) mayTake(p *place) error {
+	rec, err := readRecord(p.disk, p.dir)
+	if err != nil && !errors.Is(err, ErrCorrupt) {
+		return err
+	}
+	if rec != nil && (rec.Birth != s.birth || rec.Group != s.o.Name || rec.Member != s.o.NodeID) {
+		return fmt.Errorf("%w: %s holds another one and is left alone", ErrForeign, p.dir)
+	}
+	if _, err := checkIdentity(p.disk, p.dir, s.o.Name, s.o.NodeID); err != nil && !errors.Is(err, ErrCorrupt) {
+		return err
+	}
+	return nil
 }
 
 func (s *mirrors) recordLocked() record {
