@@ -104,7 +104,9 @@ type history struct {
 	f      *fleet
 	o      *oracle
 	owner  *person
-	photos []string
+	photos []string     // of the history
+	counts []string     // whose titles are numbers that grow
+	now    atomic.Int64 // which of counts grows
 	r      record
 	begun  time.Time
 	titles atomic.Int64
@@ -116,26 +118,32 @@ func newHistory(f *fleet, o *oracle, photos int) *history {
 	f.t.Helper()
 	s := newSocial(f, o, 1, photos)
 	h := &history{f: f, o: o, owner: s.people[0], begun: time.Now()}
+	var posts sync.WaitGroup
 	for range photos {
-		h.owner.post(context.Background())
+		posts.Go(func() { h.owner.post(context.Background()) })
 	}
-	for _, x := range s.shown() {
-		h.photos = append(h.photos, x.id)
+	posts.Wait()
+	for i, x := range s.shown() {
+		if i < 3 {
+			h.photos = append(h.photos, x.id)
+		} else {
+			h.counts = append(h.counts, x.id)
+		}
 	}
-	if len(h.photos) != photos {
-		f.t.Fatalf("%d of %d photos are ready", len(h.photos), photos)
+	if len(h.photos)+len(h.counts) != photos {
+		f.t.Fatalf("%d and %d of %d photos are ready", len(h.photos), len(h.counts), photos)
 	}
 	return h
 }
 
-// run has clients act until ctx ends: those of the history on all photos but the last,
-// and one writer with its readers on that.
+// run has clients act until ctx ends: those of the history, and one writer of numbers
+// with its readers.
 func (h *history) run(ctx context.Context, work *sync.WaitGroup) {
 	token := h.owner.at[0].Token()
 	for id := range 6 {
 		work.Go(func() {
 			for ctx.Err() == nil {
-				photo, node := rand.IntN(len(h.photos)-1), rand.IntN(len(h.f.rig.Nodes))
+				photo, node := rand.IntN(len(h.photos)), rand.IntN(len(h.f.rig.Nodes))
 				if id < 3 {
 					h.write(ctx, id, node, photo, token)
 				} else {
@@ -180,19 +188,29 @@ func (h *history) read(ctx context.Context, id, node, photo int, token string) {
 	h.r.add(op)
 }
 
-// count gives the last photo greater and greater numbers for its title and reads it
-// back from any node: no less than it was told was done, no more than it has asked for.
+// count gives a photo greater and greater numbers for its title and reads it back from
+// any node: no less than it was told was done, no more than it has asked for. When an
+// answer is lost that number may come after greater ones, so it takes another photo.
 func (h *history) count(ctx context.Context, token string) {
 	s := &seat{through: h.f.http}
-	photo, told := h.photos[len(h.photos)-1], 0
+	told := 0
 	for n := 1; ctx.Err() == nil; n++ {
-		if h.f.setTitle(ctx, rand.IntN(len(h.f.rig.Nodes)), token, photo, fmt.Sprint(n), s) == nil {
+		photo := h.now.Load()
+		err := h.f.setTitle(ctx, rand.IntN(len(h.f.rig.Nodes)), token, h.counts[photo], fmt.Sprint(n), s)
+		switch {
+		case err == nil:
 			told = n
+		case int(photo)+1 == len(h.counts):
+			return // the readers go on
+		default:
+			h.now.Add(1)
+			told, n = 0, 0
+			continue
 		}
-		if got, ok := h.number(ctx, s, token); ok {
+		if got, ok := h.number(ctx, s, token, photo); ok {
 			h.asked[0].Add(1)
-			if got < told || got > n {
-				h.o.violated("a writer was told that %d is written, asked for %d, and reads %d", told, n, got)
+			if got != told {
+				h.o.violated("a writer was told that %d is written and reads %d", told, got)
 			}
 		}
 	}
@@ -201,23 +219,25 @@ func (h *history) count(ctx context.Context, token string) {
 // follow reads the numbers from any node: they never fall.
 func (h *history) follow(ctx context.Context, token string) {
 	s := &seat{through: h.f.http}
-	for last := 0; ctx.Err() == nil; {
-		if got, ok := h.number(ctx, s, token); ok {
+	last := make([]int, len(h.counts))
+	for ctx.Err() == nil {
+		photo := h.now.Load()
+		if got, ok := h.number(ctx, s, token, photo); ok {
 			h.asked[1].Add(1)
-			if got < last {
-				h.o.violated("a reader has seen %d, and then %d", last, got)
+			if got < last[photo] {
+				h.o.violated("a reader has seen %d, and then %d", last[photo], got)
 			}
-			last = got
+			last[photo] = got
 		}
 		pause(ctx, 10*time.Millisecond)
 	}
 }
 
-// number reads the last photo's title from any node, at the index of s.
-func (h *history) number(ctx context.Context, s *seat, token string) (n int, ok bool) {
+// number reads a photo's title from any node, at the index of s.
+func (h *history) number(ctx context.Context, s *seat, token string, photo int64) (n int, ok bool) {
 	ctx, cancel := context.WithTimeout(ctx, attemptTime)
 	defer cancel()
-	got, err := h.f.client(rand.IntN(len(h.f.rig.Nodes)), token, s).Photo(ctx, h.photos[len(h.photos)-1])
+	got, err := h.f.client(rand.IntN(len(h.f.rig.Nodes)), token, s).Photo(ctx, h.counts[photo])
 	if err != nil {
 		return 0, false
 	}
@@ -247,7 +267,7 @@ func (h *history) judge() {
 func TestClusterHistories(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t)
-	h := newHistory(f, &oracle{}, 4)
+	h := newHistory(f, &oracle{}, 12)
 	ctx, stop := context.WithCancel(context.Background())
 	var work sync.WaitGroup
 	h.run(ctx, &work)

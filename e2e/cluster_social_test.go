@@ -62,6 +62,23 @@ func stateOf(b bool) state {
 	return off
 }
 
+// doubtTime is for how long a call of which nothing was heard may take effect: as long as
+// a server works on one, and more.
+const doubtTime = 40 * time.Second
+
+// relation is something that a user turns on and off, as it was told. An answer that was
+// lost before is a reason to doubt it for a while: that call may come last.
+type relation struct {
+	state state
+	doubt time.Time // until then
+}
+
+// sure reports whether it is known.
+func (r relation) sure() bool { return r.state != unsure && time.Now().After(r.doubt) }
+
+// is reports whether it is known to be what is asked.
+func (r relation) is(s state) bool { return r.sure() && r.state == s }
+
 // person is a user with all that it was told. One goroutine acts for it.
 type person struct {
 	s      *social
@@ -69,8 +86,8 @@ type person struct {
 	id     string
 	at     []*client.Client // by node
 
-	follows map[*person]state
-	likes   map[*shot]state
+	follows map[*person]relation
+	likes   map[*shot]relation
 }
 
 // shot is a photo that was acknowledged.
@@ -117,7 +134,7 @@ func newSocial(f *fleet, o *oracle, users, posts int) *social {
 	s := &social{f: f, o: o, photo: smallPhoto(f.t), limit: posts}
 	ctx := context.Background()
 	for i := range users {
-		p := &person{s: s, handle: fmt.Sprintf("user%d", i), follows: map[*person]state{}, likes: map[*shot]state{}}
+		p := &person{s: s, handle: fmt.Sprintf("user%d", i), follows: map[*person]relation{}, likes: map[*shot]relation{}}
 		c := f.client(i%len(f.rig.Nodes), "", f.http)
 		login, err := c.CreateAccount(ctx, client.NewAccount{Handle: p.handle, Password: "correct horse " + p.handle})
 		if err != nil {
@@ -191,6 +208,25 @@ func (p *person) act(ctx context.Context) {
 	}
 }
 
+// turn makes a relation be on or off, by a call at whichever node takes it.
+func (p *person) turn(ctx context.Context, r relation, want bool, call func(ctx context.Context, c *client.Client) error) (relation, error) {
+	tries := 0
+	err := p.change(ctx, func(ctx context.Context, c *client.Client) error {
+		tries++
+		return call(ctx, c)
+	})
+	switch {
+	case err == nil:
+		r.state = stateOf(want)
+	case !definite(err):
+		r.state = unsure
+	}
+	if tries > 1 || err != nil {
+		r.doubt = time.Now().Add(doubtTime)
+	}
+	return r, err
+}
+
 // change makes a call at whichever node takes it and says how it went.
 func (p *person) change(ctx context.Context, call func(ctx context.Context, c *client.Client) error) error {
 	err := p.s.f.anywhere(ctx, func(ctx context.Context, node int) error { return call(ctx, p.at[node]) })
@@ -205,34 +241,28 @@ func (p *person) change(ctx context.Context, call func(ctx context.Context, c *c
 }
 
 func (p *person) follow(ctx context.Context, x *person, want bool) {
-	p.follows[x] = unsure
-	err := p.change(ctx, func(ctx context.Context, c *client.Client) error {
+	r, err := p.turn(ctx, p.follows[x], want, func(ctx context.Context, c *client.Client) error {
 		if want {
 			_, err := c.Follow(ctx, x.handle)
 			return err
 		}
 		return c.Unfollow(ctx, x.handle)
 	})
-	switch {
-	case err == nil:
-		p.follows[x] = stateOf(want)
-	case definite(err):
+	p.follows[x] = r
+	if err != nil && definite(err) {
 		p.s.o.violated("%s follows %s: %v", p.handle, x.handle, err)
 	}
 }
 
 func (p *person) like(ctx context.Context, x *shot, want bool) {
-	p.likes[x] = unsure
-	err := p.change(ctx, func(ctx context.Context, c *client.Client) error {
+	r, err := p.turn(ctx, p.likes[x], want, func(ctx context.Context, c *client.Client) error {
 		if want {
 			return c.Like(ctx, x.id)
 		}
 		return c.Unlike(ctx, x.id)
 	})
-	switch {
-	case err == nil:
-		p.likes[x] = stateOf(want)
-	case definite(err) && state(x.gone.Load()) == off:
+	p.likes[x] = r
+	if err != nil && definite(err) && state(x.gone.Load()) == off {
 		p.s.o.violated("%s likes %s, which was acknowledged: %v", p.handle, x.id, err)
 	}
 }
@@ -320,11 +350,11 @@ func (p *person) look(ctx context.Context, x *shot) {
 		got, err = c.Photo(ctx, x.id)
 		return err
 	})
-	want, known := p.likes[x]
+	liked, known := p.likes[x]
 	switch {
 	case err == nil && gone == on && x.author == p:
 		p.s.o.violated("%s sees %s, which it deleted", p.handle, x.id)
-	case err == nil && known && want != unsure && got.Liked != (want == on):
+	case err == nil && known && liked.sure() && got.Liked != (liked.state == on):
 		p.s.o.violated("%s sees %s liked: %v, and was told otherwise", p.handle, x.id, got.Liked)
 	case client.IsStatus(err, http.StatusNotFound) && state(x.gone.Load()) == off:
 		p.s.o.violated("lost: photo %s, which was acknowledged, is not found", x.id)
@@ -342,7 +372,7 @@ func (p *person) page(ctx context.Context) {
 	}
 	for _, x := range got.Items {
 		for _, other := range p.s.people {
-			if other.id == x.Author.ID && other != p && p.follows[other] == off {
+			if r, known := p.follows[other]; other.id == x.Author.ID && other != p && (!known || r.is(off)) {
 				p.s.o.violated("%s sees %s of %s, whom it does not follow", p.handle, x.ID, other.handle)
 			}
 		}
@@ -355,13 +385,13 @@ func (s *social) verify() {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*calmTime)
 	defer cancel()
 	for _, p := range s.people { // what nobody knows is done once more
-		for x, st := range p.follows {
-			if st == unsure {
+		for x, r := range p.follows {
+			if r.state == unsure {
 				p.follow(ctx, x, true)
 			}
 		}
-		for x, st := range p.likes {
-			if st == unsure && state(x.gone.Load()) == off {
+		for x, r := range p.likes {
+			if r.state == unsure && state(x.gone.Load()) == off {
 				p.like(ctx, x, true)
 			}
 		}
@@ -415,8 +445,8 @@ func (p *person) verifyAt(ctx context.Context, node int, published map[*shot]tim
 	for x := range published {
 		var got client.Photo
 		err := insist(func() (err error) { got, err = p.at[node].Photo(client.Fresh(ctx), x.id); return err })
-		if want := p.likes[x] == on; err != nil || got.Liked != want {
-			s.o.violated("%s says that %s likes %s: %v, want %v, %v", name, p.handle, x.id, got.Liked, want, err)
+		if r := p.likes[x]; err != nil || r.sure() && got.Liked != (r.state == on) {
+			s.o.violated("%s says that %s likes %s: %v, want %v, %v", name, p.handle, x.id, got.Liked, r.state == on, err)
 		}
 	}
 	var got client.Page[client.Photo]
@@ -429,15 +459,16 @@ func (p *person) verifyAt(ctx context.Context, node int, published map[*shot]tim
 		return
 	}
 	var want, have []string
+	counts := func(x *shot) bool { return x.author == p || p.follows[x.author].sure() }
 	for x := range published {
-		if x.author == p || p.follows[x.author] == on {
+		if x.author == p || p.follows[x.author].is(on) {
 			want = append(want, x.id)
 		}
 	}
 	for _, x := range got.Items {
 		if slices.ContainsFunc(s.all(), func(y *shot) bool {
-			_, known := published[y]
-			return y.id == x.ID && (known || state(y.gone.Load()) == on)
+			_, ready := published[y]
+			return y.id == x.ID && counts(y) && (ready || state(y.gone.Load()) == on)
 		}) {
 			have = append(have, x.ID)
 		}
