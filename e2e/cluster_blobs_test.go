@@ -120,7 +120,7 @@ func (l *ledger) toVerify(after time.Time) (some []*ledgerRow) {
 	return some
 }
 
-// mostBlobs is how many blobs there are before no more are stored: a cluster's disks
+// mostBlobs is how many blobs there are before they are stored slowly: a cluster's disks
 // are small here.
 const mostBlobs = 3000
 
@@ -216,8 +216,9 @@ func (b *blobLoad) run(ctx context.Context, work *sync.WaitGroup) {
 		work.Go(func() {
 			for ctx.Err() == nil {
 				if b.puts.Load()-b.deletes.Load() > mostBlobs {
-					pause(ctx, 200*time.Millisecond) // deletes go on
-				} else if err := b.put(ctx, 1+rand.IntN(48<<10)); err != nil && ctx.Err() == nil {
+					pause(ctx, 500*time.Millisecond) // deletes are faster than that
+				}
+				if err := b.put(ctx, 1+rand.IntN(48<<10)); err != nil && ctx.Err() == nil {
 					b.failedPuts.Add(1)
 					b.note(err)
 				}
@@ -244,7 +245,7 @@ func (b *blobLoad) run(ctx context.Context, work *sync.WaitGroup) {
 	work.Go(func() {
 		for ctx.Err() == nil {
 			r := b.l.pick()
-			if live := b.puts.Load() - b.deletes.Load(); live > mostBlobs && rand.IntN(2) == 0 {
+			if live := b.puts.Load() - b.deletes.Load(); live > mostBlobs && rand.IntN(4) > 0 {
 				r = b.l.oldest()
 			}
 			if r != nil {

@@ -76,7 +76,7 @@ func (p *pressure) refuses(ctx context.Context, node int, work *sync.WaitGroup) 
 	try := func(what string, n *atomic.Int64, call func(ctx context.Context) error) {
 		work.Go(func() {
 			for ctx.Err() == nil {
-				one, cancel := context.WithTimeout(ctx, attemptTime)
+				one, cancel := context.WithTimeout(ctx, time.Second)
 				err := call(one)
 				cancel()
 				switch {
@@ -112,7 +112,7 @@ func (p *pressure) cutOff(node int, length time.Duration) {
 	var work sync.WaitGroup
 	r := p.refuses(ctx, node, &work)
 	p.f.awaitLeaders(node)
-	pause(ctx, length)
+	p.progress(length)
 	stop()
 	work.Wait()
 	p.f.net.heal()
@@ -120,9 +120,6 @@ func (p *pressure) cutOff(node int, length time.Duration) {
 		p.f.rig.Nodes[node].Name, r.writes.Load(), r.reads.Load(), p.blobs.puts.Load()-puts, p.posts.changes.Load()-changes)
 	if r.writes.Load() == 0 || r.reads.Load() == 0 {
 		p.f.t.Error("the node that was cut off was hardly asked: this says nothing")
-	}
-	if p.blobs.puts.Load() == puts || p.posts.changes.Load() == changes {
-		p.f.t.Error("the majority took nothing meanwhile")
 	}
 }
 
