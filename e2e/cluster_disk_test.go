@@ -163,7 +163,7 @@ func (p *pressure) hung(node int) {
 }
 
 // hungTime bounds how long a leader whose disk hangs goes on leading.
-const hungTime = 15 * time.Second
+const hungTime = 30 * time.Second
 
 // restartStopped waits for a node to be well again by itself, or else starts it again.
 func (p *pressure) restartStopped(node int) {

