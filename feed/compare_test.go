@@ -147,7 +147,7 @@ func (h *history) compareLists(viewer, user id.ID) {
 	ctx := context.Background()
 	followers := map[id.ID]bool{}
 	for e := range h.m.follows {
-		if e[1] == user && !h.m.blocks[[2]id.ID{e[0], viewer}] {
+		if e[1] == user && !h.m.blocked(e[0], viewer) {
 			followers[e[0]] = true
 		}
 	}

@@ -153,7 +153,7 @@ func (v *view) pager(table byte, owner id.ID, p Page, take func(row id.ID, value
 }
 
 // userPage is a page of a list whose values are users. Those who hide from the
-// viewer are left out.
+// viewer are left out, and whom the viewer has blocked but in their own lists of that.
 func (v *view) userPage(table byte, viewer, owner id.ID, p Page) (rows []UserView, next id.ID, err error) {
 	next, err = v.pager(table, owner, p, func(_ id.ID, value []byte) (bool, error) {
 		if len(value) != 8 {
@@ -169,6 +169,8 @@ func (v *view) userPage(table byte, viewer, owner id.ID, p Page) (rows []UserVie
 			return false, nil
 		case err != nil:
 			return false, err
+		case u.Viewer.Blocked && table != tabBlocks && table != tabMutes:
+			return false, nil
 		}
 		rows = append(rows, u)
 		return true, nil
