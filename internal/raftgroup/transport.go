@@ -35,7 +35,7 @@ func NewTransport(self string, l net.Listener, dial func(member string, timeout 
 		MsgpackUseNewTimeFormat: true,
 	})
 	t.TimeoutScale = snapshotScale
-	return t
+	return persistent{t}
 }
 
 // streams is the raft.StreamLayer: it closes what it opened.
