@@ -306,13 +306,18 @@ func (x *shot) readMaster(ctx context.Context, node int) error {
 	return err
 }
 
-// awaitReady asks one node after the other until the photo has its variants.
+// awaitReady asks one node after the other until the photo has its variants. With an
+// error it returns what was answered last.
 func (x *shot) awaitReady(ctx context.Context) (got client.Photo, err error) {
-	err = x.author.s.f.anywhere(ctx, func(ctx context.Context, node int) (err error) {
-		if got, err = x.author.at[node].Photo(ctx, x.id); err == nil && got.Status == client.StatusPending {
-			err = fmt.Errorf("photo %s is pending", x.id)
+	err = x.author.s.f.anywhere(ctx, func(ctx context.Context, node int) error {
+		answer, err := x.author.at[node].Photo(ctx, x.id)
+		if err != nil {
+			return err
 		}
-		return err
+		if got = answer; got.Status == client.StatusPending {
+			return fmt.Errorf("photo %s is pending", x.id)
+		}
+		return nil
 	})
 	return got, err
 }
