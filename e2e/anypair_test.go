@@ -130,7 +130,7 @@ func (a *album) use(ctx context.Context, t *testing.T, s *server, calls *atomic.
 // awaitCoded asks for the state of coded volumes until it is ok.
 func (s *server) awaitCoded(t *testing.T, what string, ok func(codedList) bool) {
 	t.Helper()
-	for deadline := time.Now().Add(time.Minute); ; <-time.After(100 * time.Millisecond) {
+	for deadline := time.Now().Add(testenv.Patience); ; <-time.After(100 * time.Millisecond) {
 		out, log, _ := run(t, "ec", "status", "--json", "--admin", s.admin)
 		var l codedList
 		if err := json.Unmarshal([]byte(out), &l); err != nil {

@@ -18,6 +18,7 @@ import (
 
 	"hayloft/bench/rig"
 	"hayloft/client"
+	"hayloft/internal/testenv"
 )
 
 // operated is a cluster of processes as its operator sees it, with the blob API and
@@ -164,7 +165,7 @@ func (s opsStatus) node(name string) (id int, duty string, up bool) {
 // await waits until a node says of the cluster what is wanted.
 func (o *operated) await(n *rig.Node, what string, ok func(opsStatus) bool) opsStatus {
 	o.t.Helper()
-	for deadline := time.Now().Add(time.Minute); ; <-time.After(100 * time.Millisecond) {
+	for deadline := time.Now().Add(testenv.Patience); ; <-time.After(100 * time.Millisecond) {
 		s, err := o.look(n)
 		if err == nil && ok(s) {
 			return s
@@ -345,7 +346,7 @@ func (l *opsLoad) check(nodes ...*client.Client) {
 func (l *opsLoad) more(n int) {
 	l.o.t.Helper()
 	begin := l.calls.Load()
-	for deadline := time.Now().Add(30 * time.Second); l.calls.Load() < begin+int64(n); <-time.After(20 * time.Millisecond) {
+	for deadline := time.Now().Add(testenv.Patience); l.calls.Load() < begin+int64(n); <-time.After(20 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			l.o.t.Fatalf("the load stands still after %d calls", l.calls.Load()-begin)
 		}
@@ -405,7 +406,7 @@ func TestDecommissionUnderLoad(t *testing.T) {
 			t.Errorf("disk %d of n4 has %d volumes", d.Disk, d.Volumes)
 		}
 	}
-	for deadline := time.Now().Add(30 * time.Second); ; <-time.After(100 * time.Millisecond) {
+	for deadline := time.Now().Add(testenv.Patience); ; <-time.After(100 * time.Millisecond) {
 		v, learners, _ := o.members(n1, "directory")
 		fv, fl, _ := o.members(n1, "feed")
 		if all := strings.Join(append(append(append(v, learners...), fv...), fl...), " "); !strings.Contains(all, "n4") {

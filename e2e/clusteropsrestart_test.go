@@ -10,6 +10,7 @@ import (
 
 	"hayloft/bench/rig"
 	"hayloft/client"
+	"hayloft/internal/testenv"
 	"hayloft/testdata/photos"
 )
 
@@ -54,7 +55,7 @@ func (o *operated) start2(n *rig.Node) {
 // voting waits until so many members of a group vote.
 func (o *operated) voting(n *rig.Node, group string, want int) (voters []string) {
 	o.t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); ; <-time.After(100 * time.Millisecond) {
+	for deadline := time.Now().Add(testenv.Patience); ; <-time.After(100 * time.Millisecond) {
 		voters, _, _ = o.members(n, group)
 		if len(voters) == want {
 			return voters

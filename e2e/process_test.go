@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"hayloft/client"
+	"hayloft/internal/testenv"
 )
 
 // hayloft is the path of the hayloft under test.
@@ -100,7 +101,7 @@ func (s *server) awaitOutput(t testing.TB, re *regexp.Regexp) []string {
 
 func await(t testing.TB, from *lockedBuffer, re *regexp.Regexp) []string {
 	t.Helper()
-	for deadline := time.Now().Add(time.Minute); ; <-time.After(5 * time.Millisecond) {
+	for deadline := time.Now().Add(testenv.Patience); ; <-time.After(5 * time.Millisecond) {
 		if m := re.FindStringSubmatch(from.String()); m != nil {
 			return m
 		}

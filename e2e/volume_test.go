@@ -114,7 +114,7 @@ func TestTorturePowerInterrupted(t *testing.T) {
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		for deadline := time.Now().Add(30 * time.Second); !strings.Contains(log.String(), "round 1,"); <-time.After(10 * time.Millisecond) {
+		for deadline := time.Now().Add(testenv.Patience); !strings.Contains(log.String(), "round 1,"); <-time.After(10 * time.Millisecond) {
 			if time.Now().After(deadline) {
 				t.Fatalf("nothing happens: %s", log)
 			}

@@ -13,6 +13,7 @@ import (
 	"hayloft/feed/timeline"
 	"hayloft/internal/id"
 	"hayloft/internal/raftgroup"
+	"hayloft/internal/testenv"
 )
 
 // replicas are three feeds on one group, with streams over loopback, that can be
@@ -216,7 +217,7 @@ func (r *replicas) followers() (out []*replica) {
 
 func (r *replicas) eventually(what string, ok func() bool) {
 	r.t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); !ok(); <-time.After(5 * time.Millisecond) {
+	for deadline := time.Now().Add(testenv.Patience); !ok(); <-time.After(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			r.t.Fatalf("in vain: %s", what)
 		}

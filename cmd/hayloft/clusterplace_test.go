@@ -13,6 +13,7 @@ import (
 	"hayloft/directory/plan"
 	"hayloft/directory/steward"
 	"hayloft/internal/id"
+	"hayloft/internal/testenv"
 	"hayloft/volume"
 )
 
@@ -211,7 +212,7 @@ func TestDrainOnALoneNode(t *testing.T) {
 			dir = filepath.Join(d.Dir, "volumes")
 		}
 	}
-	for deadline := time.Now().Add(30 * time.Second); ; <-time.After(10 * time.Millisecond) {
+	for deadline := time.Now().Add(testenv.Patience); ; <-time.After(10 * time.Millisecond) {
 		blobs = append(blobs, write())
 		if err := n.blobs.Delete(ctx, blobs[0]); err != nil {
 			t.Fatal(err)

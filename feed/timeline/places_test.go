@@ -11,6 +11,8 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
+
+	"hayloft/internal/testenv"
 )
 
 var errGone = errors.New("the disk is gone")
@@ -54,7 +56,7 @@ func TestDirectoryLost(t *testing.T) {
 		t.Errorf("events after %d of %d are kept for nobody", f.s.DurableCursor(), last)
 	}
 	// What was left open there may still be about to close: then it is asked again.
-	for limit := time.After(time.Minute); f.s.in == nil; <-time.After(time.Millisecond) {
+	for limit := time.After(testenv.Patience); f.s.in == nil; <-time.After(time.Millisecond) {
 		f.s.Usable("a/t")
 		f.rest()
 		f.see()

@@ -11,6 +11,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"hayloft/internal/testenv"
 )
 
 // cluster is a group of several members in one process that can ask one another.
@@ -131,12 +133,12 @@ func (c *cluster) until(what string, f func() bool) {
 	c.t.Helper()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
-	limit := time.After(60 * time.Second)
+	limit := time.After(testenv.Patience)
 	for !f() {
 		select {
 		case <-tick.C:
 		case <-limit:
-			c.t.Fatalf("not in a minute: %s", what)
+			c.t.Fatalf("not in %v: %s", testenv.Patience, what)
 		}
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"hayloft/directory"
 	"hayloft/internal/clock"
 	"hayloft/internal/id"
+	"hayloft/internal/testenv"
 	"hayloft/internal/vfs"
 	"hayloft/volume"
 	"hayloft/volume/server"
@@ -260,13 +261,13 @@ func (h *house) crash(seed uint64) {
 // until looks again and again until ok holds.
 func (h *house) until(what string, ok func() bool) {
 	h.t.Helper()
-	limit, again := time.After(time.Minute), time.NewTicker(time.Millisecond)
+	limit, again := time.After(testenv.Patience), time.NewTicker(time.Millisecond)
 	defer again.Stop()
 	for !ok() {
 		select {
 		case <-again.C:
 		case <-limit:
-			h.t.Fatalf("waited a minute for %s", what)
+			h.t.Fatalf("waited %v for %s", testenv.Patience, what)
 		}
 	}
 }

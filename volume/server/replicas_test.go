@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"hayloft/internal/id"
+	"hayloft/internal/testenv"
 	"hayloft/internal/vfs"
 	"hayloft/volume"
 	"hayloft/volume/server"
@@ -26,7 +27,7 @@ func (c *cluster) run(fn func()) {
 		defer close(done)
 		fn()
 	}()
-	limit, tick := time.After(2*time.Minute), time.NewTicker(time.Millisecond)
+	limit, tick := time.After(2*testenv.Patience), time.NewTicker(time.Millisecond)
 	defer tick.Stop()
 	for {
 		select {
@@ -35,7 +36,7 @@ func (c *cluster) run(fn func()) {
 		case <-tick.C:
 			c.clock.Advance(20 * time.Millisecond)
 		case <-limit:
-			c.t.Fatal("it did not end in two minutes")
+			c.t.Fatalf("it did not end in %v", 2*testenv.Patience)
 		}
 	}
 }
@@ -43,13 +44,13 @@ func (c *cluster) run(fn func()) {
 // until waits for what does not need time to go by.
 func (c *cluster) until(what string, ok func() bool) {
 	c.t.Helper()
-	limit, again := time.After(time.Minute), time.NewTicker(time.Millisecond)
+	limit, again := time.After(testenv.Patience), time.NewTicker(time.Millisecond)
 	defer again.Stop()
 	for !ok() {
 		select {
 		case <-again.C:
 		case <-limit:
-			c.t.Fatalf("waited a minute for %s", what)
+			c.t.Fatalf("waited %v for %s", testenv.Patience, what)
 		}
 	}
 }

@@ -133,7 +133,7 @@ func TestAdmissionHangs(t *testing.T) {
 	})
 	x.members[2].start()
 	hanging := func() bool { mu.Lock(); defer mu.Unlock(); return hangs > 1 }
-	for limit := time.Now().Add(time.Minute); !hanging(); <-time.After(time.Millisecond) {
+	for limit := time.Now().Add(testenv.Patience); !hanging(); <-time.After(time.Millisecond) {
 		if x.clock.Advance(100 * time.Millisecond); time.Now().After(limit) {
 			t.Fatal("nobody joins")
 		}

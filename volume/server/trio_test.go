@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"hayloft/internal/id"
+	"hayloft/internal/testenv"
 	"hayloft/internal/vfs"
 	"hayloft/volume"
 	"hayloft/volume/server"
@@ -390,7 +391,7 @@ func (x *trio) settle() { x.until("all replicas are in sync", x.settled) }
 
 func (x *trio) until(what string, ok func() bool) {
 	x.t.Helper()
-	limit := time.Now().Add(time.Minute)
+	limit := time.Now().Add(testenv.Patience)
 	last := int64(-1)
 	for !ok() {
 		<-time.After(time.Millisecond)
@@ -407,7 +408,7 @@ func (x *trio) until(what string, ok func() bool) {
 				x.t.Log(e.Kind, e.Dir, e.Work, e.Err)
 			}
 			x.mu.Unlock()
-			x.t.Fatalf("waited a minute until %s: the row is %+v", what, x.row())
+			x.t.Fatalf("waited %v until %s: the row is %+v", testenv.Patience, what, x.row())
 		}
 	}
 }
