@@ -221,8 +221,8 @@ type fellow interface {
 
 // peerOf returns who answers for a disk, this process for its own.
 func (s *Server) peerOf(disk uint32) (fellow, error) {
-	if s.diskByNumber(disk) != nil {
-		return s.Replicas(), nil
+	if d := s.diskByNumber(disk); d != nil {
+		return near{&replicas{s}, d}, nil
 	}
 	if s.o.Peers != nil {
 		if p := s.o.Peers.Of(disk); p != nil {
