@@ -1,28 +1,30 @@
 package cache
 
+import "hayloft/internal/offheap"
+
 // allocator hands out the memory that cached bytes live in. Whoever Allocs
-// Frees exactly once, when nobody can read the block any more: so memory that
-// the garbage collector does not manage can stand behind it without a change
-// elsewhere (docs/decisions/060-cache-memory.md). Calls come from many
-// goroutines.
+// Frees exactly once, when nobody can read the block any more. Calls come from
+// many goroutines and may take system calls: no lock is held meanwhile.
 type allocator interface {
 	// Cost is what a block of n bytes takes from the budget.
 	Cost(n int) int64
+	// Alloc returns nil when there is no memory.
 	Alloc(n int) []byte
 	Free(b []byte)
+	// File says where a part of a block lies for sendfile: false when in no file.
+	File(b []byte) (fd int, off int64, ok bool)
 }
 
-// heap is Go's own memory: Free leaves the block to the garbage collector.
-type heap struct{}
+// arena is memory outside the Go heap.
+type arena struct{ *offheap.Arena }
 
-// Cost rounds as Go's allocator does: size classes waste at most an eighth up
-// to 32 KiB, above that blocks are whole 8 KiB pages.
-func (heap) Cost(n int) int64 {
-	if n > 32<<10 {
-		return (int64(n) + 8191) &^ 8191
-	}
-	return int64(n) + int64(n)/8
+// Cost is whole pages.
+func (arena) Cost(n int) int64 { return offheap.Size(n) }
+
+// newArena returns the memory of a cache with these options.
+func newArena(o Options, poison bool) (arena, error) {
+	// Beside both budgets there is what is being freed, and room for an object that
+	// is served alone though it is larger than them.
+	a, err := offheap.New(offheap.Options{Limit: o.Budget + o.MaxLoose + minLoose, Poison: poison})
+	return arena{a}, err
 }
-
-func (heap) Alloc(n int) []byte { return make([]byte, n) }
-func (heap) Free([]byte)        {}

@@ -10,6 +10,7 @@ import (
 	"hayloft/cache/policy"
 	"hayloft/internal/clock"
 	"hayloft/internal/id"
+	"hayloft/internal/offheap"
 	"hayloft/internal/sign"
 )
 
@@ -18,7 +19,8 @@ type Cache struct {
 	opts   Options
 	clock  clock.Clock
 	names  *names
-	shards []*shard // a power of two
+	shards []*shard       // a power of two
+	arena  *offheap.Arena // the shards' memory, closed with the cache; nil: it is somebody else's
 	log    follower
 
 	fills *lane // every fill
@@ -63,23 +65,38 @@ func New(o Options) (*Cache, error) {
 		fills: newLane(o.MaxFills, o.MaxQueue),
 		large: newLane(o.MaxLargeFills, (o.MaxQueue+1)/2),
 	}
+	alloc := o.alloc
+	if alloc == nil {
+		a, err := newArena(o, false)
+		if err != nil {
+			return nil, err
+		}
+		alloc, c.arena = a, a.Arena
+	}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	for range o.shards {
 		budget := o.Budget / int64(o.shards)
-		c.shards = append(c.shards, newShard(budget, o.alloc, policy.New(o.Policy, budget)))
+		c.shards = append(c.shards, newShard(budget, alloc, policy.New(o.Policy, budget)))
 	}
 	c.tasks.Go(c.follow)
 	return c, nil
 }
 
-// Close ends all fills, whose waiters get 503, and returns when every goroutine
-// has ended. Responses still being written stay valid.
+// Close ends all fills, whose waiters get 503, forgets everything, and returns
+// when every goroutine has ended. Responses still being written stay valid; the
+// last one gives the memory back.
 func (c *Cache) Close() {
 	c.mu.Lock()
 	c.closed = true
 	c.mu.Unlock()
 	c.cancel()
 	c.tasks.Wait()
+	for _, s := range c.shards {
+		s.purgeAll()
+	}
+	if c.arena != nil {
+		c.arena.Close()
+	}
 }
 
 // spawn runs f on a goroutine that Close waits for; false after Close.

@@ -239,10 +239,19 @@ func (c *Cache) newEntry(s *shard, k key, obj Object) *entry {
 	}
 	// Copying happens outside the lock, into room that is booked.
 	e := c.describe(s, k, obj)
-	e.data = s.alloc.Alloc(len(obj.Data))
-	copy(e.data, obj.Data)
 	e.node = policy.Node{Hash: k.hash(), Cost: cost}
+	if !e.load(obj.Data) {
+		s.unreserve(cost)
+		return nil
+	}
 	return e
+}
+
+// load copies data into memory of the entry's own; false when there is none.
+func (e *entry) load(data []byte) bool {
+	e.data = e.shard.alloc.Alloc(len(data))
+	copy(e.data, data)
+	return e.data != nil
 }
 
 // newLoose makes a loose entry; nil when readers hold too many of them. A
@@ -250,11 +259,7 @@ func (c *Cache) newEntry(s *shard, k key, obj Object) *entry {
 // does not keep thumbnails from anybody. An object larger than its room is let in
 // when it is the only one: else it could not be served at all.
 func (c *Cache) newLoose(s *shard, k key, obj Object) *entry {
-	size := cap(obj.Data)
-	if obj.Release != nil {
-		size = len(obj.Data)
-	}
-	cost := heap{}.Cost(size) + entryCost
+	cost := s.alloc.Cost(len(obj.Data)) + entryCost
 	limit := c.opts.MaxLoose
 	if cost > limit/16 {
 		limit -= limit / 4
@@ -268,11 +273,12 @@ func (c *Cache) newLoose(s *shard, k key, obj Object) *entry {
 			break
 		}
 	}
-	if obj.Release != nil { // readers may be slow: they do not keep what was lent
-		obj.Data = append(make([]byte, 0, size), obj.Data...)
-	}
 	e := c.describe(s, k, obj)
-	e.data, e.loose, e.node = obj.Data, &c.loose, policy.Node{Cost: cost}
+	e.loose, e.node = &c.loose, policy.Node{Cost: cost}
+	if !e.load(obj.Data) {
+		c.loose.Add(-cost)
+		return nil
+	}
 	return e
 }
 
@@ -281,15 +287,15 @@ func (c *Cache) describe(s *shard, k key, obj Object) *entry {
 	return &entry{key: k, etag: `"` + obj.ETag + `"`, typ: c.names.types[k.format], filled: c.clock.Now(), shard: s}
 }
 
-// discard gives back the memory of an entry that was not published. Needs mu of
-// its shard.
+// discard gives up an entry that was not published. Needs mu of its shard, which
+// its unlock gives up.
 func (e *entry) discard() {
-	if e.loose != nil {
-		e.loose.Add(-e.node.Cost)
-		return
+	s := e.shard
+	if e.loose == nil {
+		s.used -= e.node.Cost
+		s.leaving.Add(e.node.Cost)
 	}
-	e.shard.unreserve(e.node.Cost)
-	e.shard.alloc.Free(e.data)
+	s.dead = append(s.dead, e)
 }
 
 // land ends a fill that brought e.
@@ -298,7 +304,7 @@ func (c *Cache) land(s *shard, f *flight, e *entry) {
 	s.mu.Lock()
 	if f.doomed {
 		e.discard()
-		s.mu.Unlock()
+		s.unlock()
 		c.finish(s, f, errPurged)
 		return
 	}
@@ -318,7 +324,7 @@ func (c *Cache) land(s *shard, f *flight, e *entry) {
 	}
 	f.entry = e
 	c.settle(s, f)
-	s.mu.Unlock()
+	s.unlock()
 }
 
 // finish ends a fill without an entry.
@@ -374,7 +380,7 @@ func (c *Cache) Push(k Key, obj Object) {
 		return
 	}
 	s.mu.Lock()
-	defer s.mu.Unlock()
+	defer s.unlock()
 	if s.find(in) != nil { // a fill was faster, and knows its verdict
 		e.discard()
 		return
@@ -423,7 +429,7 @@ func (c *Cache) ask(s *shard, blob id.ID, a *asking) {
 		c.opts.Events(Event{Kind: AccessFailed, Key: Key{Blob: blob}, Err: err})
 	}
 	s.mu.Lock()
-	defer s.mu.Unlock()
+	defer s.unlock()
 	defer close(a.done)
 	if s.asks[blob] == a {
 		delete(s.asks, blob)

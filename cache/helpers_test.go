@@ -352,10 +352,48 @@ func (p *pool) Free(b []byte) {
 	p.free[len(b)] = append(p.free[len(b)], b)
 }
 
+func (p *pool) File([]byte) (int, int64, bool) { return 0, 0, false }
+
 func (p *pool) held() int64 {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.sum
+}
+
+func (p *pool) faults() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.bad
+}
+
+// memory is an allocator that shows misuse.
+type memory interface {
+	allocator
+	held() int64      // bytes in blocks
+	faults() []string // what was done wrong
+}
+
+// poisoned is the product's memory, overwritten when it is freed. It panics when a
+// block is freed twice.
+type poisoned struct{ arena }
+
+func (p poisoned) held() int64    { return p.Held() }
+func (poisoned) faults() []string { return nil }
+
+func newPoisoned(t testing.TB) memory {
+	t.Helper()
+	a, err := newArena(Options{Budget: 64 << 20, MaxLoose: 64 << 20}, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(a.Close)
+	return poisoned{a}
+}
+
+// eachMemory runs f on a pool of blocks of any size and on the product's memory.
+func eachMemory(t *testing.T, f func(t *testing.T, m memory)) {
+	t.Run("pool", func(t *testing.T) { f(t, newPool()) })
+	t.Run("arena", func(t *testing.T) { f(t, newPoisoned(t)) })
 }
 
 // audit checks that maps, queues and sums of every shard agree.

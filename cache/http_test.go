@@ -473,8 +473,11 @@ func TestVanishedClientsDoNotStopAFill(t *testing.T) {
 // A slow reader gets the right bytes although its photo is purged and the
 // memory wanted by others while it reads.
 func TestSlowReaderKeepsItsBytes(t *testing.T) {
+	eachMemory(t, slowReader)
+}
+
+func slowReader(t *testing.T, p memory) {
 	w := newWorld()
-	p := newPool()
 	const size = 200 << 10
 	w.size = func(Key) int { return size }
 	w.verdicts[7] = public
@@ -505,7 +508,7 @@ func TestSlowReaderKeepsItsBytes(t *testing.T) {
 	if !bytes.Equal(body, content(k, size)) {
 		t.Error("the reader got bytes that are not its photo's")
 	}
-	if len(p.bad) > 0 {
-		t.Error(p.bad)
+	if len(p.faults()) > 0 {
+		t.Error(p.faults())
 	}
 }

@@ -122,9 +122,6 @@ func (o Options) withDefaults() Options {
 		for o.shards = 1; o.shards < 64 && o.Budget/int64(2*o.shards) >= shardBytes; o.shards *= 2 {
 		}
 	}
-	if o.alloc == nil {
-		o.alloc = heap{}
-	}
 	return o
 }
 

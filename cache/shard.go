@@ -20,8 +20,8 @@ type entry struct {
 	filled time.Time
 	shard  *shard
 	// loose is the sum that the entry counts in when it found no room within the
-	// budget; nil: it is kept. A loose entry's bytes are the garbage collector's.
-	// It is in the map only while somebody reads it, so that all who do share it.
+	// budget; nil: it is kept. A loose entry is in the map only while somebody reads
+	// it, so that all who do share it.
 	loose *atomic.Int64
 
 	// refs counts the responses that read data, plus one for the shard's map
@@ -48,18 +48,26 @@ func entryOf(n *policy.Node) *entry {
 	return (*entry)(unsafe.Add(unsafe.Pointer(n), -int(unsafe.Offsetof(entry{}.node))))
 }
 
-// unpin gives up one reference. Its caller does not hold shard.mu, but for
-// unlink, which gives up the map's.
+// unpin gives up one reference. Its caller does not hold shard.mu.
 func (e *entry) unpin() {
 	if e.loose != nil {
 		e.shard.unpinLoose(e)
 		return
 	}
-	if e.refs.Add(-1) != 0 {
-		return
+	if e.refs.Add(-1) == 0 {
+		e.free()
 	}
+}
+
+// free gives the memory of an entry back that nobody reads nor finds any more: it
+// is ours alone. Its caller does not hold shard.mu.
+func (e *entry) free() {
 	e.shard.alloc.Free(e.data)
-	e.shard.leaving.Add(-e.node.Cost) // not in any queue now: node is ours alone
+	if e.loose != nil {
+		e.loose.Add(-e.node.Cost)
+	} else {
+		e.shard.leaving.Add(-e.node.Cost)
+	}
 }
 
 // shard is an independent part of the cache: all entries of a blob are in one.
@@ -73,8 +81,9 @@ type shard struct {
 	flights map[key]*flight   // fills that requests may still join
 	asks    map[id.ID]*asking // revalidations that requests may still join
 	policy  policy.Policy
-	used    int64 // bytes of kept entries in the map and of room reserved for more
-	entries int64 // kept ones in the map
+	used    int64    // bytes of kept entries in the map and of room reserved for more
+	entries int64    // kept ones in the map
+	dead    []*entry // to be freed by unlock
 
 	evictions, purged uint64
 }
@@ -87,6 +96,17 @@ func newShard(budget int64, alloc allocator, p policy.Policy) *shard {
 		flights: make(map[key]*flight),
 		asks:    make(map[id.ID]*asking),
 		policy:  p,
+	}
+}
+
+// unlock gives up mu, then frees what died under it: that takes system calls,
+// which those who only want a hit do not wait for.
+func (s *shard) unlock() {
+	dead := s.dead
+	s.dead = nil
+	s.mu.Unlock()
+	for _, e := range dead {
+		e.free()
 	}
 }
 
@@ -108,7 +128,7 @@ func (s *shard) reserve(n int) (cost int64, ok bool) {
 		return 0, false
 	}
 	s.mu.Lock()
-	defer s.mu.Unlock()
+	defer s.unlock()
 	for s.used+s.policy.Overhead()+s.leaving.Load()+cost > s.budget {
 		if s.leaving.Load()+cost > s.budget/2 {
 			return 0, false // slow readers hold so much that evicting more would only empty the cache
@@ -119,13 +139,19 @@ func (s *shard) reserve(n int) (cost int64, ok bool) {
 		}
 		s.evictions++
 		s.unlink(entryOf(n))
+		s.unlock()
+		s.mu.Lock()
 	}
 	s.used += cost
 	return cost, true
 }
 
-// unreserve gives booked room back. Needs mu.
-func (s *shard) unreserve(cost int64) { s.used -= cost }
+// unreserve gives booked room back.
+func (s *shard) unreserve(cost int64) {
+	s.mu.Lock()
+	s.used -= cost
+	s.mu.Unlock()
+}
 
 // insert publishes e, whose cost is booked, in place of an older entry of the
 // same key. Needs mu.
@@ -147,7 +173,7 @@ func (s *shard) unpinLoose(e *entry) {
 	}
 	s.mu.Unlock()
 	if last {
-		e.loose.Add(-e.node.Cost)
+		e.free()
 	}
 }
 
@@ -167,7 +193,9 @@ func (s *shard) unlink(e *entry) {
 	s.entries--
 	s.used -= e.node.Cost
 	s.leaving.Add(e.node.Cost)
-	e.unpin()
+	if e.refs.Add(-1) == 0 {
+		s.dead = append(s.dead, e)
+	}
 }
 
 // chain puts e into the map. Needs mu.
@@ -201,7 +229,7 @@ func (s *shard) unchain(e *entry) {
 // began before. Those who wait for one of these start again.
 func (s *shard) purge(blob id.ID) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
+	defer s.unlock()
 	for e := s.blobs[blob]; e != nil; e = s.blobs[blob] {
 		s.drop(e)
 		s.purged++
@@ -220,7 +248,7 @@ func (s *shard) purge(blob id.ID) {
 // purgeAll forgets everything.
 func (s *shard) purgeAll() {
 	s.mu.Lock()
-	defer s.mu.Unlock()
+	defer s.unlock()
 	for _, first := range s.blobs {
 		for e := first; e != nil; {
 			next := e.sibling
