@@ -22,6 +22,7 @@ type Cache struct {
 	shards []*shard       // a power of two
 	arena  *offheap.Arena // the shards' memory, closed with the cache; nil: it is somebody else's
 	log    follower
+	relay  *relay
 
 	fills *lane // every fill
 	large *lane // those of Options.Large, besides
@@ -64,6 +65,7 @@ func New(o Options) (*Cache, error) {
 		names: newNames(o.Variants, o.Formats, o.Large),
 		fills: newLane(o.MaxFills, o.MaxQueue),
 		large: newLane(o.MaxLargeFills, (o.MaxQueue+1)/2),
+		relay: newRelay(),
 	}
 	alloc := o.alloc
 	if alloc == nil {
@@ -174,7 +176,7 @@ func (c *Cache) get(k key, grant *sign.MediaGrant) (*entry, how, error) {
 				return nil, from, errDenied
 			}
 			e.refs.Add(1)
-			if e.loose == nil {
+			if e.loose == nil && grant != gutterGrant {
 				s.policy.Hit(&e.node)
 			}
 			s.mu.Unlock()
@@ -202,7 +204,7 @@ func allows(v Verdict, grant *sign.MediaGrant) bool {
 	case Public:
 		return true
 	case Signed:
-		return grant != nil && grant.Epoch == v.Epoch
+		return grant != nil && (grant.Epoch == v.Epoch || forTier(grant))
 	default:
 		return false
 	}

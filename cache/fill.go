@@ -25,6 +25,7 @@ type flight struct {
 	// Guarded by shard.mu.
 	waiters int
 	epochs  []uint32 // of the signatures that waiters came with, each once
+	tiers   bool     // a tier waits, which may have it whatever the epoch
 	doomed  bool
 	over    bool
 
@@ -45,7 +46,9 @@ func (c *Cache) miss(s *shard, k key, grant *sign.MediaGrant) (e *entry, joined 
 		}
 	}
 	f.waiters++
-	if grant != nil && !slices.Contains(f.epochs, grant.Epoch) {
+	if forTier(grant) {
+		f.tiers = true
+	} else if grant != nil && !slices.Contains(f.epochs, grant.Epoch) {
 		f.epochs = append(f.epochs, grant.Epoch)
 	}
 	s.mu.Unlock()
@@ -196,7 +199,10 @@ func (c *Cache) rights(s *shard, f *flight) (v Verdict, asked time.Time, ok bool
 func (c *Cache) wanted(s *shard, f *flight, v Verdict) bool {
 	s.mu.Lock()
 	f.verdict = v
-	want := v.Audience == Public || v.Audience == Signed && slices.Contains(f.epochs, v.Epoch)
+	want := v.Audience == Public || v.Audience == Signed && (f.tiers || slices.Contains(f.epochs, v.Epoch))
+	if !want && s.flights[f.key] == f {
+		delete(s.flights, f.key) // who may have it comes too late for this fill, and begins another
+	}
 	s.mu.Unlock()
 	switch {
 	case want:
@@ -393,7 +399,8 @@ func (c *Cache) Push(k Key, obj Object) {
 // asking is one revalidation and those who wait for it.
 type asking struct {
 	done    chan struct{}
-	doomed  bool // guarded by shard.mu, constant once done is closed
+	asked   time.Time // as of when verdict holds
+	doomed  bool      // guarded by shard.mu, constant once done is closed
 	verdict Verdict
 	err     error
 }
@@ -402,21 +409,30 @@ type asking struct {
 // and renews or drops the blob's entries. The caller holds s.mu; askAgain
 // releases it.
 func (c *Cache) askAgain(s *shard, blob id.ID) (Verdict, error) {
-	a := s.asks[blob]
-	if a == nil {
-		a = &asking{done: make(chan struct{})}
-		if !c.spawn(func() { c.ask(s, blob, a) }) {
-			s.mu.Unlock()
-			return Verdict{}, errClosed
-		}
-		s.asks[blob] = a
+	a, err := c.question(s, blob) // unlocks
+	if err != nil {
+		return Verdict{}, err
 	}
-	s.mu.Unlock()
 	<-a.done
 	if a.doomed {
 		return Verdict{}, errPurged
 	}
 	return a.verdict, a.err
+}
+
+// question joins or begins the question about a blob. The caller holds s.mu; question
+// releases it.
+func (c *Cache) question(s *shard, blob id.ID) (*asking, error) {
+	defer s.mu.Unlock()
+	a := s.asks[blob]
+	if a == nil {
+		a = &asking{done: make(chan struct{})}
+		if !c.spawn(func() { c.ask(s, blob, a) }) {
+			return nil, errClosed
+		}
+		s.asks[blob] = a
+	}
+	return a, nil
 }
 
 func (c *Cache) ask(s *shard, blob id.ID, a *asking) {
@@ -435,7 +451,7 @@ func (c *Cache) ask(s *shard, blob id.ID, a *asking) {
 		delete(s.asks, blob)
 	}
 	asked = asked.Add(-verdict.Age)
-	a.verdict, a.err = verdict, err
+	a.verdict, a.asked, a.err = verdict, asked, err
 	if a.doomed || err != nil {
 		return
 	}

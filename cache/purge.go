@@ -17,8 +17,9 @@ const (
 
 // follower is where this node is in the purge log.
 type follower struct {
-	seq   atomic.Uint64 // applied
-	heard atomic.Pointer[time.Time]
+	caught bool          // the first gap is over; of the goroutine that follows
+	seq    atomic.Uint64 // applied
+	heard  atomic.Pointer[time.Time]
 }
 
 // heardAt is the latest moment of which it is known that every purge up to it
@@ -67,12 +68,20 @@ func (c *Cache) followOnce() error {
 		for _, s := range c.shards {
 			s.purgeAll()
 		}
-		c.log.seq.Store(gap.Head)
+		// At the start a part of the log is followed for the tiers that fill from here:
+		// they need not drop everything when this node is started again.
+		begin := gap.Head
+		if after == 0 && begin > relayKept && !c.log.caught {
+			begin -= relayKept
+		}
+		c.log.caught = true
+		c.log.seq.Store(begin)
+		c.relay.skipped(begin)
 		c.n.gaps.Add(1)
-		if after > 0 { // at the start there is nothing to lose, and old entries are trimmed
+		if !c.log.heardAt().IsZero() { // at the start there is nothing to lose, and old entries are trimmed
 			c.opts.Events(Event{Kind: PurgeLogGap, Err: err})
 		}
-		if gap.Head == after { // it would say so again at once
+		if begin == after { // it would say so again at once
 			return err
 		}
 		return nil
@@ -88,6 +97,7 @@ func (c *Cache) followOnce() error {
 		c.n.purges.Add(1)
 		after = p.Seq
 		c.log.seq.Store(after)
+		c.relay.applied(p)
 	}
 	if len(purges) < purgeBatch { // else there may be more that were there when we asked
 		as := asked.Add(-age)
@@ -95,6 +105,7 @@ func (c *Cache) followOnce() error {
 			as = now
 		}
 		c.log.heard.Store(&as)
+		c.relay.hear(as)
 	}
 	return nil
 }

@@ -66,6 +66,7 @@ func coreMethods(f *feed.Feed) map[string]any {
 		"Comments":       f.Comments,
 		"Replies":        f.Replies,
 		"Access":         f.Access,
+		"Purges":         s.purges,
 		"PurgesAged":     f.Purges,
 		"Master":         f.Master,
 		"PhotoRow":       f.PhotoRow,
@@ -77,11 +78,6 @@ func coreMethods(f *feed.Feed) map[string]any {
 		"Finish":         f.Finish,
 		"Fresh":          f.Fresh,
 		"Ping":           func(context.Context) error { return f.Ready() },
-		// Nodes of the version before ask so, and are a second late.
-		"Purges": func(ctx context.Context, after uint64, limit int) ([]feed.Purge, error) {
-			list, _, err := f.Purges(ctx, after, limit)
-			return list, err
-		},
 		// Who has no replica asks any node, which passes it on to the one that leads.
 		"Lend": func(ctx context.Context, kind feed.EffectKind, holder string) (*feed.Effect, error) {
 			return f.Lending().Lend(ctx, kind, holder)
@@ -99,6 +95,12 @@ func coreMethods(f *feed.Feed) map[string]any {
 			return f.Repeated(ctx, feed.Idempotency{Account: i.Account, Route: i.Route, Key: i.Key, Fingerprint: i.Fingerprint})
 		},
 	}
+}
+
+// purges is how nodes of the version before ask: they are a second late.
+func (s *Server) purges(ctx context.Context, after uint64, limit int) ([]feed.Purge, error) {
+	list, _, err := s.f.Purges(ctx, after, limit)
+	return list, err
 }
 
 // Serve answers one call. The error is that of a request which cannot be read: what

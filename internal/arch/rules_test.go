@@ -15,7 +15,8 @@ var mayImport = map[string][]string{
 	"feed/timeline": {"internal"},         // the feed's leaf
 	"feed/remote":   {"feed", "internal"}, // the feed for those who have no replica
 	"cache":         {"cache/policy", "volume", "internal"},
-	"cache/policy":  {}, // the cache's leaf
+	"cache/policy":  {},                    // the cache's leaf
+	"cache/tier":    {"cache", "internal"}, // a cache that fills from another
 	"volume/server": {"volume", "volume/coding", "volume/coded", "internal"},
 	"directory":     {"volume", "volume/coding/lifecycle", "internal"}, // the rules, not the encoder
 	// Who acts on the table knows it; the table knows none of them.
@@ -75,8 +76,8 @@ var placement = map[string][]string{
 	"C":                                    {"cmd/hayloft-media"},
 	"unsafe":                               {"cmd/hayloft-media", "cache", "volume", "volume/coding", "internal/vfs", "internal/slab", "internal/offheap"},                                                                             // slabs outside the heap; the index's size; alignment for direct I/O
 	"net":                                  {"cmd/hayloft", "api", "cache", "client", "bench", "bench/rig", "volume/server", "internal/admin", "internal/mesh", "internal/mesh/certs", "internal/mesh/meshtest", "internal/raftgroup"}, // raft's streams
-	"net/http":                             {"cmd/hayloft", "client", "bench", "bench/cluster", "bench/rig", "internal/admin", "volume/tools", "internal/mesh", "volume/server/peer"},                                                  // the admin listener: few requests, many features; nodes among themselves
-	"net/url":                              {"cmd/hayloft", "client", "bench", "api", "api/web", "cache", "internal/sign", "internal/admin", "volume/tools", "internal/mesh/certs"},
+	"net/http":                             {"cmd/hayloft", "client", "bench", "bench/cluster", "bench/rig", "internal/admin", "volume/tools", "internal/mesh", "volume/server/peer", "cache/tier"},                                    // the admin listener: few requests, many features; nodes among themselves
+	"net/url":                              {"cmd/hayloft", "client", "bench", "api", "api/web", "cache", "cache/tier", "internal/sign", "internal/admin", "volume/tools", "internal/mesh/certs"},
 	"net/netip":                            {"cmd/hayloft", "api", "client", "bench", "internal/admin"},
 	"os/exec":                              {"cmd/hayloft", "media", "volume/torture", "bench/disk", "bench/rig"}, // decoding children; what is killed
 	"log":                                  {"cmd/hayloft", "cmd/hayloft-media", "internal/mesh"},                 // net/http takes nothing else, to make events of
