@@ -66,7 +66,7 @@ func coreMethods(f *feed.Feed) map[string]any {
 		"Comments":       f.Comments,
 		"Replies":        f.Replies,
 		"Access":         f.Access,
-		"Purges":         s.purges,
+		"Purges":         agelessPurges(f),
 		"PurgesAged":     f.Purges,
 		"Master":         f.Master,
 		"PhotoRow":       f.PhotoRow,
@@ -97,10 +97,12 @@ func coreMethods(f *feed.Feed) map[string]any {
 	}
 }
 
-// purges is how nodes of the version before ask: they are a second late.
-func (s *Server) purges(ctx context.Context, after uint64, limit int) ([]feed.Purge, error) {
-	list, _, err := s.f.Purges(ctx, after, limit)
-	return list, err
+// agelessPurges is how nodes of the version before ask for purges: they are a second late.
+func agelessPurges(f *feed.Feed) any {
+	return func(ctx context.Context, after uint64, limit int) ([]feed.Purge, error) {
+		list, _, err := f.Purges(ctx, after, limit)
+		return list, err
+	}
 }
 
 // Serve answers one call. The error is that of a request which cannot be read: what
