@@ -10,8 +10,16 @@ type book struct {
 }
 
 type entry struct {
-	row  string // as SetAddr was told last
-	addr string
+	row    string // as SetAddr was told last
+	addr   string
+	pinned bool
+}
+
+// pin takes the address by which a node is reached from here, whatever it says.
+func (b *book) pin(node, addr string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.nodes[node] = entry{addr: addr, pinned: true}
 }
 
 // set takes a row's address. The same again is no news: it does not undo what the
@@ -19,7 +27,7 @@ type entry struct {
 func (b *book) set(node, addr string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if e, ok := b.nodes[node]; !ok || e.row != addr {
+	if e, ok := b.nodes[node]; !ok || e.row != addr && !e.pinned {
 		b.nodes[node] = entry{row: addr, addr: addr}
 	}
 }
@@ -32,7 +40,9 @@ func (b *book) learn(node, addr string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	e := b.nodes[node]
-	e.addr = addr
+	if !e.pinned {
+		e.addr = addr
+	}
 	b.nodes[node] = e
 }
 

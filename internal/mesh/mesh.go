@@ -114,6 +114,10 @@ func (m *Mesh) Until() time.Time { return m.o.Identity.Until() }
 // SetAddr says where a node is, as its row in the directory has it: host:port.
 func (m *Mesh) SetAddr(node, addr string) { m.book.set(node, addr) }
 
+// Pin says by what address a node is reached from here: host:port. What the node
+// advertises does not count then; the next Pin or Forget does.
+func (m *Mesh) Pin(node, addr string) { m.book.pin(node, addr) }
+
 // Addr is where a node is, as far as anybody has said.
 func (m *Mesh) Addr(node string) (addr string, ok bool) { return m.book.addr(node) }
 

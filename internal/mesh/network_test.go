@@ -404,6 +404,13 @@ func TestAddressBook(t *testing.T) {
 	at("moved:1")
 	hello()
 	at(own)
+	a.Pin("b", "proxy:1") // what b says of itself leads elsewhere
+	hello()
+	at("proxy:1")
+	a.SetAddr("b", "row:1")
+	at("proxy:1")
 	a.Forget("b")
 	at("")
+	hello()
+	at(own)
 }
