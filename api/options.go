@@ -30,8 +30,11 @@ const (
 type Options struct {
 	Feed  Feed        // accounts and photos; needs Blobs and Ring
 	Blobs Blobs       // masters of photos
-	Ring  *sign.Ring  // signs upload URLs, cursors and private media URLs
+	Ring  *sign.Ring  // signs upload URLs and cursors
 	Clock clock.Clock // default clock.Real
+	// MediaRing signs private media URLs; whoever serves them checks with its keys.
+	// Default: Ring.
+	MediaRing *sign.Ring
 	// Store and BlobKeys are the blob API: storage without accounts. Without keys
 	// there is none.
 	Store    Store
@@ -188,6 +191,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.MediaURL == "" {
 		o.MediaURL = o.PublicURL
+	}
+	if o.MediaRing == nil {
+		o.MediaRing = o.Ring
 	}
 	if o.Signup == "" {
 		o.Signup = SignupOpen

@@ -138,7 +138,7 @@ func (r *request) mediaURL(p feed.PhotoView, variant string) string {
 	path := "/media/" + variant + "/" + blob.String() + "-" + cookie.String() + "." + ext
 	url := r.a.opt.MediaURL + path
 	if p.Signed {
-		url += "?" + sign.MediaQuery(r.a.opt.Ring, path, p.AuthorEpoch, r.a.opt.Clock.Now(), r.a.opt.Limits.MediaTTL)
+		url += "?" + sign.MediaQuery(r.a.opt.MediaRing, path, p.AuthorEpoch, r.a.opt.Clock.Now(), r.a.opt.Limits.MediaTTL)
 	}
 	return url
 }

@@ -1,6 +1,6 @@
 // Package tier is what passes between cache tiers: a Server that lends the objects of
 // a cache to the tiers in front of it, and a Chain that is origin, verdicts and purge log
-// for the cache of such a tier. docs/cache.md has the protocol.
+// for the cache of such a tier. docs/tiers.md has the protocol.
 //
 // Contract:
 //

@@ -19,8 +19,8 @@ type Dialer interface {
 // The circuit breaker of an upstream.
 const (
 	breakAfter = 3 // failures in a row
-	breakFirst = time.Second
-	breakMost  = 8 * time.Second
+	breakFirst = 500 * time.Millisecond
+	breakMost  = 2 * time.Second // who comes back serves soon
 )
 
 // upstream is one tier that this one fills from.

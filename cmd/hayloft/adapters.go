@@ -134,14 +134,11 @@ func goneError(err error) error {
 }
 
 // transcoder makes the worker that brings photos from pending to ready.
-func (n *node) transcoder() (*transcode.Worker, error) {
+func (n *node) transcoder(push *pusher) (*transcode.Worker, error) {
 	return transcode.New(transcode.Options{
 		Photos: photoWork{n.theFeed()}, Blobs: groups{n.blobs}, Maker: n.pool,
 		Push: func(p transcode.Pushed) {
-			if n.cache == nil {
-				return // other nodes have caches
-			}
-			n.cache.Push(cache.Key{Variant: p.Variant.String(), Blob: p.Blob, Cookie: p.Cookie, Ext: media.Ext(p.ContentType)},
+			push.push(cache.Key{Variant: p.Variant.String(), Blob: p.Blob, Cookie: p.Cookie, Ext: media.Ext(p.ContentType)},
 				cache.Object{Data: p.Data, ContentType: p.ContentType, ETag: etag(checksum(p.Data))})
 		},
 	})

@@ -31,7 +31,7 @@ func newCluster() *cobra.Command {
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(newClusterStatus(), newClusterNodes(), newClusterWork(), newClusterVoters(), newClusterDrain(), newClusterDecommission(),
-		newClusterBalance(), newClusterRepair(), newRebuildDirectory())
+		newClusterBalance(), newClusterRepair(), newClusterKeys(), newRebuildDirectory())
 	return cmd
 }
 

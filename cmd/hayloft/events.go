@@ -3,12 +3,14 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"strings"
 	"time"
 
 	"hayloft/api"
 	"hayloft/cache"
+	"hayloft/cache/tier"
 	"hayloft/feed"
 	"hayloft/feed/timeline"
 	"hayloft/internal/raftgroup"
@@ -110,7 +112,15 @@ func (n *node) mediaEvent(e media.Event) {
 	}
 }
 
+// cacheEvent writes one line a minute of what comes again with each request.
 func (n *node) cacheEvent(e cache.Event) {
+	again := fmt.Sprint("cache", e.Kind)
+	if e.Kind == cache.FillFailed && !errors.Is(e.Err, tier.ErrDown) && !errors.Is(e.Err, tier.ErrBusy) {
+		again += e.Key.Blob.String()
+	}
+	if !n.meshLog.first(again) {
+		return
+	}
 	switch e.Kind {
 	case cache.FillFailed:
 		n.log.Error("cache: a fill failed", "variant", e.Key.Variant, "blob", e.Key.Blob, "err", e.Err)

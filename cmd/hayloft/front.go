@@ -23,7 +23,7 @@ func (n *node) openFront(context.Context) (err error) {
 	}
 	o := api.Options{
 		Ring: n.ring, Clock: n.clock, PublicURL: n.s.publicURL, MediaURL: n.s.mediaURL, Version: version,
-		Limits: api.Limits{PhotoBytes: maxPhotoBytes}, Signup: api.Signup(n.s.signup), Events: n.apiEvent, Ready: n.ready,
+		MediaRing: n.mediaRing, Limits: api.Limits{PhotoBytes: maxPhotoBytes}, Signup: api.Signup(n.s.signup), Events: n.apiEvent, Ready: n.ready,
 		Store: blobStore{n.blobs},
 	}
 	for _, k := range n.s.blobKeys {
@@ -51,9 +51,14 @@ func (n *node) openFront(context.Context) (err error) {
 
 // openCache opens the photo cache.
 func (n *node) openCache() (err error) {
-	n.cache, err = cache.New(cache.Options{
-		Origin: origin{n.blobs}, Access: access{n.theFeed()}, Purges: purger{n.theFeed()},
-		Ring: n.ring, Clock: n.clock, Budget: int64(n.s.cacheMemory), Policy: n.s.cachePolicy, Events: n.cacheEvent,
-	})
+	o := cache.Options{Ring: n.mediaRing, Clock: n.clock, Budget: int64(n.s.cacheMemory), Policy: n.s.cachePolicy, Events: n.cacheEvent}
+	if n.edge != nil {
+		o.Origin, o.Access, o.Purges = n.edge.chain, n.edge.chain, n.edge.chain
+	} else {
+		o.Origin, o.Access, o.Purges = origin{n.blobs}, access{n.theFeed()}, purger{n.theFeed()}
+	}
+	if n.cache, err = cache.New(o); err == nil {
+		n.serveTiers()
+	}
 	return err
 }

@@ -82,12 +82,19 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 
 // register adds every figure of this node.
 func (n *node) register(r *prometheus.Registry) error {
+	if n.edge != nil {
+		return n.registerParts(r, n.edgeCollectors())
+	}
 	for _, d := range n.blobs.Stats().Disks { // from 0 on: an alarm needs the step to 1
 		for kind := range engineLines {
 			n.metrics.events.WithLabelValues(d.Dir, kind.String())
 		}
 	}
-	for _, part := range n.collectors() {
+	return n.registerParts(r, n.collectors())
+}
+
+func (n *node) registerParts(r *prometheus.Registry, parts []prometheus.Collector) error {
+	for _, part := range parts {
 		if err := r.Register(part); err != nil {
 			return err
 		}
@@ -119,6 +126,14 @@ func (n *node) collectors() []prometheus.Collector {
 	c.add(levels, "metadata_mirrors_wanted", "Data directories that should hold all metadata.", func() float64 { return float64(n.s.mirrors()) })
 	n.meshMetrics(c)
 	return []prometheus.Collector{c, filledCollector{n.steward}, newVolumeMetrics(n.blobs.Stats, n.clock.Now), newScrubMetrics(n.blobs.ScrubStatus, n.clock.Now), n.metrics.requests, n.metrics.took, n.metrics.events}
+}
+
+// edgeCollectors are those of a node that has a cache and nothing else.
+func (n *node) edgeCollectors() []prometheus.Collector {
+	c := &collector{}
+	n.cacheMetrics(c)
+	n.meshMetrics(c)
+	return append(n.tierMetrics(), c, n.metrics.requests, n.metrics.took)
 }
 
 func (n *node) cacheMetrics(c *collector) {

@@ -25,12 +25,12 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-// described lists the metrics that a node exports.
+// described lists the metrics that a node exports, or an edge.
 func described(n *node) []string {
 	ch := make(chan *prometheus.Desc)
 	go func() {
 		defer close(ch)
-		for _, c := range n.collectors() {
+		for _, c := range append(n.collectors(), upstreamCollector{}) {
 			c.Describe(ch)
 		}
 	}()

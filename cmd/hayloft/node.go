@@ -14,6 +14,7 @@ import (
 
 	"hayloft/api"
 	"hayloft/cache"
+	"hayloft/cache/tier"
 	"hayloft/directory"
 	"hayloft/directory/fleet"
 	"hayloft/directory/steward"
@@ -52,7 +53,9 @@ type node struct {
 	directory   *directory.Directory
 	group       *raftgroup.Group // the feed's
 	ids         *id.Keeper
-	ring        *sign.Ring
+	ring        *sign.Ring    // of upload URLs and cursors
+	mediaRing   *sign.Ring    // of private media URLs
+	keys        []signingKeys // both, as the directory has them
 	nodeID      directory.NodeID
 	machine     *feed.Machine
 	blobs       *server.Server
@@ -64,6 +67,8 @@ type node struct {
 	away        *feedremote.Client // the feed at other nodes, for want of one here
 	pool        *media.Pool
 	cache       *cache.Cache
+	edge        *edge     // nil: this node is one of the cluster
+	tierPath    tier.Path // of what tiers ask this one
 	api         *api.API
 	metrics     *metrics
 	diskNews    serial        // of data directories, for those who keep metadata there
@@ -100,9 +105,7 @@ func startNode(ctx context.Context, s *settings, log *slog.Logger, early func(*n
 			n = nil
 		}
 	}()
-	for _, step := range []func(context.Context) error{
-		n.openIdentity, n.openData, n.openMesh, n.openWire, n.openAdmin, n.openGroups, n.openBlobs, n.openFleet, n.openFeed, n.openMedia, n.openFront,
-	} {
+	for _, step := range n.steps() {
 		if err := step(ctx); err != nil {
 			return n, err
 		}
@@ -244,15 +247,7 @@ func (n *node) openFeedGroup(ctx context.Context, join bool) (err error) {
 
 // sign gets the keys that sign, and a slot for ids.
 func (n *node) sign(ctx context.Context) error {
-	keys, err := n.directory.EnsureKey(ctx, "sign")
-	if err != nil {
-		return err
-	}
-	ring := make([]sign.Key, len(keys))
-	for i, k := range keys {
-		ring[i] = sign.Key{Version: k.Version, Secret: k.Secret}
-	}
-	if n.ring, err = sign.NewRing(ring...); err != nil {
+	if err := n.openKeys(ctx); err != nil {
 		return err
 	}
 	n.ids = id.NewKeeper(id.KeeperOptions{
@@ -340,7 +335,13 @@ func (n *node) mediaWorkers() int {
 func (n *node) startWork() error {
 	n.idle = make(chan struct{})
 	g, ctx := errgroup.WithContext(n.work)
+	if n.edge != nil {
+		g.Go(func() error { return n.followUpstream(ctx) })
+		n.watchWork(g)
+		return nil
+	}
 	g.Go(func() error { return n.runFleet(ctx) })
+	g.Go(func() error { return n.followKeys(ctx) })
 	if n.wire != nil {
 		g.Go(func() error { return n.followDirectory(ctx) })
 		g.Go(func() error { return n.stayIn(ctx) })
@@ -360,6 +361,12 @@ func (n *node) startWork() error {
 			return errors.Join(err, g.Wait())
 		}
 	}
+	n.watchWork(g)
+	return nil
+}
+
+// watchWork says when background work has ended, and why when nobody asked for it.
+func (n *node) watchWork(g *errgroup.Group) {
 	go func() {
 		defer close(n.idle)
 		if err := g.Wait(); n.work.Err() == nil {
@@ -369,15 +376,16 @@ func (n *node) startWork() error {
 			n.log.Error("no more writes, timelines or transcoding until a restart", "err", err)
 		}
 	}()
-	return nil
 }
 
 // startWorkers begins to handle what the feed owes to the world.
 func (n *node) startWorkers(ctx context.Context, g *errgroup.Group) error {
-	worker, err := n.transcoder()
+	push := n.newPusher()
+	worker, err := n.transcoder(push)
 	if err != nil {
 		return err
 	}
+	g.Go(func() error { return push.run(ctx) })
 	var owed effects = n.feed
 	if n.feed == nil {
 		owed = feed.Borrower{Lender: n.away, Holder: n.who.name, Clock: n.clock, Finish: n.away.Finish}
@@ -404,6 +412,9 @@ const reclaimers = 8
 func (n *node) ready() error {
 	if err := n.broken.Load(); err != nil {
 		return *err
+	}
+	if n.edge != nil {
+		return n.edge.chain.Ready()
 	}
 	errs := []error{n.directory.Ready()}
 	if n.plays(roleFeed) || n.plays(roleAPI) || n.plays(roleCache) && len(n.s.blobKeys) == 0 {

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"hayloft/internal/mesh"
-	"hayloft/internal/mesh/certs"
 	"hayloft/internal/vfs"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -26,7 +25,7 @@ func (s *settings) validateNode() (faults []error) {
 		}
 	}
 	if s.nodeListen == "" {
-		fault(s.certs == "" && s.nodeAdvertise == "", "--certs and --node-advertise are for a node with --node-listen")
+		fault((s.certs == "" || s.isEdge()) && s.nodeAdvertise == "", "--certs and --node-advertise are for a node with --node-listen")
 		return faults
 	}
 	fault(s.certs != "", "--node-listen wants --certs: make them with hayloft cert ca --out ca, once, and hayloft cert node --ca ca --name NAME --host HOST --out certs for each node")
@@ -47,10 +46,11 @@ func (n *node) openIdentity(context.Context) (err error) {
 	if n.s.certs == "" {
 		return nil
 	}
-	if err := keyModeFault(filepath.Join(n.s.certs, mesh.KeyFile(certs.Node))); err != nil {
+	role := n.s.certRole()
+	if err := keyModeFault(filepath.Join(n.s.certs, mesh.KeyFile(role))); err != nil {
 		return fmt.Errorf("--certs: %w", err)
 	}
-	n.identity, err = mesh.OpenIdentity(mesh.IdentityOptions{FS: vfs.OS{}, Dir: n.s.certs, Clock: n.clock, Events: n.meshLog.event})
+	n.identity, err = mesh.OpenIdentity(mesh.IdentityOptions{FS: vfs.OS{}, Dir: n.s.certs, Role: role, Clock: n.clock, Events: n.meshLog.event})
 	if err != nil {
 		return fmt.Errorf("--certs: %w", err)
 	}

@@ -84,7 +84,9 @@ func serve(ctx context.Context, s *settings, stdout, stderr io.Writer) (err erro
 		return errors.Join(err, n.stop())
 	}
 	n.meshLog.ready.Store(true)
-	n.awaitFleet(ctx)
+	if n.fleet != nil {
+		n.awaitFleet(ctx)
+	}
 	front.set(adm.srv.Handler)
 	adm.srv = srv
 	if n.api != nil {
@@ -111,7 +113,9 @@ func (n *node) untilEnd(ctx context.Context, adm *adminListener, failed <-chan e
 	case err = <-failed:
 		n.log.Error("a listener failed: stopping", "err", err)
 	}
-	adm.door.Close() // a list of the volumes that are left would look like a list
+	if adm.door != nil {
+		adm.door.Close() // a list of the volumes that are left would look like a list
+	}
 	err = errors.Join(err, n.stop())
 	adm.stop()
 	return err

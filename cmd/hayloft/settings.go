@@ -60,6 +60,7 @@ type settings struct {
 
 	roles    []role
 	join     []string
+	upstream []string
 	replicas int
 	voters   int
 	maxStale units.Duration
@@ -124,6 +125,7 @@ func (s *settings) define(f *pflag.FlagSet) {
 	s.maxStale = units.Duration(5 * time.Minute)
 	f.Var(rolesValue{&s.roles}, "roles", "what this node does: all, or some of "+joinRoles(everyRole))
 	f.StringSliceVar(&s.join, "join", nil, "node listeners of the cluster that this node is to join; the very first node of a cluster starts without")
+	f.StringSliceVar(&s.upstream, "upstream", nil, "node listeners of cache nodes, as in https://10.0.0.1:9443, that this cache fills from; with --roles cache alone: it is no member of the cluster")
 	f.IntVar(&s.replicas, "replicas", 0, "replicas of each new volume (default 2 with --node-listen, else 1)")
 	f.IntVar(&s.voters, "voters", 5, "nodes that vote in each group at most: 1, 3 or 5; there are fewer as long as there are fewer nodes")
 	f.Var(&s.maxStale, "max-stale", "how long a node that is cut off from the others goes on answering reads")
@@ -344,7 +346,7 @@ func (s *settings) validate() error {
 	fault(s.voters == 1 || s.voters == 3 || s.voters == 5, "--voters %d: 1, 3 or 5", s.voters)
 	fault(s.maxStale >= units.Duration(10*time.Second), "--max-stale %s is less than 10s", s.maxStale)
 	fault(len(s.join) == 0 || s.nodeListen != "", "--join is for a node with --node-listen")
-	fault(len(s.roles) == len(everyRole) || s.nodeListen != "", "--roles other than all are for a node with --node-listen: the others are elsewhere")
+	fault(len(s.roles) == len(everyRole) || s.nodeListen != "" || s.isEdge(), "--roles other than all are for a node with --node-listen: the others are elsewhere")
 	for _, j := range s.join {
 		_, _, err := net.SplitHostPort(j)
 		fault(err == nil, "--join %q is not host:port", j)
@@ -376,8 +378,9 @@ func (s *settings) validate() error {
 		fault(err == nil, "--%s %q is not host:port", a.name, a.addr)
 	}
 	faults = append(faults, s.validateNode()...)
+	faults = append(faults, s.validateEdge()...)
 	if s.publicURL == "" {
-		fault(!everyAddress(s.listen), "--listen %s is every address of this machine: say --public-url, the base of the URLs that are handed out", s.listen)
+		fault(!everyAddress(s.listen) || s.isEdge(), "--listen %s is every address of this machine: say --public-url, the base of the URLs that are handed out", s.listen)
 	}
 	if err := errors.Join(faults...); err != nil {
 		return usageError{err}
