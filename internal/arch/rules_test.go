@@ -101,6 +101,7 @@ var placement = map[string][]string{
 	"github.com/bep/imagemeta":             {"media"},
 	"github.com/klauspost/reedsolomon":     {"volume/coding"},
 	"github.com/bradfitz/gomemcache":       {"cache"},
+	"github.com/bits-and-blooms/bloom":     {"cache/ssd"},
 	"github.com/blevesearch/bleve":         {"feed"},
 	"github.com/cockroachdb/pebble/v2/vfs": {"directory", "feed", "feed/timeline", "internal/raftgroup", "internal/cutfs"},
 }
@@ -153,6 +154,8 @@ var sleepers = map[string]string{
 	"api/limits_test.go":                "the server's own goroutines, seen from outside",
 	"api/spool_test.go":                 "in a synctest bubble, whose clock is not the machine's",
 	"volume/server/peer/slow_test.go":   "in a synctest bubble, whose clock is not the machine's",
+	"cache/ssd/crash_test.go":           "in a synctest bubble, whose clock is not the machine's",
+	"cache/ssd/tier_test.go":            "in a synctest bubble, whose clock is not the machine's",
 	"internal/raftgroup/faults_test.go": "Sleep(0): yields",
 	"feed/timeline/bench_test.go":       "Pebble's compactions come to rest without a word",
 }
