@@ -57,6 +57,9 @@ func (n *node) openCache() (err error) {
 	} else {
 		o.Origin, o.Access, o.Purges = origin{n.blobs}, access{n.theFeed()}, purger{n.theFeed()}
 	}
+	if err := n.withDevice(&o); err != nil {
+		return err
+	}
 	if n.cache, err = cache.New(o); err == nil {
 		n.serveTiers()
 	}

@@ -14,6 +14,7 @@ import (
 
 	"hayloft/api"
 	"hayloft/cache"
+	"hayloft/cache/ssd"
 	"hayloft/cache/tier"
 	"hayloft/directory"
 	"hayloft/directory/fleet"
@@ -69,6 +70,7 @@ type node struct {
 	cache       *cache.Cache
 	edge        *edge     // nil: this node is one of the cluster
 	tierPath    tier.Path // of what tiers ask this one
+	device      *ssd.Tier // the cache's; nil: it has none
 	api         *api.API
 	metrics     *metrics
 	diskNews    serial        // of data directories, for those who keep metadata there

@@ -23,3 +23,16 @@ func TestCachePolicySetting(t *testing.T) {
 		}
 	}
 }
+
+func TestCacheDeviceSettings(t *testing.T) {
+	s, _, _, err := parse(t, map[string]string{"HAYLOFT_CACHE_DIR": "/ssd", "HAYLOFT_CACHE_DIR_SIZE": "1MiB", "HAYLOFT_CACHE_DIR_RATE": "0B"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = s.validate()
+	for _, want := range []string{"--cache-dir-size 1MiB is less than 16MiB", "--cache-dir-rate must be positive"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want %s", err, want)
+		}
+	}
+}

@@ -72,6 +72,7 @@ func (n *node) closeParts(ctx context.Context) error {
 	if n.cache != nil {
 		n.cache.Close()
 	}
+	n.closeDevice()
 	if n.feed != nil {
 		errs = append(errs, n.feed.Close())
 	}
