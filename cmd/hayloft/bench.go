@@ -23,6 +23,7 @@ func newBench() *cobra.Command {
 	cmd.AddCommand(newBenchEC())
 	cmd.AddCommand(newBenchCluster())
 	cmd.AddCommand(newBenchBlob())
+	cmd.AddCommand(newBenchFeed())
 	return cmd
 }
 

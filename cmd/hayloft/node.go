@@ -236,7 +236,7 @@ func (n *node) openDirectoryAlone(ctx context.Context) error {
 func (n *node) openFeedGroup(ctx context.Context, join bool) (err error) {
 	n.machine = feed.NewMachine()
 	n.group, err = raftgroup.Open(ctx, raftgroup.Options{
-		Dirs: in(n.s.data, feedGroup...), Mirrors: n.s.mirrors(), Name: "feed", NodeID: n.who.name, Machine: n.machine, Events: n.raftEvent,
+		Dirs: in(n.s.data, feedGroup...), Mirrors: n.s.mirrors(), Name: "feed", NodeID: n.who.name, Machine: n.machine, Events: n.raftEvent, Tune: feed.Tune,
 		Scratch:   func() raftgroup.Machine { return feed.NewMachine() },
 		Transport: n.transport("feed"), Peers: n.peersAt(pathFeedGroup), Join: join,
 	})

@@ -332,6 +332,10 @@ func (s *Store) Close() error {
 	return nil
 }
 
+// Cursor is the number of the last event that was processed, or is a fan-out under
+// way.
+func (s *Store) Cursor() uint64 { return s.counters.cursor.Load() }
+
 // DurableCursor is the sequence number of an event: it and all before it will
 // never be asked for again, not even after a crash.
 func (s *Store) DurableCursor() uint64 { return s.counters.durable.Load() }
