@@ -288,6 +288,7 @@ func (f *Feed) newID(ctx context.Context) (id.ID, error) {
 type view struct {
 	store
 	accounts map[id.ID]*accountRow
+	ahead    fetched // what was read ahead
 }
 
 func (v *view) account(user id.ID) (*accountRow, error) {
@@ -296,12 +297,17 @@ func (v *view) account(user id.ID) (*accountRow, error) {
 	}
 	a, err := v.store.account(user)
 	if err == nil {
-		if v.accounts == nil {
-			v.accounts = make(map[id.ID]*accountRow)
-		}
-		v.accounts[user] = a
+		v.know(user, a)
 	}
 	return a, err
+}
+
+// know keeps an account; nil: there is none.
+func (v *view) know(user id.ID, a *accountRow) {
+	if v.accounts == nil {
+		v.accounts = make(map[id.ID]*accountRow)
+	}
+	v.accounts[user] = a
 }
 
 // readSure is serve where "not found" must not only mean "not yet": a replica that

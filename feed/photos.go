@@ -3,7 +3,6 @@ package feed
 import (
 	"context"
 
-	"hayloft/feed/timeline"
 	"hayloft/internal/id"
 )
 
@@ -205,38 +204,6 @@ func (f *Feed) PhotosBy(ctx context.Context, viewer, author id.ID, p Page) (rows
 			return true, err
 		})
 		return err
-	})
-	return rows, next, err
-}
-
-// FeedPage lists the photos of those the viewer follows and the viewer's own,
-// by position descending. A page may be short, even empty, while next is not 0.
-func (f *Feed) FeedPage(ctx context.Context, viewer id.ID, p Page) (rows []PhotoView, next id.ID, err error) {
-	err = f.serve(ctx, func(v *view) error {
-		if _, err := v.mustAccount(viewer); err != nil {
-			return err
-		}
-		shown := make(map[id.ID]PhotoView, p.Limit)
-		posts, n, err := f.timeline.Page(ctx, viewer, p.After, max(p.Limit, 1), func(post timeline.Post) (bool, error) {
-			row, err := v.photo(post.Photo)
-			if err != nil || row == nil || row.Pos != post.Pos {
-				return false, err
-			}
-			ok, err := visible(v, viewer, row, inFeed)
-			if err != nil || !ok {
-				return false, err
-			}
-			shown[post.Photo], err = v.photoView(viewer, row)
-			return err == nil, err
-		})
-		if err != nil {
-			return err
-		}
-		next = n
-		for _, post := range posts {
-			rows = append(rows, shown[post.Photo])
-		}
-		return nil
 	})
 	return rows, next, err
 }

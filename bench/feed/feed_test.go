@@ -95,14 +95,14 @@ func TestDegree(t *testing.T) {
 	sum, few := 0, 0
 	for range n {
 		d := degree(rng)
-		if d < 1 || d > 1000 {
+		if d < 1 || d > 2000 {
 			t.Fatal(d)
 		}
 		if sum += d; d <= 2 {
 			few++
 		}
 	}
-	if mean := float64(sum) / n; mean < 2.5 || mean > 4.5 {
+	if mean := float64(sum) / n; mean < 3 || mean > 5 {
 		t.Errorf("mean degree %.2f", mean)
 	}
 	if share := float64(few) / n; share < 0.74 || share > 0.79 {

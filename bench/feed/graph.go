@@ -13,20 +13,12 @@ type graph struct {
 	cap       int
 	followers [][]uint32 // author → readers, ascending
 	edges     []uint32   // the author of each edge: a random one is an author in proportion to followers
+	mean      float64    // number of followers of a post by such an author
 	posts     []uint32   // the author of each post, oldest first
 	history   [][]uint32 // author → numbers of its posts, ascending
 }
 
 func (g *graph) people() int { return len(g.followers) }
-
-// meanFanout is the mean number of followers of a post.
-func (g *graph) meanFanout() float64 {
-	sum := 0.0
-	for _, f := range g.followers {
-		sum += float64(len(f)) * float64(len(f))
-	}
-	return sum / float64(len(g.edges))
-}
 
 // author draws one in proportion to followers.
 func (g *graph) author(rng *rand.Rand) int { return int(g.edges[rng.IntN(len(g.edges))]) }
@@ -45,7 +37,7 @@ func newGraph(o *Options, people int) (*graph, error) {
 	g.finish()
 	// As many posts as fill the timelines one and a half times on average. Who
 	// follows too few people for a full one is given more of them.
-	n := int(1.5*float64(g.people()*g.cap)/g.meanFanout()) + g.cap
+	n := int(1.5*float64(g.people()*g.cap)/g.mean) + g.cap
 	g.history = make([][]uint32, g.people())
 	for i := range n {
 		a := g.author(rng)
@@ -104,15 +96,17 @@ func (g *graph) read(name string) error {
 
 // finish sorts, and draws up the edges.
 func (g *graph) finish() {
-	g.edges = g.edges[:0]
+	g.edges, g.mean = g.edges[:0], 0
 	for a, f := range g.followers {
 		slices.Sort(f)
 		f = slices.Compact(f)
 		g.followers[a] = f
 		for range f {
 			g.edges = append(g.edges, uint32(a))
+			g.mean += float64(len(f))
 		}
 	}
+	g.mean /= float64(len(g.edges))
 }
 
 // fill gives followees to those whose timelines would not be full.

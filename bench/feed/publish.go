@@ -44,10 +44,10 @@ func (w *world) publish(ctx context.Context, author id.ID) error {
 }
 
 const (
-	publishers = 32
-	// ahead is how many posts may wait for the fan-out. It keeps the queue short, as
-	// the writers of photos would not wait for it.
-	ahead = 256
+	publishers = 256
+	// ahead is how many posts may wait for the fan-out: a bound that real authors do
+	// not heed.
+	ahead = 512
 )
 
 // post publishes by authors in proportion to followers until ctx ends; rate is in

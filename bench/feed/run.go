@@ -65,7 +65,7 @@ func (r *runner) open(ctx context.Context, readers int, logins bool) (*world, er
 	r.tell("a world of %d readers with %d entries each", readers, r.o.Cap)
 	w, err := newWorld(ctx, &r.o, readers, logins)
 	if err == nil {
-		r.tell("made in %.0f s: %d follows, %d posts, mean fan-out %.0f", time.Since(begin).Seconds(), len(w.g.edges), len(w.g.posts), w.g.meanFanout())
+		r.tell("made in %.0f s: %d follows, %d posts, mean fan-out %.0f", time.Since(begin).Seconds(), len(w.g.edges), len(w.g.posts), w.g.mean)
 	}
 	return w, err
 }
@@ -77,12 +77,12 @@ func (r *runner) first(ctx context.Context) (c costs, err error) {
 		return c, err
 	}
 	defer func() { err = errors.Join(err, w.close()) }()
-	source := "degrees after LinkBench, 1 to 1,000"
+	source := "degrees after LinkBench, 1 to 2,000"
 	if r.o.Graph != "" {
 		source = "edges of " + r.o.Graph
 	}
 	r.r.Settings["data set"] = fmt.Sprintf("%d readers, all active, timelines of %d full; %s; mean push fan-out %.0f; authors in proportion to followers",
-		w.n, r.o.Cap, source, w.g.meanFanout())
+		w.n, r.o.Cap, source, w.g.mean)
 	r.r.Settings["warm-up"] = r.o.share(0.1).String() + " of fan-out"
 	for _, part := range []func(context.Context, *world, *costs) error{
 		r.deliveries, r.redis, r.pages, r.wide, r.http, r.burst, r.bytes,
@@ -189,7 +189,7 @@ func (r *runner) http(ctx context.Context, w *world, _ *costs) error {
 	posting, cancel := context.WithCancel(ctx)
 	posted := make(chan error, 1)
 	before, begin := w.feed.TimelineStats().Deliveries, time.Now()
-	go func() { posted <- w.post(posting, besideRate/w.g.meanFanout(), 3) }()
+	go func() { posted <- w.post(posting, besideRate/w.g.mean, 3) }()
 	s.open(ctx, pageRate, r.o.share(0.03)) // warm-up
 	l := s.open(ctx, pageRate, r.o.share(0.15))
 	cancel()
@@ -261,7 +261,7 @@ func (r *runner) second(ctx context.Context, small costs) (err error) {
 		return err
 	}
 	large := costs{f.cpu / float64(f.deliveries), cpu / float64(n)}
-	r.r.Settings["larger data set"] = fmt.Sprintf("%d readers, mean push fan-out %.0f", w.n, w.g.meanFanout())
+	r.r.Settings["larger data set"] = fmt.Sprintf("%d readers, mean push fan-out %.0f", w.n, w.g.mean)
 	r.add("deliveries_per_s_"+count(w.n), "1/s", f.rate(), int(f.deliveries))
 	r.add("feed_pages_per_s_"+count(w.n), "1/s", float64(n)/took, n)
 	r.add("cpu_s_per_delivery_"+count(w.n), "s", large.delivery, int(f.deliveries))

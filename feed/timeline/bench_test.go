@@ -209,7 +209,12 @@ func BenchmarkFanout(b *testing.B) {
 // BenchmarkPage reads the newest 20 of a random reader.
 func BenchmarkPage(b *testing.B) {
 	s, _ := benchStore(b)
-	all := func(Post) (bool, error) { return true, nil }
+	all := func(_ []Post, show []bool) error {
+		for i := range show {
+			show[i] = true
+		}
+		return nil
+	}
 	rng := rand.New(rand.NewPCG(3, 4))
 	b.ResetTimer()
 	for range b.N {

@@ -20,15 +20,16 @@ const never = id.ID(1<<64 - 1)
 // by Pos descending, at most limit of them: what the reader and all whom the
 // reader follows have posted and visible lets pass.
 //
-// visible is called for each candidate in that order, on the caller's
-// goroutine. It alone decides: an entry may stay for a post that was deleted,
-// or whose author the reader no longer follows. It must not call the Store.
+// visible is called with candidates in that order, on the caller's goroutine, and
+// sets show for those that may be seen. It alone decides: an entry may stay for a
+// post that was deleted, or whose author the reader no longer follows. It must not
+// call the Store, nor keep the slices.
 //
 // next is what to pass as before for the page that follows; 0 means that
 // nothing is left. A page may be short, even empty, while next is not 0:
 // the work for one page is bounded.
 func (s *Store) Page(
-	ctx context.Context, reader, before id.ID, limit int, visible func(Post) (bool, error),
+	ctx context.Context, reader, before id.ID, limit int, visible func(posts []Post, show []bool) error,
 ) (posts []Post, next id.ID, err error) {
 	if limit < 1 {
 		return nil, 0, fmt.Errorf("timeline: page of %d posts", limit)
@@ -72,13 +73,15 @@ type pager struct {
 	reader  id.ID
 	before  id.ID
 	limit   int
-	visible func(Post) (bool, error)
+	visible func(posts []Post, show []bool) error
 
 	followees []id.ID // ascending
 	pending   []Post  // published, fan-out not known to have reached the reader
 	follows   []id.ID // followees that are not backfilled yet
 
 	posts    []Post
+	some     []Post // scratch
+	show     []bool // scratch
 	examined int
 	last     id.ID // the last position examined
 	next     id.ID
@@ -235,35 +238,61 @@ func (p *pager) firstFetch() int {
 	return min(max(2, 4*p.limit/(len(p.followees)+1)), p.s.o.tune.fetch)
 }
 
-// take fills the page from m, down to and including lowest.
+// take fills the page from m, down to and including lowest. Candidates are judged as
+// many at a time as the page has room for.
 func (p *pager) take(m *mergeStreams, lowest id.ID) error {
 	for {
-		post, ok, err := m.next()
-		if err != nil {
-			return err
-		}
-		if !ok || post.Pos < lowest {
-			return nil
-		}
-		if len(p.posts) == p.limit || p.examined == p.s.o.tune.examine {
-			p.next, p.full = p.last, true
-			return nil
-		}
-		if p.examined%64 == 0 {
-			if err := p.ctx.Err(); err != nil {
+		room := min(p.limit-len(p.posts), p.s.o.tune.examine-p.examined)
+		some, more := p.some[:0], true
+		for more && len(some) < room {
+			post, ok, err := m.next()
+			if err != nil {
 				return err
 			}
+			if more = ok && post.Pos >= lowest; more {
+				some = append(some, post)
+			}
 		}
-		p.examined++
-		p.last = post.Pos
-		show, err := p.visible(post)
-		if err != nil {
-			return fromSource(err)
+		p.some = some
+		if err := p.judge(some); err != nil || !more {
+			return err
 		}
-		if show {
+		if len(some) == 0 {
+			return p.end(m, lowest)
+		}
+	}
+}
+
+// end tells whether anything is left at the end of a page that is full.
+func (p *pager) end(m *mergeStreams, lowest id.ID) error {
+	post, ok, err := m.next()
+	if err != nil || !ok || post.Pos < lowest {
+		return err
+	}
+	p.next, p.full = p.last, true
+	return nil
+}
+
+// judge takes those of some that may be seen.
+func (p *pager) judge(some []Post) error {
+	if len(some) == 0 {
+		return nil
+	}
+	if err := p.ctx.Err(); err != nil {
+		return err
+	}
+	p.examined += len(some)
+	p.last = some[len(some)-1].Pos
+	p.show = append(p.show[:0], make([]bool, len(some))...)
+	if err := p.visible(some, p.show); err != nil {
+		return fromSource(err)
+	}
+	for i, post := range some {
+		if p.show[i] {
 			p.posts = append(p.posts, post)
 		}
 	}
+	return nil
 }
 
 // view is what the instance says about one reader at one moment.

@@ -143,11 +143,14 @@ func (m *model) feed(reader id.ID) []Post {
 	return feed
 }
 
-func (m *model) visible(reader id.ID) func(Post) (bool, error) {
-	return func(p Post) (bool, error) {
+func (m *model) visible(reader id.ID) func([]Post, []bool) error {
+	return func(posts []Post, show []bool) error {
 		m.mu.Lock()
 		defer m.mu.Unlock()
-		return m.now.visible(reader, p), nil
+		for i, p := range posts {
+			show[i] = m.now.visible(reader, p)
+		}
+		return nil
 	}
 }
 

@@ -330,7 +330,7 @@ func TestSourceErrors(t *testing.T) {
 	}
 	f := newFixture(t, nil)
 	f.built(2)
-	_, _, err := f.s.Page(context.Background(), reader, 0, 9, func(Post) (bool, error) { return false, boom })
+	_, _, err := f.s.Page(context.Background(), reader, 0, 9, func([]Post, []bool) error { return boom })
 	if !errors.Is(err, boom) {
 		t.Errorf("visible's error became %v", err)
 	}

@@ -1,0 +1,196 @@
+package feed
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"hayloft/feed/timeline"
+	"hayloft/internal/id"
+)
+
+// FeedPage lists the photos of those the viewer follows and the viewer's own,
+// by position descending. A page may be short, even empty, while next is not 0.
+func (f *Feed) FeedPage(ctx context.Context, viewer id.ID, p Page) (rows []PhotoView, next id.ID, err error) {
+	err = f.serve(ctx, func(v *view) error {
+		if _, err := v.mustAccount(viewer); err != nil {
+			return err
+		}
+		h := hydrator{v: v, viewer: viewer}
+		_, next, err = f.timeline.Page(ctx, viewer, p.After, max(p.Limit, 1), h.judge)
+		rows = h.rows
+		return err
+	})
+	if err != nil {
+		return nil, 0, err
+	}
+	return rows, next, nil
+}
+
+// hydrator dresses the candidates for a page of the feed: all rows that a batch of
+// them needs are read in one pass over the state.
+type hydrator struct {
+	v      *view
+	viewer id.ID
+	rows   []PhotoView
+}
+
+// judge is the timeline's question, whom to show.
+func (h *hydrator) judge(posts []timeline.Post, show []bool) error {
+	if err := h.fetch(posts); err != nil {
+		return err
+	}
+	for i, post := range posts {
+		row, err := h.v.photo(post.Photo)
+		if err != nil {
+			return err
+		}
+		if row == nil || row.Pos != post.Pos {
+			continue
+		}
+		ok, err := visible(h.v, h.viewer, row, inFeed)
+		if err != nil {
+			return err
+		}
+		if show[i] = ok; !ok {
+			continue
+		}
+		dressed, err := h.v.photoView(h.viewer, row)
+		if err != nil {
+			return err
+		}
+		h.rows = append(h.rows, dressed)
+	}
+	return nil
+}
+
+// fetch reads what visible and photoView will ask for.
+func (h *hydrator) fetch(posts []timeline.Post) error {
+	keys := make([]fetchKey, 0, 7*len(posts))
+	add := func(table byte, a, b id.ID) { keys = append(keys, fetchKey(key2(table, a, b))) }
+	seen := make(map[id.ID]bool, len(posts))
+	for _, p := range posts {
+		keys = append(keys, fetchKey(key1(tabPhoto, p.Photo)))
+		add(tabLike, p.Photo, h.viewer)
+		if seen[p.Author] {
+			continue
+		}
+		seen[p.Author] = true
+		if _, known := h.v.accounts[p.Author]; !known {
+			keys = append(keys, fetchKey(key1(tabAccount, p.Author)))
+		}
+		if p.Author != h.viewer {
+			add(tabFollow, h.viewer, p.Author)
+			add(tabBlock, h.viewer, p.Author)
+			add(tabBlock, p.Author, h.viewer)
+			add(tabMute, h.viewer, p.Author)
+		}
+	}
+	return h.v.fetch(keys)
+}
+
+// fetchKey is a key that is to be read with others.
+type fetchKey []byte
+
+// fetched is what was read ahead for a view: rows, and whether keys are there.
+type fetched struct {
+	photos map[id.ID]*photoRow
+	keys   []fetchKey // ascending
+	there  []bool     // by keys
+}
+
+// has says whether key is there; known is false when it was not read.
+func (f *fetched) has(key []byte) (there, known bool) {
+	i, known := slices.BinarySearchFunc(f.keys, key, func(a fetchKey, b []byte) int { return bytes.Compare(a, b) })
+	return known && f.there[i], known
+}
+
+// fetch reads keys in their order, with one iterator, in place of what was fetched
+// before.
+func (v *view) fetch(keys []fetchKey) (err error) {
+	slices.SortFunc(keys, func(a, b fetchKey) int { return bytes.Compare(a, b) })
+	f := fetched{photos: make(map[id.ID]*photoRow), keys: keys, there: make([]bool, len(keys))}
+	if len(keys) == 0 {
+		v.ahead = f
+		return nil
+	}
+	it, err := v.r.NewIter(&pebble.IterOptions{LowerBound: keys[0], UpperBound: after(keys[len(keys)-1])})
+	if err != nil {
+		return fmt.Errorf("feed: read: %w", err)
+	}
+	defer func() {
+		if cerr := it.Close(); err == nil && cerr != nil {
+			err = fmt.Errorf("feed: read: %w", cerr)
+		}
+	}()
+	for i, k := range keys {
+		f.there[i] = it.SeekPrefixGE(k) && bytes.Equal(it.Key(), k)
+		if err := it.Error(); err != nil {
+			return fmt.Errorf("feed: read %x: %w", k, err)
+		}
+		if err := v.keep(&f, k, f.there[i], it); err != nil {
+			return err
+		}
+	}
+	v.ahead = f
+	return nil
+}
+
+// keep decodes a row that was read ahead; one that is missing is known to be.
+func (v *view) keep(f *fetched, k fetchKey, there bool, it *pebble.Iterator) error {
+	switch k[0] {
+	case tabPhoto:
+		p, err := rowAt[photoRow](k, there, it)
+		if p != nil && p.ID != id.ID(parseBE(k[1:])) {
+			err = misplaced(tabPhoto, id.ID(parseBE(k[1:])), p.ID)
+		}
+		f.photos[id.ID(parseBE(k[1:]))] = p
+		return err
+	case tabAccount:
+		a, err := rowAt[accountRow](k, there, it)
+		if a != nil && a.ID != id.ID(parseBE(k[1:])) {
+			err = misplaced(tabAccount, id.ID(parseBE(k[1:])), a.ID)
+		}
+		v.know(id.ID(parseBE(k[1:])), a)
+		return err
+	}
+	return nil
+}
+
+// rowAt decodes the row that it stands on.
+func rowAt[T any, R interface {
+	*T
+	record
+}](k fetchKey, there bool, it *pebble.Iterator) (*T, error) {
+	if !there {
+		return nil, nil
+	}
+	value, err := it.ValueAndErr()
+	if err != nil {
+		return nil, fmt.Errorf("feed: read %x: %w", k, err)
+	}
+	row := new(T)
+	if err := decodeRow(value, R(row)); err != nil {
+		return nil, fmt.Errorf("feed: row %x: %w", k, err)
+	}
+	return row, nil
+}
+
+// photo is that of store, for rows that may have been read ahead.
+func (v *view) photo(photo id.ID) (*photoRow, error) {
+	if p, ok := v.ahead.photos[photo]; ok {
+		return p, nil
+	}
+	return v.store.photo(photo)
+}
+
+// has is that of store, for keys that may have been read ahead.
+func (v *view) has(key []byte) (bool, error) {
+	if there, known := v.ahead.has(key); known {
+		return there, nil
+	}
+	return v.store.has(key)
+}
