@@ -41,18 +41,17 @@ const (
 
 // world is a feed with everything that it needs.
 type world struct {
-	o       *Options
-	dir     string
-	g       *graph
-	n       int // people of the graph; the others come after them
-	begin   id.Millis
-	logins  bool
-	group   *raftgroup.Group
-	feed    *service.Feed
-	stop    func() error // ends feed.Run
-	minted  atomic.Uint64
-	uploads atomic.Uint64 // seeds what uploads are told
-	ready   atomic.Uint64 // photos published since the world began
+	o      *Options
+	dir    string
+	g      *graph
+	n      int // people of the graph; the others come after them
+	begin  id.Millis
+	logins bool
+	group  *raftgroup.Group
+	feed   *service.Feed
+	stop   func() error // ends feed.Run
+	minted atomic.Uint64
+	ready  atomic.Uint64 // photos published since the world began
 }
 
 // seeded seeds the state when it is opened for the first time.

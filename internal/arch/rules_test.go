@@ -9,7 +9,8 @@ var mayImport = map[string][]string{
 	"cmd":           {"*"},
 	"api":           {"api", "media", "feed", "cache", "volume/server", "directory", "volume", "internal"},
 	"bench":         {"bench", "client", "media", "feed", "cache", "volume/server", "directory", "volume", "volume/coding", "volume/coded", "internal"},
-	"client":        {}, // what the public imports brings nothing of ours along
+	"bench/feed":    {"bench", "api", "feed", "feed/timeline", "internal"}, // pages over HTTP, of a feed of its own
+	"client":        {},                                                    // what the public imports brings nothing of ours along
 	"media":         {"media", "volume", "internal"},
 	"feed":          {"feed/timeline", "volume", "internal"},
 	"feed/timeline": {"internal"},         // the feed's leaf
@@ -71,17 +72,17 @@ var samples = map[string][]string{"testdata/photos": {"cmd/hayloft", "bench", "m
 var placement = map[string][]string{
 	"github.com/hashicorp":                 {"internal/raftgroup"},
 	"go.etcd.io/bbolt":                     {"internal/raftgroup"},
-	"github.com/cockroachdb/pebble":        {"directory", "feed", "feed/timeline", "internal/raftgroup", "internal/cutfs"},
-	"github.com/valyala/fasthttp":          {"api", "cache", "volume/server", "bench"},
+	"github.com/cockroachdb/pebble":        {"directory", "feed", "feed/timeline", "internal/raftgroup", "internal/cutfs", "bench/feed"}, // it seeds a state
+	"github.com/valyala/fasthttp":          {"api", "cache", "volume/server", "bench", "bench/feed"},
 	"C":                                    {"cmd/hayloft-media"},
-	"unsafe":                               {"cmd/hayloft-media", "cache", "volume", "volume/coding", "internal/vfs", "internal/slab", "internal/offheap"},                                                                             // slabs outside the heap; the index's size; alignment for direct I/O
-	"net":                                  {"cmd/hayloft", "api", "cache", "client", "bench", "bench/rig", "volume/server", "internal/admin", "internal/mesh", "internal/mesh/certs", "internal/mesh/meshtest", "internal/raftgroup"}, // raft's streams
-	"net/http":                             {"cmd/hayloft", "client", "bench", "bench/cluster", "bench/rig", "internal/admin", "volume/tools", "internal/mesh", "volume/server/peer", "cache/tier"},                                    // the admin listener: few requests, many features; nodes among themselves
+	"unsafe":                               {"cmd/hayloft-media", "cache", "volume", "volume/coding", "internal/vfs", "internal/slab", "internal/offheap"},                                                                                           // slabs outside the heap; the index's size; alignment for direct I/O
+	"net":                                  {"cmd/hayloft", "api", "cache", "client", "bench", "bench/rig", "volume/server", "internal/admin", "internal/mesh", "internal/mesh/certs", "internal/mesh/meshtest", "internal/raftgroup", "bench/feed"}, // raft's streams
+	"net/http":                             {"cmd/hayloft", "client", "bench", "bench/cluster", "bench/rig", "internal/admin", "volume/tools", "internal/mesh", "volume/server/peer", "cache/tier"},                                                  // the admin listener: few requests, many features; nodes among themselves
 	"net/url":                              {"cmd/hayloft", "client", "bench", "api", "api/web", "cache", "cache/tier", "internal/sign", "internal/admin", "volume/tools", "internal/mesh/certs"},
 	"net/netip":                            {"cmd/hayloft", "api", "client", "bench", "internal/admin"},
-	"os/exec":                              {"cmd/hayloft", "media", "volume/torture", "bench/disk", "bench/rig"}, // decoding children; what is killed
-	"log":                                  {"cmd/hayloft", "cmd/hayloft-media", "internal/mesh"},                 // net/http takes nothing else, to make events of
-	"log/slog":                             {"cmd/hayloft", "cmd/hayloft-media"},                                  // engines emit events
+	"os/exec":                              {"cmd/hayloft", "media", "volume/torture", "bench/disk", "bench/rig", "bench/feed"}, // decoding children; what is killed; Redis
+	"log":                                  {"cmd/hayloft", "cmd/hayloft-media", "internal/mesh"},                               // net/http takes nothing else, to make events of
+	"log/slog":                             {"cmd/hayloft", "cmd/hayloft-media"},                                                // engines emit events
 	"github.com/prometheus":                {"cmd/hayloft"},
 	"github.com/spf13":                     {"cmd/hayloft"},
 	"github.com/pelletier/go-toml":         {"cmd/hayloft"},
