@@ -221,7 +221,7 @@ func (r *cmdRestorePhoto) apply(t *tx) (outcome, error) {
 	case Pending:
 		return outcome{ID: p.ID}, t.oweTranscode(p)
 	case Ready:
-		if err := t.publish(p); err != nil {
+		if err := t.publish(p, true); err != nil {
 			return outcome{}, err
 		}
 		return outcome{ID: p.ID}, t.purgePhotoBlobs(p) // caches may have kept "gone"

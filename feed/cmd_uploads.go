@@ -247,11 +247,12 @@ func (r *cmdReady) apply(t *tx) (outcome, error) {
 	p.Effect = 0
 	t.woken.settled = append(t.woken.settled, p.ID)
 	t.putPhoto(p)
-	return outcome{ID: p.ID}, t.publish(p)
+	return outcome{ID: p.ID}, t.publish(p, false)
 }
 
-// publish puts a ready photo into its author's list and into the outbox.
-func (t *tx) publish(p *photoRow) error {
+// publish puts a ready photo into its author's list and into the outbox; again says
+// that it was there before.
+func (t *tx) publish(p *photoRow, again bool) error {
 	author, err := t.mustAccount(p.Author)
 	if err != nil {
 		return err
@@ -260,7 +261,7 @@ func (t *tx) publish(p *photoRow) error {
 	t.putAccount(author)
 	t.set(keyDesc(tabPosts, p.Author, p.Pos), postValue(p.ID, p.Pull))
 	return t.event(eventRow{
-		Kind: uint8(timeline.Published), Pos: p.Pos, Photo: p.ID, Author: p.Author, Pull: p.Pull,
+		Kind: uint8(timeline.Published), Pos: p.Pos, Photo: p.ID, Author: p.Author, Pull: p.Pull, Again: again,
 	})
 }
 

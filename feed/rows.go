@@ -204,6 +204,7 @@ type eventRow struct {
 	Author id.ID
 	Reader id.ID
 	Pull   bool
+	Again  bool
 }
 
 func (r *eventRow) fields(c *codec) {
@@ -213,6 +214,7 @@ func (r *eventRow) fields(c *codec) {
 	c.id(4, &r.Author)
 	c.id(5, &r.Reader)
 	c.bool(6, &r.Pull)
+	c.bool(7, &r.Again)
 }
 
 type effectRow struct {

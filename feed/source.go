@@ -70,7 +70,7 @@ func (s sourceSnapshot) Events(after uint64, limit int) (events []timeline.Event
 			return err
 		}
 		events = append(events, timeline.Event{
-			Seq: parseBE(k[1:]), Kind: timeline.EventKind(e.Kind), Reader: e.Reader,
+			Seq: parseBE(k[1:]), Kind: timeline.EventKind(e.Kind), Reader: e.Reader, Again: e.Again,
 			Post: timeline.Post{Pos: e.Pos, Photo: e.Photo, Author: e.Author, Pull: e.Pull},
 		})
 		return nil

@@ -168,6 +168,8 @@ func (n *node) feedMetrics(c *collector) {
 	ts := n.feed.TimelineStats
 	c.add(counts, "timeline_deliveries_total", "Entries written by fan-out.", func() float64 { return float64(ts().Deliveries) })
 	c.add(counts, "feed_pages_total", "Feed pages served.", func() float64 { return float64(ts().Pages) })
+	c.add(counts, "feed_pages_pulled_total", "Of these, made without a timeline.", func() float64 { return float64(ts().PulledPages) })
+	c.add(counts, "feed_pages_segment_total", "Of these, made of what an earlier one has gathered.", func() float64 { return float64(ts().SegmentPages) })
 	c.add(levels, "timeline_readers", "Readers with a timeline.", func() float64 { return float64(ts().Readers) })
 
 	c.add(levels, "raft_applied_index", "Log index that the feed has applied.", func() float64 { return float64(n.group.AppliedIndex()) })

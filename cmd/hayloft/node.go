@@ -270,7 +270,8 @@ func (n *node) openFeed(context.Context) (err error) {
 		Group: n.group, Machine: n.machine, Member: n.who.name, Mint: n.ids.Mint, Clock: n.clock, Lender: n.lender(),
 		TimelineDirs: in(n.s.data, timelines...),
 		Timeline: timeline.Options{
-			Cap: n.s.timelineCap, ActiveWindow: time.Duration(n.s.activeWindow), Notify: n.timelineNotice,
+			Cap: n.s.timelineCap, Segment: n.s.timelineSegment, MaxFollowees: n.s.followeeThreshold,
+			ActiveWindow: time.Duration(n.s.activeWindow), Notify: n.timelineNotice,
 		},
 		Policy: feed.Policy{
 			CelebrityThreshold: uint64(n.s.celebrityThreshold), DeleteGrace: time.Duration(n.s.deleteGrace), MaxStale: time.Duration(n.s.maxStale),

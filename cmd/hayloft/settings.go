@@ -71,6 +71,8 @@ type settings struct {
 
 	celebrityThreshold int
 	timelineCap        int
+	timelineSegment    int
+	followeeThreshold  int
 	activeWindow       units.Duration
 	deleteGrace        units.Duration
 	drainTimeout       units.Duration
@@ -165,6 +167,8 @@ func (s *settings) define(f *pflag.FlagSet) {
 	f.Var(&s.scrubEvery, "scrub-every", "time in which everything on each disk is read once, verified and repaired")
 	f.IntVar(&s.celebrityThreshold, "celebrity-threshold", 10_000, "followers from which new posts are pulled instead of pushed")
 	f.IntVar(&s.timelineCap, "timeline-cap", 500, "entries kept in each timeline")
+	f.IntVar(&s.timelineSegment, "timeline-segment", 500, "entries that a page below a timeline's end gathers for those after it too")
+	f.IntVar(&s.followeeThreshold, "followee-threshold", 2000, "followees above which a reader has no timeline and pulls every page")
 	f.Var(&s.activeWindow, "active-window", "readers away for longer receive no pushes")
 	f.Var(&s.deleteGrace, "delete-grace", "how long a deleted photo can be restored")
 	f.Var(&s.drainTimeout, "drain-timeout", "how long a clean stop may take; requests have two thirds of it")
@@ -333,6 +337,7 @@ func (s *settings) validate() error {
 	fault(badPolicy == nil, "--cache-policy %v", badPolicy)
 	fault(s.celebrityThreshold > 0, "--celebrity-threshold must be positive")
 	fault(s.timelineCap > 0, "--timeline-cap must be positive")
+	fault(s.timelineSegment > 0 && s.followeeThreshold > 0, "--timeline-segment and --followee-threshold must be positive")
 	fault(s.deleteGrace > 0, "--delete-grace must be positive: DELETE …?purge=now removes at once")
 	fault(s.activeWindow > 0, "--active-window must be positive")
 	fault(s.diskReserve > 0, "--disk-reserve must be positive: deletes need room too")

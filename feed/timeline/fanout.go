@@ -37,6 +37,7 @@ func (w *writer) events() (worked bool, err error) {
 		if len(d.open) >= t.openFanouts && e.Kind == Published && !e.Post.Pull {
 			break // fanoutChunk makes room
 		}
+		w.s.changes(e)
 		if err := w.event(&d, snap, e); err != nil {
 			return false, errors.Join(err, d.b.Close())
 		}
@@ -85,6 +86,14 @@ func (w *writer) deliver(d *delivery) error {
 		c.skipped.Add(uint64(d.skipped))
 		c.events.Add(events)
 	})
+}
+
+// changes tells of an event what pages remember. It comes before the cursor moves.
+func (s *Store) changes(e Event) {
+	if e.Kind == Published && e.Post.Pull {
+		s.pullers.published(e.Post.Author)
+	}
+	s.segments.event(e)
 }
 
 func (w *writer) event(d *delivery, snap Snapshot, e Event) error {

@@ -21,6 +21,7 @@ type Options struct {
 	Cap          int           // entries kept per reader; default 500
 	ActiveWindow time.Duration // a reader not seen for longer receives no pushes; default 30 days
 	MaxFollowees int           // a reader with more pulls everything; default 2,000
+	Segment      int           // entries that a page below the floor merges for those after it too; default 500
 	CacheBytes   int64         // of blocks held in memory; default 64 MiB
 	MemoryBytes  int64         // of writes held in memory before they go to disk; default 64 MiB
 
@@ -40,6 +41,9 @@ type tuning struct {
 	pending     int           // events beyond the cursor that a page merges
 	examine     int           // posts that a page looks at
 	fetch       int           // posts read at once from one author
+	pullers     int           // authors of whom is known whether they have pull posts
+	segments    int           // readers whose deep pages are kept
+	changes     int           // changes to segments that are remembered
 	flushEvery  time.Duration // after the first write that is not durable
 	flushCount  int           // deliveries that are not durable
 }
@@ -82,7 +86,7 @@ func (o Options) Validate() error {
 		value int64
 	}{
 		{"Cap", int64(o.Cap)}, {"ActiveWindow", int64(o.ActiveWindow)}, {"MaxFollowees", int64(o.MaxFollowees)},
-		{"CacheBytes", o.CacheBytes}, {"MemoryBytes", o.MemoryBytes},
+		{"Segment", int64(o.Segment)}, {"CacheBytes", o.CacheBytes}, {"MemoryBytes", o.MemoryBytes},
 	} {
 		if v.value < 0 {
 			errs = append(errs, fmt.Errorf("negative %s", v.name))
@@ -91,13 +95,16 @@ func (o Options) Validate() error {
 	if o.Cap > maxCap {
 		errs = append(errs, fmt.Errorf("a Cap above %d", maxCap))
 	}
+	if o.Segment > maxCap {
+		errs = append(errs, fmt.Errorf("a Segment above %d", maxCap))
+	}
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("timeline options: %w", err)
 	}
 	return nil
 }
 
-// maxCap bounds the value that a merge rewrites.
+// maxCap bounds the value that a merge rewrites, and what a segment holds.
 const maxCap = 100_000
 
 func orElse[T comparable](v *T, d T) {
@@ -120,6 +127,7 @@ func (o Options) withDefaults() Options {
 	orElse(&o.Cap, 500)
 	orElse(&o.ActiveWindow, 30*24*time.Hour)
 	orElse(&o.MaxFollowees, 2000)
+	orElse(&o.Segment, 500)
 	orElse(&o.CacheBytes, 64<<20)
 	orElse(&o.MemoryBytes, 64<<20)
 	t := &o.tune
@@ -130,6 +138,9 @@ func (o Options) withDefaults() Options {
 	orElse(&t.pending, 2048)
 	orElse(&t.examine, 2048)
 	orElse(&t.fetch, 16)
+	orElse(&t.pullers, 1<<20)
+	orElse(&t.segments, 2048)
+	orElse(&t.changes, 1<<16)
 	orElse(&t.flushEvery, 30*time.Second)
 	orElse(&t.flushCount, 1<<20)
 	return o

@@ -82,12 +82,13 @@ func playHistory(seed uint64, logf func(string, ...any)) (err error) {
 	h.calm = h.rng.IntN(2) == 0
 	large := h.rng.IntN(3) == 0 // bounds that never bind, so that pages must be full
 	h.o = Options{
-		Dirs: []string{"t"}, Source: h.m, Clock: h.clock, FS: h.fs, Cap: 1 + h.rng.IntN(6), MaxFollowees: 3 + h.rng.IntN(12),
+		Dirs: []string{"t"}, Source: h.m, Clock: h.clock, FS: h.fs, Cap: 1 + h.rng.IntN(6), MaxFollowees: 3 + h.rng.IntN(12), Segment: 1 + h.rng.IntN(8),
 		ActiveWindow: 48 * time.Hour, CacheBytes: 1 << 20, MemoryBytes: 256 << 10,
 		tune: tuning{
 			chunk: 1 + h.rng.IntN(3), events: 1 + h.rng.IntN(4), openFanouts: 1 + h.rng.IntN(3),
 			requests: 1 + h.rng.IntN(4), pending: 1 + h.rng.IntN(8), examine: 2 + h.rng.IntN(8),
-			fetch: 1 + h.rng.IntN(4), flushEvery: time.Hour, flushCount: 1 + h.rng.IntN(20),
+			fetch: 1 + h.rng.IntN(4), pullers: 1 + h.rng.IntN(8), segments: 1 + h.rng.IntN(4),
+			changes: 1 + h.rng.IntN(12), flushEvery: time.Hour, flushCount: 1 + h.rng.IntN(20),
 		},
 	}
 	if large {
@@ -329,6 +330,8 @@ func (h *history) check(reader id.ID) error {
 	if h.rng.IntN(4) == 0 && len(want) > 0 { // begin somewhere, on a post or beside
 		before = want[h.rng.IntN(len(want))].Pos + id.ID(h.rng.IntN(2))
 		want = slices.DeleteFunc(want, func(p Post) bool { return p.Pos >= before })
+	} else if h.rng.IntN(16) == 0 { // or beyond what there is yet
+		before = h.pos + 1<<40
 	}
 	var got []Post
 	for pages := 0; ; pages++ {

@@ -44,17 +44,18 @@ func (s *Store) Page(
 	// nothing falls between the two.
 	v := s.openView(reader)
 	defer closeInto(&err, v)
+	generation := s.pullers.begin()
 	snap := s.snapshot()
 	defer closeInto(&err, snap)
 	p := pager{
 		ctx: ctx, s: s, snap: snap, view: v, reader: reader, before: before,
-		limit: limit, visible: visible,
+		limit: limit, visible: visible, generation: generation,
 	}
 	err = p.page()
 	if v.built && ours(ctx, err) { // only the instance; it is not needed for a right page
 		s.o.Notify(Notice{Kind: ReadFailed, Err: err})
 		v.built, v.broken = false, true
-		p.posts, p.pending, p.follows, p.examined, p.last = nil, nil, nil, 0, 0
+		p.posts, p.beyond, p.pending, p.follows, p.examined, p.last = nil, nil, nil, nil, 0, 0
 		err = p.page()
 	}
 	if err != nil {
@@ -76,8 +77,12 @@ type pager struct {
 	visible func(posts []Post, show []bool) error
 
 	followees []id.ID // ascending
+	beyond    []Event // those that the view has not seen
+	behind    bool    // they are not known: too many, or they do not follow
 	pending   []Post  // published, fan-out not known to have reached the reader
-	follows   []id.ID // followees that are not backfilled yet
+	follows   []id.ID // authors who are not backfilled yet, or whose first post in pull mode is beyond
+
+	generation uint64 // of the pullers, before snap was taken
 
 	posts    []Post
 	some     []Post // scratch
@@ -118,24 +123,18 @@ func (p *pager) page() (err error) {
 // floor returns the position at and above which the timeline, with what
 // pending and follows add, is complete.
 func (p *pager) floor() (id.ID, error) {
-	if !p.view.built {
-		return never, nil
-	}
-	bound := p.s.o.tune.pending
-	events, err := following(p.snap, p.view.cursor, bound+1)
-	if errors.Is(err, errStale) {
-		return never, nil // the writer is about to find out
-	}
-	if err != nil {
+	if err := p.events(); err != nil {
 		return 0, err
 	}
-	if len(events) > bound {
-		return never, nil // it lags so far behind that pulling is cheaper
+	if !p.view.built || p.behind {
+		return never, nil
 	}
-	for _, e := range events {
+	for _, e := range p.beyond {
 		switch {
 		case e.Kind == Published && !e.Post.Pull:
 			p.addPending(e.Post)
+		case e.Kind == Published: // the first post in pull mode perhaps
+			p.follows = append(p.follows, e.Post.Author)
 		case e.Kind == Followed && e.Reader == p.reader:
 			p.follows = append(p.follows, e.Post.Author)
 		}
@@ -144,6 +143,24 @@ func (p *pager) floor() (id.ID, error) {
 		p.addPending(f.Post)
 	}
 	return p.view.floor, nil
+}
+
+// events reads what lies beyond the view's cursor.
+func (p *pager) events() error {
+	p.behind = true
+	if !p.view.began {
+		return nil
+	}
+	bound := p.s.o.tune.pending
+	events, err := following(p.snap, p.view.cursor, bound+1)
+	if errors.Is(err, errStale) {
+		return nil // the writer is about to find out
+	}
+	if err != nil || len(events) > bound {
+		return err // it lags so far behind that pulling is cheaper
+	}
+	p.beyond, p.behind = events, false
+	return nil
 }
 
 func (p *pager) addPending(post Post) {
@@ -186,17 +203,16 @@ func (p *pager) above(floor id.ID) error {
 	if err := m.add(&stream{author: p.reader, before: p.before, fetch: fetch}); err != nil {
 		return err
 	}
-	for _, a := range p.followees {
-		pull := slices.Contains(p.follows, a)
-		if !pull {
-			var err error
-			if pull, err = p.snap.HasPull(a); err != nil {
-				return err
-			}
+	pulled, err := p.s.pullers.among(p.snap, p.generation, p.followees)
+	if err != nil {
+		return err
+	}
+	for _, a := range p.follows {
+		if _, follows := slices.BinarySearch(p.followees, a); follows && !slices.Contains(pulled, a) {
+			pulled = append(pulled, a)
 		}
-		if !pull {
-			continue
-		}
+	}
+	for _, a := range pulled {
 		// All posts, whatever their mode: what is a timeline entry as well is
 		// yielded once.
 		if err := m.add(&stream{author: a, before: p.before, fetch: fetch}); err != nil {
@@ -211,31 +227,6 @@ func (p *pager) above(floor id.ID) error {
 		return err
 	}
 	return p.take(&m, floor)
-}
-
-// below takes the page's part below the floor: it pulls.
-func (p *pager) below(floor id.ID) error {
-	from := p.before
-	if floor != never && (from == 0 || from > floor) {
-		from = floor
-	}
-	m := mergeStreams{snap: p.snap}
-	fetch := p.firstFetch()
-	if err := m.add(&stream{author: p.reader, before: from, fetch: fetch}); err != nil {
-		return err
-	}
-	for _, a := range p.followees {
-		if err := m.add(&stream{author: a, before: from, fetch: fetch}); err != nil {
-			return err
-		}
-	}
-	return p.take(&m, 0)
-}
-
-// firstFetch is how many posts to read at first from each of many authors:
-// most of them have nothing on the page. A stream that is used up reads more.
-func (p *pager) firstFetch() int {
-	return min(max(2, 4*p.limit/(len(p.followees)+1)), p.s.o.tune.fetch)
 }
 
 // take fills the page from m, down to and including lowest. Candidates are judged as
@@ -300,6 +291,7 @@ type view struct {
 	it     *pebble.Iterator // nil: nothing can be read
 	key    [9]byte          // scratch
 	state                   //
+	began  bool             // state is there
 	built  bool             // what follows is a timeline
 	broken bool             // there is one that cannot be read
 	floor  id.ID            //
@@ -339,6 +331,7 @@ func (v *view) read(db *pebble.DB, reader id.ID) (err error) {
 	if v.state, err = decodeState(b); err != nil {
 		return err
 	}
+	v.began = true
 	setKey8(v.key[:], keyTimeline, uint64(reader))
 	b, ok, err = v.get(v.key[:])
 	if err != nil || !ok {

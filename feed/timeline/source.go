@@ -27,6 +27,7 @@ type Event struct {
 	Kind   EventKind
 	Post   Post  // Published; for the others only Author is set
 	Reader id.ID // Followed, Unfollowed
+	Again  bool  // Published: Post was published before, at the same position
 }
 
 // Source gives timelines the committed state they derive from. It is

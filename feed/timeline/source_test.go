@@ -90,7 +90,7 @@ func (m *model) restore(author, pos id.ID, pull bool) {
 		p := s.post(author, pos)
 		p.deleted, p.Pull = false, pull
 		s.hasPull[author] = s.hasPull[author] || pull
-		return []Event{{Kind: Published, Post: p.Post}}
+		return []Event{{Kind: Published, Post: p.Post, Again: true}}
 	})
 }
 

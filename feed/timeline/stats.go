@@ -10,6 +10,7 @@ type counters struct {
 	events, deliveries, skipped atomic.Uint64
 	builds, drops, wipes        atomic.Uint64
 	pages, pulledPages, refused atomic.Uint64
+	segmentPages                atomic.Uint64
 }
 
 // Stats is the state of a Store since it was opened.
@@ -24,9 +25,10 @@ type Stats struct {
 	Drops      uint64 // timelines dropped
 	Wipes      uint64 // times that the instance was thrown away
 
-	Pages       uint64 // served
-	PulledPages uint64 // of these, without a timeline
-	Refused     uint64 // requests to the writer that found the queue full
+	Pages        uint64 // served
+	PulledPages  uint64 // of these, without a timeline
+	SegmentPages uint64 // of these, out of what an earlier one had merged
+	Refused      uint64 // requests to the writer that found the queue full
 
 	Readers     int // with a timeline
 	OpenFanouts int // under way
@@ -43,7 +45,7 @@ func (s *Store) Stats() Stats {
 		Cursor: c.cursor.Load(), Durable: c.durable.Load(),
 		Events: c.events.Load(), Deliveries: c.deliveries.Load(), Skipped: c.skipped.Load(),
 		Builds: c.builds.Load(), Drops: c.drops.Load(), Wipes: c.wipes.Load(),
-		Pages: c.pages.Load(), PulledPages: c.pulledPages.Load(), Refused: c.refused.Load(),
+		Pages: c.pages.Load(), PulledPages: c.pulledPages.Load(), SegmentPages: c.segmentPages.Load(), Refused: c.refused.Load(),
 		OpenFanouts: int(c.openFanouts.Load()), Queued: s.requests.len(),
 	}
 	s.readersMu.RLock()

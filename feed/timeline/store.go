@@ -52,6 +52,8 @@ type Store struct {
 	readers   map[id.ID]seconds // those with a built timeline → last seen
 
 	requests requests
+	pullers  pullers
+	segments segments
 	counters counters
 	running  atomic.Bool
 	w        *writer // owned by Run
@@ -69,6 +71,8 @@ func Open(o Options) (*Store, error) {
 	s.w = &writer{s: s}
 	s.places.init(o.FS, o.Dirs)
 	s.requests.init(o.tune.requests)
+	s.pullers.init(o.tune.pullers)
+	s.segments.init(o.tune.segments, o.tune.changes)
 	s.cache = pebble.NewCache(o.CacheBytes)
 	if err := s.openFirst(); err != nil {
 		return nil, errors.Join(err, s.Close())
@@ -303,6 +307,8 @@ func (s *Store) load(in *instance) error {
 	w.publish()
 	s.counters.durable.Store(w.cursor)
 	s.w, s.in = w, in
+	s.pullers.reset()
+	s.segments.reset(w.cursor)
 	s.readersMu.Lock()
 	s.readers = readers
 	s.readersMu.Unlock()

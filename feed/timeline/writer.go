@@ -105,6 +105,8 @@ func (s *Store) follow() (worked bool, err error) {
 		return false, fmt.Errorf("timeline: %w", err)
 	}
 	s.w = &writer{s: s, state: state{cursor: last}}
+	s.pullers.reset()
+	s.segments.reset(last)
 	s.w.publish()
 	s.counters.durable.Store(last)
 	return false, nil
@@ -169,6 +171,8 @@ func (w *writer) start() error {
 	if err := errors.Join(err, snap.Close()); err != nil {
 		return err
 	}
+	w.s.pullers.reset()
+	w.s.segments.reset(last)
 	return w.commit(w.db.NewBatch(), state{cursor: last}, func() { w.started = true })
 }
 
