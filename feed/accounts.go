@@ -154,10 +154,11 @@ func (v *view) byHandle(handle string) (*accountRow, error) {
 	return v.mustAccount(user)
 }
 
+// mustAccount returns an account that is there for others, or ErrNotFound.
 func (v *view) mustAccount(user id.ID) (*accountRow, error) {
 	a, err := v.account(user)
-	if err == nil && a == nil {
-		err = ErrNotFound
+	if err == nil && (a == nil || a.hidden()) {
+		return nil, ErrNotFound
 	}
 	return a, err
 }
@@ -194,6 +195,13 @@ func (f *Feed) UserByHandle(ctx context.Context, viewer id.ID, handle string) (U
 // the viewer. Of whom the viewer has blocked only the handle is shown.
 func (v *view) userView(viewer id.ID, a *accountRow) (UserView, error) {
 	out := UserView{User: a.User}
+	if a.hidden() {
+		return UserView{}, ErrNotFound
+	}
+	var err error
+	if out.Avatar, err = v.avatar(a); err != nil {
+		return UserView{}, err
+	}
 	if viewer == a.ID && viewer != 0 {
 		return out, nil
 	}
@@ -227,6 +235,7 @@ func (v *view) userView(viewer id.ID, a *accountRow) (UserView, error) {
 		// The same whether or not they have blocked the viewer: a list of blocks must
 		// show everybody, or it tells who blocked back.
 		out.User = User{ID: a.ID, Handle: a.Handle, CreatedAt: a.CreatedAt}
+		out.Avatar = Avatar{}
 	case hidden:
 		return UserView{}, ErrNotFound
 	default:
@@ -270,4 +279,18 @@ func (r *accountRow) photosFor(follows bool) uint64 {
 	default:
 		return r.Photos - r.ForOnlyMe - r.ForFollowers
 	}
+}
+
+// Suspend hides an account from everybody and ends its logins, or shows it again with
+// all that it had. It is for operators. ErrNotFound when there is no such account.
+func (f *Feed) Suspend(ctx context.Context, user id.ID, suspended bool) error {
+	_, err := f.propose(ctx, &cmdSuspend{User: user, Suspended: suspended})
+	return err
+}
+
+// DeleteAccount hides an account for good and ends its logins. What it has is removed
+// by chores. Nobody gets its handle for DeleteGrace.
+func (f *Feed) DeleteAccount(ctx context.Context, user id.ID) error {
+	_, err := f.propose(ctx, &cmdDeleteAccount{User: user, Threshold: f.policy.CelebrityThreshold, Due: f.due(f.policy.DeleteGrace)})
+	return err
 }

@@ -94,7 +94,8 @@ var keySizes = map[byte]int{
 	tabFollow: 17, tabFollowedBy: 17, tabFollowing: 17, tabFollowers: 17, tabRequest: 17, tabRequests: 17,
 	tabBlock: 17, tabBlocks: 17, tabMute: 17, tabMutes: 17, tabPhoto: 9, tabBlob: 9, tabPosts: 17, tabDeleted: 17,
 	tabLike: 17, tabLikes: 17, tabComment: 9, tabThread: 17, tabReplies: 17, tabEvent: 9, tabEffect: 9,
-	tabEffectByTime: 18, tabParked: 9, tabPurge: 9, tabChore: 9, tabDue: 0, tabIdempotency: 41,
+	tabEffectByTime: 18, tabParked: 9, tabPurge: 9, tabChore: 9, tabDue: 0, tabIdempotency: 41, tabWatermark: 0,
+	tabAsked: 17, tabBlockedBy: 17, tabMutedBy: 17, tabLiked: 17, tabSaid: 17, tabOwned: 17, tabSeen: 9, tabAPIKey: 33, tabUserKeys: 17, tabRetired: 0,
 }
 
 func (c *checker) one(k, v []byte) error {
@@ -142,6 +143,26 @@ func (c *checker) row(k, v []byte) error {
 		return c.comment1(v)
 	case tabThread, tabReplies:
 		return c.commentList(k)
+	case tabAsked, tabBlockedBy, tabMutedBy, tabLiked:
+		return c.same(key2(inverted[k[0]], second(k), first(k)), id.ID(parseBE8(v)))
+	case tabSaid:
+		row, err := c.comment(second(k))
+		c.want(err != nil || row != nil && row.Author == first(k), "not a comment of theirs")
+		return err
+	case tabSeen:
+		return c.pair(key1(tabAccount, first(k)))
+	case tabAPIKey:
+		row, err := load[apiKeyRow](c.store, k)
+		if err != nil || row == nil {
+			return err
+		}
+		return c.pair(keyDesc(tabUserKeys, row.User, row.ID))
+	case tabUserKeys:
+		return c.pair(append([]byte{tabAPIKey}, v...))
+	case tabOwned:
+		p, err := c.photo(second(k))
+		c.want(err != nil || p != nil && p.Author == first(k), "not a photo of theirs")
+		return err
 	default:
 		return c.queueRow(k, v)
 	}
@@ -243,8 +264,16 @@ var listed = map[byte]byte{
 	tabMutes: tabMute, tabLikes: tabLike,
 }
 
+// inverted is the reverse of inverses.
+var inverted = map[byte]byte{tabAsked: tabRequest, tabBlockedBy: tabBlock, tabMutedBy: tabMute, tabLiked: tabLike}
+
 func (c *checker) edge(k, v []byte) error {
 	from, to, edge := first(k), second(k), id.ID(parseBE8(v))
+	if inverse, ok := inverses[k[0]]; ok {
+		if err := c.same(key2(inverse, to, from), edge); err != nil {
+			return err
+		}
+	}
 	got, err := c.idAt(keyDesc(listOf[k[0]], from, edge))
 	if err != nil {
 		return err
@@ -294,7 +323,10 @@ func (c *checker) photo1(v []byte) error {
 	if err := c.dueAt(duePhoto, c.key[1:], p.Due); err != nil {
 		return err
 	}
-	c.want((p.Status == Reserved) == (p.Master.Blob == 0), "status %d with master %v", p.Status, p.Master.Blob)
+	if err := c.pair(key2(tabOwned, p.Author, p.ID)); err != nil {
+		return err
+	}
+	c.want(p.Purging || (p.Status == Reserved) == (p.Master.Blob == 0), "status %d with master %v", p.Status, p.Master.Blob)
 	c.want((p.Pos != 0) == (p.Rendition.Blob != 0), "position %v with rendition %v", p.Pos, p.Rendition.Blob)
 	c.want((p.Status == Pending) == (p.Effect != 0), "status %d with effect %d", p.Status, p.Effect)
 	if p.Effect != 0 {
@@ -304,7 +336,7 @@ func (c *checker) photo1(v []byte) error {
 	}
 	switch {
 	case p.Purging:
-		c.want(c.chores[p.ID], "purging without a chore")
+		c.want(c.chores[p.ID] || c.chores[p.Author], "purging without a chore")
 		return nil
 	case p.Status == Ready:
 		if err := c.pair(keyDesc(tabPosts, p.Author, p.Pos)); err != nil {
@@ -390,6 +422,9 @@ func (c *checker) comment1(v []byte) error {
 		return err
 	}
 	c.want(row.ID == first(c.key), "the row says it is %v", row.ID)
+	if err := c.pair(key2(tabSaid, row.Author, row.ID)); err != nil {
+		return err
+	}
 	if row.Parent == 0 {
 		if err := c.pair(keyDesc(tabThread, row.Photo, row.ID)); err != nil {
 			return err
@@ -399,11 +434,23 @@ func (c *checker) comment1(v []byte) error {
 		if err != nil || p != nil && p.Purging {
 			return err
 		}
-		return c.counter("replies", row.Replies, key1(tabReplies, row.ID))
+		if err := c.counter("replies", row.Replies, key1(tabReplies, row.ID)); err != nil {
+			return err
+		}
+		return c.counter("likes", row.Likes, key1(tabLikes, row.ID))
 	}
 	if !c.chores[row.Parent] {
 		if err := c.pair(key1(tabComment, row.Parent)); err != nil {
 			return err
+		}
+		p, err := c.photo(row.Photo)
+		if err != nil {
+			return err
+		}
+		if p != nil && !p.Purging {
+			if err := c.counter("likes", row.Likes, key1(tabLikes, row.ID)); err != nil {
+				return err
+			}
 		}
 	}
 	return c.pair(key2(tabReplies, row.Parent, row.ID))

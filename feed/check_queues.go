@@ -29,6 +29,12 @@ func (c *checker) queueRow(k, v []byte) error {
 		return decodeRow(v, new(choreRow))
 	case tabDue:
 		return c.due(k)
+	case tabRetired:
+		var row retiredRow
+		if err := decodeRow(v, &row); err != nil {
+			return err
+		}
+		return c.dueAt(dueHandle, k[1:], row.Due)
 	case tabIdempotency:
 		var row idempotencyRow
 		if err := decodeRow(v, &row); err != nil {
@@ -85,6 +91,14 @@ func (c *checker) due(k []byte) error {
 		}
 		if s != nil {
 			is = s.ExpiresAt
+		}
+	case dueHandle:
+		row, err := load[retiredRow](c.store, retiredKey(string(subject)))
+		if err != nil {
+			return err
+		}
+		if row != nil {
+			is = row.Due
 		}
 	case dueIdempotency:
 		row, err := load[idempotencyRow](c.store, append([]byte{tabIdempotency}, subject...))

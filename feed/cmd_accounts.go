@@ -6,7 +6,16 @@ import (
 	"hayloft/internal/id"
 )
 
-// mustAccount returns the account or refuses.
+// active returns the account, or refuses when it does not exist or is hidden.
+func (t *tx) active(user id.ID) (*accountRow, error) {
+	a, err := t.mustAccount(user)
+	if err == nil && a.hidden() {
+		return nil, ErrNotFound
+	}
+	return a, err
+}
+
+// mustAccount returns the account, hidden or not, or refuses.
 func (t *tx) mustAccount(user id.ID) (*accountRow, error) {
 	a, err := t.account(user)
 	if err == nil && a == nil {
@@ -38,12 +47,10 @@ func (r *cmdCreateAccount) fields(c *codec) {
 }
 
 func (r *cmdCreateAccount) apply(t *tx) (outcome, error) {
-	taken, err := t.has(handleKey(r.Handle))
-	if err != nil {
-		return outcome{}, err
-	}
-	if taken {
-		return outcome{}, ErrHandleTaken
+	for _, key := range [][]byte{handleKey(r.Handle), retiredKey(r.Handle)} {
+		if taken, err := t.has(key); err != nil || taken {
+			return outcome{}, firstErr(err, ErrHandleTaken)
+		}
 	}
 	if a, err := t.account(r.User); err != nil || a != nil {
 		return outcome{}, firstErr(err, ErrConflict)
@@ -85,7 +92,7 @@ func (r *cmdCreateSession) fields(c *codec) {
 }
 
 func (r *cmdCreateSession) apply(t *tx) (outcome, error) {
-	if _, err := t.mustAccount(r.User); err != nil {
+	if _, err := t.active(r.User); err != nil {
 		return outcome{}, err
 	}
 	used, err := t.has(sessionKey(r.TokenHash))
@@ -164,14 +171,21 @@ type cmdDeleteSessions struct{ User id.ID }
 func (r *cmdDeleteSessions) fields(c *codec) { c.id(1, &r.User) }
 
 func (r *cmdDeleteSessions) apply(t *tx) (outcome, error) {
-	err := t.list(tabUserSession, r.User, 0, func(_ id.ID, v []byte) error {
+	return outcome{ID: r.User}, t.dropSessions(r.User, 0)
+}
+
+// dropSessions removes the sessions of a user, at most maxSessions, but one.
+func (t *tx) dropSessions(user, but id.ID) error {
+	return t.list(tabUserSession, user, 0, func(session id.ID, v []byte) error {
+		if session == but {
+			return nil
+		}
 		hash, err := hashOf(v)
 		if err != nil {
 			return err
 		}
 		return t.dropSession(hash)
 	})
-	return outcome{ID: r.User}, err
 }
 
 // textValue, boolValue and the like are the optional values of a change.
@@ -205,7 +219,7 @@ func (r *cmdUpdateProfile) fields(c *codec) {
 }
 
 func (r *cmdUpdateProfile) apply(t *tx) (outcome, error) {
-	a, err := t.mustAccount(r.User)
+	a, err := t.active(r.User)
 	if err != nil {
 		return outcome{}, err
 	}

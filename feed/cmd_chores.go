@@ -2,25 +2,15 @@ package feed
 
 import "hayloft/internal/id"
 
+type chore struct {
+	seq uint64
+	row choreRow
+}
+
 // doChores works on the oldest chores, handling at most budget rows, and
 // returns what is left of it. A chore that is not finished stays where it is.
 func (t *tx) doChores(budget int) (int, error) {
-	type chore struct {
-		seq uint64
-		row choreRow
-	}
-	var list []chore
-	err := t.scan([]byte{tabChore}, []byte{tabChore + 1}, func(k, v []byte) error {
-		if len(list) >= budget {
-			return errStop
-		}
-		c := chore{seq: parseBE(k[1:])}
-		if err := decodeRow(v, &c.row); err != nil {
-			return err
-		}
-		list = append(list, c)
-		return nil
-	})
+	list, err := t.someChores(budget)
 	for _, c := range list {
 		if err != nil || budget == 0 {
 			break
@@ -34,6 +24,36 @@ func (t *tx) doChores(budget int) (int, error) {
 	return budget, err
 }
 
+// someChores returns what one command works on: first what caches are to forget, for
+// people wait for that; then the rest. An account is cleared by itself: two that knew
+// each other, in one command, would each take the same edge from the other.
+func (t *tx) someChores(limit int) ([]chore, error) {
+	var forget, rest []chore
+	alone := false
+	err := t.scan([]byte{tabChore}, []byte{tabChore + 1}, func(k, v []byte) error {
+		if len(forget)+len(rest) >= limit {
+			return errStop
+		}
+		c := chore{seq: parseBE(k[1:])}
+		if err := decodeRow(v, &c.row); err != nil {
+			return err
+		}
+		switch {
+		case c.row.Kind == chorePrivacy || c.row.Kind == choreAudience:
+			forget = append(forget, c)
+		case alone:
+		case c.row.Kind == choreAccount:
+			if alone = true; len(rest) == 0 {
+				rest = append(rest, c)
+			}
+		default:
+			rest = append(rest, c)
+		}
+		return nil
+	})
+	return append(forget, rest...), err
+}
+
 func (t *tx) doChore(seq uint64, row *choreRow, budget *int) (done bool, err error) {
 	switch row.Kind {
 	case chorePhoto:
@@ -45,6 +65,8 @@ func (t *tx) doChore(seq uint64, row *choreRow, budget *int) (done bool, err err
 			t.setRow(key1(tabChore, seq), row)
 		}
 		return done, err
+	case choreAccount:
+		return t.clearAccount(row, budget)
 	default:
 		return false, corrupt("chore kind %d", row.Kind)
 	}
@@ -71,14 +93,25 @@ func (t *tx) clearPhoto(photo id.ID, budget *int) (bool, error) {
 		}
 		*budget--
 		t.del(keyDesc(tabThread, photo, comment))
-		t.dropComment(comment)
-		return nil
+		return t.clearComment(comment)
 	})
 	if err != nil || !done {
 		return false, err
 	}
-	t.dropPhoto(photo)
-	return true, nil
+	p, err := t.photo(photo)
+	if err == nil && p != nil {
+		t.dropPhoto(p)
+	}
+	return true, err
+}
+
+// clearComment removes the row of a comment; a missing one is nothing.
+func (t *tx) clearComment(comment id.ID) error {
+	row, err := t.comment(comment)
+	if err == nil && row != nil {
+		t.dropComment(row)
+	}
+	return err
 }
 
 // clearLikes removes the likes of a subject.
@@ -125,8 +158,7 @@ func (t *tx) clearReplies(comment id.ID, budget *int) (bool, error) {
 		}
 		*budget--
 		t.del(key2(tabReplies, comment, reply))
-		t.dropComment(reply)
-		return nil
+		return t.clearComment(reply)
 	})
 	return done, err
 }
@@ -135,8 +167,8 @@ func (t *tx) clearReplies(comment id.ID, budget *int) (bool, error) {
 // for all, or for those whose URLs are signed.
 func (t *tx) purgePosts(row *choreRow, budget *int) (bool, error) {
 	author, err := t.account(row.Subject)
-	if err != nil || author == nil {
-		return false, firstErr(err, corrupt("a chore for posts of %v, who does not exist", row.Subject))
+	if err != nil || author == nil { // deleted meanwhile, with purge entries for each post
+		return true, err
 	}
 	done := true
 	err = t.list(tabPosts, row.Subject, row.After, func(pos id.ID, v []byte) error {

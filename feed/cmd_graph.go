@@ -5,27 +5,33 @@ import (
 	"hayloft/internal/id"
 )
 
-// edgeTables are the two tables of one relation: (from, to) → edge and the
-// list (owner, ^edge) → other.
+// putEdge writes the tables of one relation: (from, to) → edge, the list
+// (from, ^edge) → to, and (to, from) → edge if the relation has an inverse.
 func (t *tx) putEdge(table, listTable byte, from, to, edge id.ID) {
 	t.setID(key2(table, from, to), edge)
 	t.setID(keyDesc(listTable, from, edge), to)
+	if inverse, ok := inverses[table]; ok {
+		t.setID(key2(inverse, to, from), edge)
+	}
 }
 
 func (t *tx) dropEdge(table, listTable byte, from, to, edge id.ID) {
 	t.del(key2(table, from, to))
 	t.del(keyDesc(listTable, from, edge))
+	if inverse, ok := inverses[table]; ok {
+		t.del(key2(inverse, to, from))
+	}
 }
 
-// both loads the two accounts of a relation; they must exist and differ.
+// both loads the two accounts of a relation; they must be there for others and differ.
 func (t *tx) both(a, b id.ID) (first, second *accountRow, err error) {
 	if a == b {
 		return nil, nil, Invalid{"user", "that is yourself"}
 	}
-	if first, err = t.mustAccount(a); err != nil {
+	if first, err = t.active(a); err != nil {
 		return nil, nil, err
 	}
-	second, err = t.mustAccount(b)
+	second, err = t.active(b)
 	return first, second, err
 }
 

@@ -26,7 +26,7 @@ func (r *cmdLike) fields(c *codec) {
 }
 
 func (r *cmdLike) apply(t *tx) (outcome, error) {
-	if _, err := t.mustAccount(r.User); err != nil {
+	if _, err := t.active(r.User); err != nil {
 		return outcome{}, err
 	}
 	p, err := t.mustSee(r.User, r.Photo)
@@ -89,7 +89,7 @@ func (r *cmdComment) fields(c *codec) {
 }
 
 func (r *cmdComment) apply(t *tx) (outcome, error) {
-	if _, err := t.mustAccount(r.User); err != nil {
+	if _, err := t.active(r.User); err != nil {
 		return outcome{}, err
 	}
 	p, err := t.mustSee(r.User, r.Photo)
@@ -112,7 +112,7 @@ func (r *cmdComment) apply(t *tx) (outcome, error) {
 		if top == nil || top.Photo != r.Photo {
 			return outcome{}, ErrNotFound
 		}
-		if blocked, err := t.blockedEitherWay(r.User, top.Author); err != nil || blocked {
+		if ok, err := heard(t, r.User, top.Author); err != nil || !ok {
 			return outcome{}, firstErr(err, ErrNotFound)
 		}
 		row.Parent = top.ID
@@ -123,6 +123,7 @@ func (r *cmdComment) apply(t *tx) (outcome, error) {
 	p.Comments++
 	t.putPhoto(p)
 	t.putComment(row)
+	t.set(key2(tabSaid, row.Author, row.ID), nil)
 	return outcome{ID: r.Comment}, nil
 }
 
@@ -174,10 +175,16 @@ func (r *cmdDeleteComment) apply(t *tx) (outcome, error) {
 		}
 		return outcome{}, ErrForbidden
 	}
+	return outcome{}, t.takeComment(row, top, p)
+}
+
+// takeComment removes a comment, with its replies when it is a top-level one, and
+// their number from its photo's counter. top is the thread's first comment.
+func (t *tx) takeComment(row, top *commentRow, p *photoRow) error {
 	gone := uint64(1)
 	if row.Parent != 0 {
 		if top.Replies == 0 {
-			return outcome{}, corrupt("reply counter of %v is below its list", top.ID)
+			return corrupt("reply counter of %v is below its list", top.ID)
 		}
 		top.Replies--
 		t.putComment(top)
@@ -188,14 +195,14 @@ func (r *cmdDeleteComment) apply(t *tx) (outcome, error) {
 	}
 	if row.Replies > 0 || row.Likes > 0 {
 		if err := t.chore(choreRow{Kind: choreReplies, Subject: row.ID}); err != nil {
-			return outcome{}, err
+			return err
 		}
 	}
 	if p.Comments < gone {
-		return outcome{}, corrupt("comment counter of %v is below its threads", p.ID)
+		return corrupt("comment counter of %v is below its threads", p.ID)
 	}
 	p.Comments -= gone
 	t.putPhoto(p)
-	t.dropComment(row.ID)
-	return outcome{}, nil
+	t.dropComment(row)
+	return nil
 }

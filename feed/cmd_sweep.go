@@ -62,6 +62,8 @@ func (t *tx) endDue(kind byte, subject []byte) error {
 		return t.dropSession([32]byte(subject))
 	case kind == dueIdempotency && len(subject) == 40:
 		return t.endIdempotency(append([]byte{tabIdempotency}, subject...))
+	case kind == dueHandle && len(subject) > 0:
+		return t.endRetired(string(subject))
 	default:
 		return corrupt("due kind %d with a subject of %d bytes", kind, len(subject))
 	}
@@ -92,11 +94,22 @@ func (t *tx) endPhoto(photo id.ID) error {
 		return t.giveUp(p)
 	case Reserved, Stored:
 		t.setPhotoDue(p, time.Time{})
-		t.dropPhoto(photo)
+		t.dropPhoto(p)
 		return t.release(photo, p.Master.Blob)
 	default:
 		return corrupt("due photo %v has status %d", photo, p.Status)
 	}
+}
+
+// endRetired lets anybody have a handle.
+func (t *tx) endRetired(handle string) error {
+	row, err := load[retiredRow](t.store, retiredKey(handle))
+	if err != nil || row == nil {
+		return firstErr(err, corrupt("due handle %q is not retired", handle))
+	}
+	t.del(retiredKey(handle))
+	t.setDue(dueHandle, []byte(handle), row.Due, time.Time{})
+	return nil
 }
 
 func (t *tx) endIdempotency(key []byte) error {

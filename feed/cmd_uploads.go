@@ -21,7 +21,7 @@ func (r *cmdBeginUpload) fields(c *codec) {
 }
 
 func (r *cmdBeginUpload) apply(t *tx) (outcome, error) {
-	if _, err := t.mustAccount(r.Owner); err != nil {
+	if _, err := t.active(r.Owner); err != nil {
 		return outcome{}, err
 	}
 	if p, err := t.photo(r.Photo); err != nil || p != nil {
@@ -33,6 +33,7 @@ func (r *cmdBeginUpload) apply(t *tx) (outcome, error) {
 	}
 	t.setPhotoDue(p, r.Due)
 	t.putPhoto(p)
+	t.set(key2(tabOwned, r.Owner, r.Photo), nil)
 	return outcome{ID: r.Photo}, nil
 }
 

@@ -17,7 +17,7 @@ func allRecords() []record {
 	list := []record{
 		new(accountRow), new(sessionRow), new(photoRow), new(blobRow), new(commentRow), new(eventRow), new(effectRow),
 		new(purgeRow), new(choreRow), new(idempotencyRow), new(envelope), new(idempotency), new(Details), new(Master),
-		new(Rendition), new(UploadSpec), new(Location),
+		new(Rendition), new(UploadSpec), new(Location), new(apiKeyRow), new(retiredRow),
 	}
 	for _, k := range commandKinds {
 		list = append(list, k.make())
@@ -113,7 +113,7 @@ func forEachLeaf(v reflect.Value, f func(string, reflect.Value)) {
 	for i := range v.NumField() {
 		name, field := v.Type().Field(i).Name, v.Field(i)
 		switch {
-		case name == "Handle" && v.Type() == reflect.TypeFor[Comment](): // set when read
+		case v.Type() == reflect.TypeFor[Comment]() && (name == "Handle" || name == "Avatar" || name == "Liked"): // set when read
 		case field.Kind() == reflect.Struct && field.Type() != reflect.TypeFor[time.Time]():
 			forEachLeaf(field, func(path string, leaf reflect.Value) { f(name+"."+path, leaf) })
 		default:

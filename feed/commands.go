@@ -44,6 +44,15 @@ var commandKinds = []struct {
 	{51, func() command { return new(cmdTrimEvents) }},
 	{52, func() command { return new(cmdTrimPurges) }},
 	{53, func() command { return new(cmdWatermark) }},
+	{60, func() command { return new(cmdSuspend) }},
+	{61, func() command { return new(cmdDeleteAccount) }},
+	{62, func() command { return new(cmdSetPassword) }},
+	{63, func() command { return new(cmdCreateKey) }},
+	{64, func() command { return new(cmdDeleteKey) }},
+	{65, func() command { return new(cmdSeen) }},
+	{66, func() command { return new(cmdLikeComment) }},
+	{67, func() command { return new(cmdUnlikeComment) }},
+	{68, func() command { return new(cmdSetAvatar) }},
 }
 
 var makeCommand, commandKind = commandTables()

@@ -39,22 +39,25 @@ func (f *Feed) DeleteComment(ctx context.Context, user, comment id.ID) error {
 	return err
 }
 
-// commentView adds the author's handle; ok is false when author and viewer
-// have blocked one another.
+// commentView adds the author's handle and face and whether viewer likes it; ok is
+// false when the author is hidden from the viewer.
 func (v *view) commentView(viewer id.ID, row *commentRow) (c Comment, ok bool, err error) {
-	if viewer != 0 && viewer != row.Author {
-		blocked, err := blockedEitherWay(v, viewer, row.Author)
-		if err != nil || blocked {
-			return Comment{}, false, err
-		}
+	if ok, err := heard(v, viewer, row.Author); err != nil || !ok {
+		return Comment{}, false, err
 	}
 	author, err := v.account(row.Author)
-	if err != nil || author == nil {
+	if err != nil {
 		return Comment{}, false, err
 	}
 	c = row.Comment
 	c.Handle = author.Handle
-	return c, true, nil
+	if c.Avatar, err = v.avatar(author); err != nil {
+		return Comment{}, false, err
+	}
+	if viewer != 0 && row.Likes > 0 {
+		c.Liked, err = v.has(key2(tabLike, row.ID, viewer))
+	}
+	return c, err == nil, err
 }
 
 // Comments lists a photo's top-level comments, newest first.

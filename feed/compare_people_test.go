@@ -15,19 +15,18 @@ func (h *history) compareOwnLists(user id.ID) {
 		edges map[[2]id.ID]bool
 		own   int // which end of an edge the user is
 		rows  func(context.Context, id.ID, Page) ([]UserView, id.ID, error)
-		gone  func(id.ID) bool // whom the list leaves out
 	}
 	hides := func(other id.ID) bool {
-		return h.m.blocks[[2]id.ID{other, user}] && !h.m.blocks[[2]id.ID{user, other}]
+		return h.m.hidden[other] || h.m.blocks[[2]id.ID{other, user}] && !h.m.blocks[[2]id.ID{user, other}]
 	}
 	for _, r := range []relation{
-		{"requests", h.m.requests, 1, h.feed.FollowRequests, hides},
-		{"blocks", h.m.blocks, 0, h.feed.Blocks, hides},
-		{"mutes", h.m.mutes, 0, h.feed.Mutes, hides},
+		{"requests", h.m.requests, 1, h.feed.FollowRequests},
+		{"blocks", h.m.blocks, 0, h.feed.Blocks},
+		{"mutes", h.m.mutes, 0, h.feed.Mutes},
 	} {
 		want := map[id.ID]bool{}
 		for e := range r.edges {
-			if other := e[1-r.own]; e[r.own] == user && !r.gone(other) {
+			if other := e[1-r.own]; e[r.own] == user && !hides(other) {
 				want[other] = true
 			}
 		}

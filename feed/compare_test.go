@@ -14,12 +14,13 @@ import (
 func (h *history) compare() {
 	h.t.Helper()
 	h.house.check()
-	for _, viewer := range append([]id.ID{0}, h.m.users...) {
+	h.compareHidden()
+	for _, viewer := range append([]id.ID{0}, h.m.active()...) {
 		if viewer != 0 {
 			h.compareFeed(viewer)
 			h.compareOwnLists(viewer)
 		}
-		for _, user := range h.m.users {
+		for _, user := range h.m.active() {
 			h.compareUser(viewer, user)
 		}
 		for _, photo := range h.m.order {
@@ -95,6 +96,7 @@ func (h *history) compareFeed(viewer id.ID) {
 	if want := h.m.feedOf(viewer); !slices.Equal(got, want) {
 		h.t.Errorf("feed of %v:\n got %v\nwant %v", viewer, got, want)
 	}
+	h.compareNew(viewer, got)
 }
 
 func (h *history) compareUser(viewer, user id.ID) {
@@ -147,7 +149,7 @@ func (h *history) compareLists(viewer, user id.ID) {
 	ctx := context.Background()
 	followers := map[id.ID]bool{}
 	for e := range h.m.follows {
-		if e[1] == user && !h.m.blocked(e[0], viewer) {
+		if e[1] == user && !h.m.hidden[e[0]] && !h.m.blocked(e[0], viewer) {
 			followers[e[0]] = true
 		}
 	}
@@ -206,6 +208,9 @@ func (h *history) comparePhoto(viewer, photo id.ID) {
 	}
 	tops, err := h.pages("comments", func(pg Page) ([]id.ID, id.ID, error) {
 		rows, next, err := h.feed.Comments(ctx, viewer, photo, pg)
+		for _, c := range rows {
+			h.compareComment(viewer, c)
+		}
 		return commentIDs(rows), next, err
 	})
 	if err != nil || !sameSet(tops, h.m.commentsOf(viewer, photo, 0)) {
@@ -214,6 +219,9 @@ func (h *history) comparePhoto(viewer, photo id.ID) {
 	for _, top := range tops {
 		got, err := h.pages("replies", func(pg Page) ([]id.ID, id.ID, error) {
 			rows, next, err := h.feed.Replies(ctx, viewer, top, pg)
+			for _, c := range rows {
+				h.compareComment(viewer, c)
+			}
 			return commentIDs(rows), next, err
 		})
 		if err != nil || !slices.IsSorted(got) || !sameSet(got, h.m.commentsOf(viewer, photo, top)) {
@@ -226,7 +234,7 @@ func (h *history) comparePhoto(viewer, photo id.ID) {
 func (h *history) compareAccess() {
 	want := map[id.ID]Verdict{}
 	for _, p := range h.m.photos {
-		if p.status != Ready {
+		if p.status != Ready || h.m.hidden[p.owner] {
 			continue
 		}
 		v := Verdict{Access: AccessPublic}

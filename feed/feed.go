@@ -288,7 +288,8 @@ func (f *Feed) newID(ctx context.Context) (id.ID, error) {
 type view struct {
 	store
 	accounts map[id.ID]*accountRow
-	ahead    fetched // what was read ahead
+	ahead    fetched          // what was read ahead
+	avatars  map[id.ID]Avatar // by account
 }
 
 func (v *view) account(user id.ID) (*accountRow, error) {

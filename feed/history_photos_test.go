@@ -101,7 +101,7 @@ func (h *history) storedWith(p *modelPhoto, blob id.ID, d *Details) {
 
 func (h *history) finalize() {
 	p := h.somePhoto(func(p *modelPhoto) bool { return p.status < Ready })
-	if p == nil {
+	if p == nil || h.m.hidden[p.owner] {
 		return
 	}
 	owner := p.owner
@@ -191,7 +191,7 @@ func (h *history) settled(what string, p *modelPhoto, err error, to Status) bool
 
 func (h *history) update() {
 	p := h.somePhoto(nil)
-	if p == nil {
+	if p == nil || h.m.hidden[p.owner] {
 		return
 	}
 	vis := Visibility(h.rng.IntN(3))
@@ -210,7 +210,7 @@ func (h *history) update() {
 
 func (h *history) remove() {
 	p := h.popular()
-	if p == nil {
+	if p == nil || h.m.hidden[p.owner] {
 		return
 	}
 	owner, purge := p.owner, h.rng.IntN(4) == 0
@@ -244,7 +244,7 @@ func (h *history) restoreErr(p *modelPhoto) error {
 
 func (h *history) restore() {
 	p := h.somePhoto(func(p *modelPhoto) bool { return p.status >= Pending })
-	if p == nil {
+	if p == nil || h.m.hidden[p.owner] {
 		return
 	}
 	err := h.restoreErr(p)

@@ -117,8 +117,8 @@ func (h *history) step() {
 	actions := []action{
 		{2, h.addUser}, {14, h.follow}, {6, h.unfollow}, {4, h.answerRequest}, {2, h.block}, {2, h.unblock}, {2, h.mute},
 		{2, h.setPrivate}, {6, h.begin}, {6, h.intend}, {7, h.stored}, {5, h.finalize}, {22, h.post}, {8, h.settle},
-		{4, h.update}, {8, h.remove}, {5, h.restore}, {8, h.like}, {4, h.unlike}, {8, h.addComment}, {4, h.removeComment},
-		{4, h.advance}, {3, h.crash}, {4, h.toggleFanout},
+		{4, h.update}, {8, h.remove}, {5, h.restore}, {8, h.like}, {4, h.unlike}, {8, h.addComment}, {4, h.removeComment}, {5, h.likeComment}, {2, h.unlikeComment}, {3, h.markSeen},
+		{4, h.advance}, {3, h.crash}, {4, h.toggleFanout}, {2, h.suspend}, {1, h.deleteAccount}, {2, h.approachHidden},
 	}
 	total := 0
 	for _, a := range actions {
@@ -147,7 +147,7 @@ func (h *history) expect(what string, err error, want ...error) {
 	h.t.Errorf("%s: got %v, want %v", what, err, want)
 }
 
-func (h *history) someUser() id.ID { return pick(h.rng, h.m.users) }
+func (h *history) someUser() id.ID { return pick(h.rng, h.m.active()) }
 
 func (h *history) somePhoto(want func(*modelPhoto) bool) *modelPhoto {
 	var list []id.ID
@@ -172,8 +172,10 @@ func (h *history) addUser() {
 	if len(h.m.users) >= 7 {
 		return
 	}
-	handle := fmt.Sprintf("user%d", len(h.m.users))
-	h.m.users = append(h.m.users, h.user(handle))
+	handle := h.freeHandle()
+	user := h.user(handle)
+	h.m.users = append(h.m.users, user)
+	h.m.handles[user] = handle
 	_, _, err := h.feed.CreateAccount(context.Background(), NewAccount{
 		Handle: handle, PasswordHash: "x", Session: NewSession{TokenHash: [32]byte{9}, ExpiresAt: h.clock.Now().Add(time.Hour)},
 	})
@@ -347,7 +349,7 @@ func (h *history) addComment() {
 	}
 	got, err := h.feed.AddComment(context.Background(), u, p.id, "text", parent)
 	what := fmt.Sprintf("%v comments %v under %v", u, p.id, parent)
-	if !h.m.sees(u, p) || topAuthor != 0 && h.m.blocked(u, topAuthor) {
+	if !h.m.sees(u, p) || topAuthor != 0 && (h.m.hidden[topAuthor] || h.m.blocked(u, topAuthor)) {
 		h.expect(what, err, ErrNotFound)
 		return
 	}
@@ -355,7 +357,7 @@ func (h *history) addComment() {
 	if err == nil && got.Parent != top {
 		h.t.Errorf("%s: parent is %v, want %v", what, got.Parent, top)
 	}
-	h.m.comments[got.ID] = &modelComment{got.ID, p.id, u, top}
+	h.m.comments[got.ID] = &modelComment{got.ID, p.id, u, top, map[id.ID]bool{}}
 }
 
 func (h *history) removeComment() {

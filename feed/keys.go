@@ -41,7 +41,23 @@ const (
 	tabDue          = 0x46
 	tabIdempotency  = 0x47
 	tabWatermark    = 0x48
+	tabAsked        = 0x50
+	tabBlockedBy    = 0x51
+	tabMutedBy      = 0x52
+	tabLiked        = 0x53
+	tabSaid         = 0x54
+	tabOwned        = 0x55
+	tabSeen         = 0x56
+	tabAPIKey       = 0x57
+	tabUserKeys     = 0x58
+	tabRetired      = 0x59
 )
+
+// inverses are the tables with the same edges by their other end, so that all of an
+// account's can be found.
+var inverses = map[byte]byte{
+	tabRequest: tabAsked, tabBlock: tabBlockedBy, tabMute: tabMutedBy, tabLike: tabLiked,
+}
 
 // Names in tabMeta.
 const (
@@ -65,6 +81,7 @@ const (
 	duePhoto       = 2
 	dueSession     = 3
 	dueIdempotency = 4
+	dueHandle      = 5
 )
 
 func be(dst []byte, v uint64) []byte { return binary.BigEndian.AppendUint64(dst, v) }
@@ -88,7 +105,11 @@ func keyDesc(table byte, a, b id.ID) []byte { return key2(table, a, ^b) }
 
 func handleKey(handle string) []byte { return append([]byte{tabHandle}, handle...) }
 
+func retiredKey(handle string) []byte { return append([]byte{tabRetired}, handle...) }
+
 func sessionKey(hash [32]byte) []byte { return append([]byte{tabSession}, hash[:]...) }
+
+func apiKeyKey(hash [32]byte) []byte { return append([]byte{tabAPIKey}, hash[:]...) }
 
 func effectTimeKey(kind EffectKind, ms, seq uint64) []byte {
 	return be(be([]byte{tabEffectByTime, byte(kind)}, ms), seq)

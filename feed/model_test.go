@@ -30,6 +30,13 @@ type model struct {
 	threshold                            int
 	celebrity                            map[id.ID]bool
 	epochs                               map[id.ID]uint32 // of users
+
+	handles  map[id.ID]string
+	hidden   map[id.ID]bool       // suspended, or deleted and not swept yet
+	gone     map[id.ID]bool       // of those, deleted
+	departed []id.ID              // deleted and swept
+	seen     map[id.ID]int        // rank of the mark in a user's feed
+	leaves   map[string]time.Time // handles of those who left, until when nobody gets them
 }
 
 type intent struct {
@@ -49,7 +56,10 @@ type modelPhoto struct {
 	likes             map[id.ID]bool
 }
 
-type modelComment struct{ id, photo, author, parent id.ID }
+type modelComment struct {
+	id, photo, author, parent id.ID
+	likes                     map[id.ID]bool
+}
 
 func newModel(p Policy) *model {
 	return &model{
@@ -57,6 +67,7 @@ func newModel(p Policy) *model {
 		blocks: map[[2]id.ID]bool{}, mutes: map[[2]id.ID]bool{}, photos: map[id.ID]*modelPhoto{},
 		comments: map[id.ID]*modelComment{}, intents: map[id.ID]intent{}, blobs: map[id.ID]bool{},
 		celebrity: map[id.ID]bool{}, epochs: map[id.ID]uint32{},
+		handles: map[id.ID]string{}, hidden: map[id.ID]bool{}, gone: map[id.ID]bool{}, leaves: map[string]time.Time{}, seen: map[id.ID]int{},
 		grace: p.DeleteGrace, intentLife: p.IntentLife, slack: p.UploadSlack, storedLife: p.StoredLife,
 		threshold: int(p.CelebrityThreshold),
 	}
@@ -99,7 +110,7 @@ func (m *model) setFollow(reader, author id.ID, on bool) {
 
 // sees is who may see a ready photo at all.
 func (m *model) sees(viewer id.ID, p *modelPhoto) bool {
-	if p == nil {
+	if p == nil || m.hidden[p.owner] {
 		return false
 	}
 	if viewer == p.owner {
@@ -114,7 +125,7 @@ func (m *model) sees(viewer id.ID, p *modelPhoto) bool {
 // block either way ∧ not muted ∧ audience allows, by position descending.
 func (m *model) feedOf(viewer id.ID) []id.ID {
 	return m.ranked(func(p *modelPhoto) bool {
-		if p.status != Ready {
+		if p.status != Ready || m.hidden[p.owner] {
 			return false
 		}
 		if p.owner == viewer {
@@ -143,12 +154,27 @@ func (m *model) ranked(want func(*modelPhoto) bool) []id.ID {
 	return out
 }
 
+// hears is who may see a comment: they see the photo, and meet its author and whose
+// thread it is in.
+func (m *model) hears(viewer id.ID, c *modelComment) bool {
+	top := c
+	if c.parent != 0 {
+		top = m.comments[c.parent]
+	}
+	for _, author := range []id.ID{c.author, top.author} {
+		if m.hidden[author] || author != viewer && m.blocked(viewer, author) {
+			return false
+		}
+	}
+	return m.sees(viewer, m.photos[c.photo])
+}
+
 // commentsOf is a photo's comments that viewer sees: those of a parent, 0 for
 // the top level.
 func (m *model) commentsOf(viewer, photo, parent id.ID) map[id.ID]bool {
 	out := map[id.ID]bool{}
 	for _, c := range m.comments {
-		if c.photo == photo && c.parent == parent && (c.author == viewer || !m.blocked(viewer, c.author)) {
+		if c.photo == photo && c.parent == parent && !m.hidden[c.author] && (c.author == viewer || !m.blocked(viewer, c.author)) {
 			out[c.id] = true
 		}
 	}
@@ -189,6 +215,43 @@ func (m *model) sweep(now time.Time) {
 			m.purge(p)
 		}
 	}
+	for u := range m.gone {
+		m.clear(u)
+	}
+	maps.DeleteFunc(m.leaves, func(_ string, until time.Time) bool { return !until.After(now) })
+}
+
+// clear removes a user with all that they have and do.
+func (m *model) clear(u id.ID) {
+	for _, p := range m.photos {
+		if p.owner == u {
+			m.purge(p)
+		}
+		delete(p.likes, u)
+	}
+	for _, c := range m.comments {
+		delete(c.likes, u)
+		if c.author == u {
+			m.dropComment(c.id)
+		}
+	}
+	for e := range m.follows {
+		if e[0] == u || e[1] == u {
+			m.setFollow(e[0], e[1], false)
+		}
+	}
+	for _, edges := range []map[[2]id.ID]bool{m.requests, m.blocks, m.mutes} {
+		maps.DeleteFunc(edges, func(e [2]id.ID, _ bool) bool { return e[0] == u || e[1] == u })
+	}
+	m.users = slices.DeleteFunc(m.users, func(o id.ID) bool { return o == u })
+	delete(m.gone, u)
+	delete(m.hidden, u)
+	m.departed = append(m.departed, u)
+}
+
+// active is who can do something.
+func (m *model) active() []id.ID {
+	return slices.DeleteFunc(slices.Clone(m.users), func(u id.ID) bool { return m.hidden[u] })
 }
 
 // attached is every blob that a photo still needs.

@@ -16,10 +16,31 @@ func (v *view) photoView(viewer id.ID, p *photoRow) (PhotoView, error) {
 		Photo: p.Photo, AuthorHandle: author.Handle, AuthorName: author.Name, AuthorEpoch: mediaEpoch(author, p),
 		Signed: signed(author, p),
 	}
+	if out.Avatar, err = v.avatar(author); err != nil {
+		return PhotoView{}, err
+	}
+	if out.Details.People, err = v.named(viewer, p.Details.People); err != nil {
+		return PhotoView{}, err
+	}
 	if viewer != 0 {
 		out.Liked, err = v.has(key2(tabLike, p.ID, viewer))
 	}
 	return out, err
+}
+
+// named leaves out whom viewer is not to meet of those a photo names.
+func (v *view) named(viewer id.ID, people []id.ID) ([]id.ID, error) {
+	var out []id.ID
+	for _, p := range people {
+		ok, err := heard(v, viewer, p)
+		if err != nil {
+			return nil, err
+		}
+		if ok {
+			out = append(out, p)
+		}
+	}
+	return out, nil
 }
 
 // Photo returns a photo that viewer may see; the author sees it from Pending on.

@@ -14,7 +14,14 @@ type accountRow struct {
 	ForFollowers uint64 // of Photos, those shown to followers
 	ForOnlyMe    uint64 // of Photos, those shown to nobody else
 	PullPosts    bool   // once a post was published in pull mode; never falls back
+	Suspended    bool   // by an operator
+	Gone         bool   // deleted by its owner; a chore removes what it has
+	Avatar       id.ID  // the photo that is shown as the account's face
 }
+
+// hidden says that nobody, the account's owner included, sees the account or
+// anything of it.
+func (r *accountRow) hidden() bool { return r.Suspended || r.Gone }
 
 func (r *accountRow) fields(c *codec) {
 	c.id(1, &r.ID)
@@ -32,6 +39,9 @@ func (r *accountRow) fields(c *codec) {
 	c.bool(13, &r.PullPosts)
 	num(c, 14, &r.ForFollowers)
 	num(c, 15, &r.ForOnlyMe)
+	c.bool(16, &r.Suspended)
+	c.bool(17, &r.Gone)
+	c.id(18, &r.Avatar)
 }
 
 // count adds (or takes) one published photo of a visibility.
@@ -254,19 +264,31 @@ const (
 	choreReplies                       // replies of a deleted comment
 	chorePrivacy                       // purge entries for all posts, after a privacy flip
 	choreAudience                      // purge entries for posts whose URLs are signed, after an epoch was raised
+	choreAccount                       // everything of a deleted account, then its row
 )
 
 type choreRow struct {
-	Kind    choreKind
-	Subject id.ID
-	After   id.ID // chorePrivacy, choreAudience: position reached
+	Kind      choreKind
+	Subject   id.ID
+	After     id.ID     // chorePrivacy, choreAudience: position reached
+	Threshold uint64    // choreAccount: of celebrities, whose followers become fewer
+	Due       time.Time // choreAccount: until then nobody gets the handle
 }
 
 func (r *choreRow) fields(c *codec) {
 	num(c, 1, &r.Kind)
 	c.id(2, &r.Subject)
 	c.id(3, &r.After)
+	num(c, 4, &r.Threshold)
+	c.time(5, &r.Due)
 }
+
+// retiredRow keeps the handle of one who is gone from those who come.
+type retiredRow struct {
+	Due time.Time
+}
+
+func (r *retiredRow) fields(c *codec) { c.time(1, &r.Due) }
 
 type idempotencyRow struct {
 	Fingerprint [32]byte

@@ -98,9 +98,19 @@ func (t *tx) comment(comment id.ID) (*commentRow, error) {
 func (t *tx) putAccount(r *accountRow) { t.accounts.add(r.ID, r) }
 func (t *tx) putPhoto(r *photoRow)     { t.photos.add(r.ID, r) }
 func (t *tx) putComment(r *commentRow) { t.comments.add(r.ID, r) }
+func (t *tx) dropAccount(user id.ID)   { t.accounts.add(user, nil) }
 
-func (t *tx) dropPhoto(photo id.ID)     { t.photos.add(photo, nil) }
-func (t *tx) dropComment(comment id.ID) { t.comments.add(comment, nil) }
+// dropPhoto removes a photo's row, and that its author has it.
+func (t *tx) dropPhoto(p *photoRow) {
+	t.photos.add(p.ID, nil)
+	t.del(key2(tabOwned, p.Author, p.ID))
+}
+
+// dropComment removes a comment's row, and that its author has said it.
+func (t *tx) dropComment(c *commentRow) {
+	t.comments.add(c.ID, nil)
+	t.del(key2(tabSaid, c.Author, c.ID))
+}
 
 func (t *tx) set(key, value []byte)       { t.ops = append(t.ops, op{opSet, key, value}) }
 func (t *tx) setID(key []byte, v id.ID)   { t.set(key, be(nil, uint64(v))) }

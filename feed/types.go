@@ -73,6 +73,16 @@ type Relation struct {
 type UserView struct {
 	User
 	Viewer Relation
+	Avatar Avatar
+}
+
+// Avatar says where the bytes of a user's face are: the thumbnail of one of their
+// photos. The zero Avatar is none.
+type Avatar struct {
+	Blob   id.ID
+	Cookie id.Cookie
+	Signed bool   // its URL must be
+	Epoch  uint32 // over this
 }
 
 // Session is a login. Only the hash of its token is stored.
@@ -187,6 +197,7 @@ type PhotoView struct {
 	// Signed says that media URLs must be signed: the photo is not public.
 	Signed bool
 	Liked  bool
+	Avatar Avatar // of the author
 }
 
 // Comment is a comment's row.
@@ -195,6 +206,8 @@ type Comment struct {
 	Photo     id.ID
 	Author    id.ID
 	Handle    string // of the author, when read
+	Avatar    Avatar // of the author, when read
+	Liked     bool   // by the viewer, when read
 	Text      string
 	Parent    id.ID // zero: top level
 	Replies   uint64

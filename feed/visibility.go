@@ -27,19 +27,22 @@ func visible(s state, viewer id.ID, p *photoRow, where surface) (bool, error) {
 		return false, nil
 	case p.Status == Ready:
 	case p.Status == Pending || p.Status == Failed:
-		return where == permalink && viewer == p.Author && viewer != 0, nil
+		if where != permalink || viewer != p.Author || viewer == 0 {
+			return false, nil
+		}
 	default: // reserved, stored, deleted
 		return false, nil
 	}
-	if viewer == p.Author && viewer != 0 {
-		return true, nil
-	}
-	if p.Details.Visibility == OnlyMe {
+	own := viewer == p.Author && viewer != 0
+	if p.Details.Visibility == OnlyMe && !own {
 		return false, nil
 	}
 	author, err := s.account(p.Author)
-	if err != nil || author == nil {
+	if err != nil || author == nil || author.hidden() {
 		return false, err
+	}
+	if own {
+		return true, nil
 	}
 	follows := false
 	if viewer != 0 {
@@ -61,6 +64,54 @@ func visible(s state, viewer id.ID, p *photoRow, where surface) (bool, error) {
 		return !muted, err
 	}
 	return true, nil
+}
+
+// heard says whether viewer is shown what author says: not across a block, and
+// nothing of those who are hidden from everybody.
+func heard(s state, viewer, author id.ID) (bool, error) {
+	a, err := s.account(author)
+	if err != nil || a == nil || a.hidden() {
+		return false, err
+	}
+	if viewer == 0 || viewer == author {
+		return true, nil
+	}
+	blocked, err := blockedEitherWay(s, viewer, author)
+	return !blocked, err
+}
+
+// hear returns a comment that viewer may see: they see the photo, and hear its author
+// and the one whose thread it is in. nil: they may not, or it is gone.
+func hear(s thread, viewer, comment id.ID) (*commentRow, error) {
+	row, err := s.comment(comment)
+	if err != nil || row == nil {
+		return nil, err
+	}
+	top, err := topComment(s, comment)
+	if err != nil || top == nil {
+		return nil, err
+	}
+	p, err := s.photo(row.Photo)
+	if err != nil {
+		return nil, err
+	}
+	ok, err := visible(s, viewer, p, permalink)
+	for _, author := range []id.ID{top.Author, row.Author} {
+		if err != nil || !ok {
+			return nil, err
+		}
+		ok, err = heard(s, viewer, author)
+	}
+	if err != nil || !ok {
+		return nil, err
+	}
+	return row, nil
+}
+
+// thread is a state with comments.
+type thread interface {
+	state
+	comments
 }
 
 // blockedEitherWay says whether one of two users has blocked the other.
@@ -100,7 +151,7 @@ func verdict(s state, p *photoRow) (Verdict, error) {
 		return Verdict{}, nil
 	}
 	author, err := s.account(p.Author)
-	if err != nil || author == nil {
+	if err != nil || author == nil || author.hidden() {
 		return Verdict{}, err
 	}
 	if signed(author, p) {
