@@ -96,6 +96,7 @@ var keySizes = map[byte]int{
 	tabLike: 17, tabLikes: 17, tabComment: 9, tabThread: 17, tabReplies: 17, tabEvent: 9, tabEffect: 9,
 	tabEffectByTime: 18, tabParked: 9, tabPurge: 9, tabChore: 9, tabDue: 0, tabIdempotency: 41, tabWatermark: 0,
 	tabAsked: 17, tabBlockedBy: 17, tabMutedBy: 17, tabLiked: 17, tabSaid: 17, tabOwned: 17, tabSeen: 9, tabAPIKey: 33, tabUserKeys: 17, tabRetired: 0,
+	tabChange: 9, tabChangeOf: 10, tabChangeMeta: 2,
 }
 
 func (c *checker) one(k, v []byte) error {

@@ -43,6 +43,14 @@ func (c *checker) queueRow(k, v []byte) error {
 		return c.dueAt(dueIdempotency, k[1:], row.Due)
 	case tabWatermark:
 		return decodeRow(v, new(watermarkRow))
+	case tabChange:
+		var s subject
+		if err := decodeRow(v, &s); err != nil {
+			return err
+		}
+		return c.same(changeOfKey(s.Kind, s.ID), first(k))
+	case tabChangeOf:
+		return c.pair(key1(tabChange, parseBE8(v)))
 	}
 	return nil
 }

@@ -60,6 +60,7 @@ func (r *cmdCreateAccount) apply(t *tx) (outcome, error) {
 		User:         User{ID: r.User, Handle: r.Handle, Name: r.Name, CreatedAt: t.now},
 		PasswordHash: r.PasswordHash,
 	})
+	t.changedAccount(r.User)
 	s := cmdCreateSession{r.User, r.Session, r.TokenHash, r.ExpiresAt, r.Cookie}
 	if _, err := s.apply(t); err != nil {
 		return outcome{}, err
@@ -232,6 +233,7 @@ func (r *cmdUpdateProfile) apply(t *tx) (outcome, error) {
 	}
 	if r.Name != nil {
 		a.Name = r.Name.V
+		t.changedAccount(a.ID)
 	}
 	if r.Bio != nil {
 		a.Bio = r.Bio.V

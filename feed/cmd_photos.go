@@ -88,6 +88,7 @@ func (r *cmdUpdatePhoto) apply(t *tx) (outcome, error) {
 		}
 	}
 	t.putPhoto(p)
+	t.changedPhoto(p)
 	return outcome{ID: p.ID}, nil
 }
 
@@ -172,6 +173,7 @@ func (t *tx) withdraw(p *photoRow) error {
 	author.count(p.Details.Visibility, oneLess)
 	t.putAccount(author)
 	t.del(keyDesc(tabPosts, p.Author, p.Pos))
+	t.changedPhoto(p)
 	return t.purgePhotoBlobs(p)
 }
 

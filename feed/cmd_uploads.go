@@ -261,6 +261,7 @@ func (t *tx) publish(p *photoRow, again bool) error {
 	author.count(p.Details.Visibility, 1)
 	t.putAccount(author)
 	t.set(keyDesc(tabPosts, p.Author, p.Pos), postValue(p.ID, p.Pull))
+	t.changedPhoto(p)
 	return t.event(eventRow{
 		Kind: uint8(timeline.Published), Pos: p.Pos, Photo: p.ID, Author: p.Author, Pull: p.Pull, Again: again,
 	})

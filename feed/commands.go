@@ -53,6 +53,7 @@ var commandKinds = []struct {
 	{66, func() command { return new(cmdLikeComment) }},
 	{67, func() command { return new(cmdUnlikeComment) }},
 	{68, func() command { return new(cmdSetAvatar) }},
+	{95, func() command { return new(cmdListChanges) }},
 }
 
 var makeCommand, commandKind = commandTables()

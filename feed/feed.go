@@ -198,6 +198,7 @@ func (f *Feed) Run(ctx context.Context) error {
 	g.Go(func() error { return f.trim(ctx) })
 	g.Go(func() error { return f.keepTime(ctx) })
 	g.Go(func() error { return f.publish(ctx) })
+	g.Go(func() error { return f.listChanges(ctx) })
 	return g.Wait()
 }
 

@@ -51,6 +51,9 @@ const (
 	tabAPIKey       = 0x57
 	tabUserKeys     = 0x58
 	tabRetired      = 0x59
+	tabChange       = 0x68
+	tabChangeOf     = 0x69
+	tabChangeMeta   = 0x6a
 )
 
 // inverses are the tables with the same edges by their other end, so that all of an

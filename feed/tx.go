@@ -22,6 +22,7 @@ type tx struct {
 	photos   rowCache[photoRow]
 	comments rowCache[commentRow]
 	woken    signals
+	subjects []subject // whose entries in the list of changes move to its end
 }
 
 type op struct {
@@ -40,6 +41,7 @@ const (
 // signals says whom to wake once the batch is visible.
 type signals struct {
 	events, effects, purges, sweep bool
+	changes                        bool
 	settled                        []id.ID // photos that are no longer pending
 }
 
@@ -48,6 +50,7 @@ func (s *signals) merge(o signals) {
 	s.effects = s.effects || o.effects
 	s.purges = s.purges || o.purges
 	s.sweep = s.sweep || o.sweep
+	s.changes = s.changes || o.changes
 	s.settled = append(s.settled, o.settled...)
 }
 
@@ -140,6 +143,9 @@ func (t *tx) meta(name byte) (uint64, error) {
 
 // flush moves the command's writes into the batch.
 func (t *tx) flush(b *pebble.Batch) error {
+	if err := t.flushChanges(); err != nil {
+		return err
+	}
 	flushRows(t, tabAccount, &t.accounts)
 	flushRows(t, tabPhoto, &t.photos)
 	flushRows(t, tabComment, &t.comments)

@@ -13,6 +13,7 @@ type watch struct {
 	effects chan struct{}
 	purges  chan struct{}
 	sweep   chan struct{}
+	changes chan struct{}
 	photos  map[id.ID]*photoWatch
 }
 
@@ -30,13 +31,13 @@ func (w *watch) init() {
 }
 
 func (w *watch) topics() []*chan struct{} {
-	return []*chan struct{}{&w.events, &w.effects, &w.purges, &w.sweep}
+	return []*chan struct{}{&w.events, &w.effects, &w.purges, &w.sweep, &w.changes}
 }
 
 func (w *watch) wake(s signals) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for i, woken := range []bool{s.events, s.effects, s.purges, s.sweep} {
+	for i, woken := range []bool{s.events, s.effects, s.purges, s.sweep, s.changes} {
 		if woken {
 			ch := w.topics()[i]
 			close(*ch)
@@ -58,7 +59,7 @@ func (w *watch) wakeAll() {
 		settled = append(settled, photo)
 	}
 	w.mu.Unlock()
-	w.wake(signals{events: true, effects: true, purges: true, sweep: true, settled: settled})
+	w.wake(signals{events: true, effects: true, purges: true, sweep: true, changes: true, settled: settled})
 }
 
 // on returns the channel that is closed at the next change of a topic. Take it
