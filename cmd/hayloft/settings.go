@@ -335,20 +335,8 @@ func (s *settings) validate() error {
 	fault(s.cacheMemory >= 1<<20, "--cache-memory %s is less than 1MiB", s.cacheMemory)
 	badPolicy := policy.Check(s.cachePolicy)
 	fault(badPolicy == nil, "--cache-policy %v", badPolicy)
-	fault(s.celebrityThreshold > 0, "--celebrity-threshold must be positive")
-	fault(s.timelineCap > 0, "--timeline-cap must be positive")
-	fault(s.timelineSegment > 0 && s.followeeThreshold > 0, "--timeline-segment and --followee-threshold must be positive")
-	fault(s.deleteGrace > 0, "--delete-grace must be positive: DELETE …?purge=now removes at once")
-	fault(s.activeWindow > 0, "--active-window must be positive")
-	fault(s.diskReserve > 0, "--disk-reserve must be positive: deletes need room too")
-	fault(s.openVolumes >= 1 && s.openVolumes <= 64, "--open-volumes %d: 1 to 64", s.openVolumes)
-	fault(s.sealAfter > 0, "--seal-after must be positive")
-	fault(s.compactGarbage > 0 && s.compactGarbage <= 1, "--compact-garbage %v: a share above 0, at most 1", s.compactGarbage)
-	fault(s.maintenanceRate > 0, "--maintenance-rate must be positive")
-	fault(s.ecAfter > 0, "--ec-after must be positive")
-	fault(s.ecGrace > 0, "--ec-grace must be positive")
-	fault(s.repairDelay > 0, "--repair-delay must be positive")
-	fault(s.scrubEvery >= units.Duration(time.Hour), "--scrub-every %s is less than an hour", s.scrubEvery)
+	s.validateFeed(fault)
+	s.validateUpkeep(fault)
 	fault(s.replicas >= 0 && s.replicas <= 8, "--replicas %d: 1 to 8", s.replicas)
 	fault(s.voters == 1 || s.voters == 3 || s.voters == 5, "--voters %d: 1, 3 or 5", s.voters)
 	fault(s.maxStale >= units.Duration(10*time.Second), "--max-stale %s is less than 10s", s.maxStale)
@@ -394,6 +382,28 @@ func (s *settings) validate() error {
 		return usageError{err}
 	}
 	return nil
+}
+
+// validateFeed is validate for the feed.
+func (s *settings) validateFeed(fault func(ok bool, format string, args ...any)) {
+	fault(s.celebrityThreshold > 0, "--celebrity-threshold must be positive")
+	fault(s.timelineCap > 0, "--timeline-cap must be positive")
+	fault(s.timelineSegment > 0 && s.followeeThreshold > 0, "--timeline-segment and --followee-threshold must be positive")
+	fault(s.deleteGrace > 0, "--delete-grace must be positive: DELETE …?purge=now removes at once")
+	fault(s.activeWindow > 0, "--active-window must be positive")
+}
+
+// validateUpkeep is validate for volumes and their upkeep.
+func (s *settings) validateUpkeep(fault func(ok bool, format string, args ...any)) {
+	fault(s.diskReserve > 0, "--disk-reserve must be positive: deletes need room too")
+	fault(s.openVolumes >= 1 && s.openVolumes <= 64, "--open-volumes %d: 1 to 64", s.openVolumes)
+	fault(s.sealAfter > 0, "--seal-after must be positive")
+	fault(s.compactGarbage > 0 && s.compactGarbage <= 1, "--compact-garbage %v: a share above 0, at most 1", s.compactGarbage)
+	fault(s.maintenanceRate > 0, "--maintenance-rate must be positive")
+	fault(s.ecAfter > 0, "--ec-after must be positive")
+	fault(s.ecGrace > 0, "--ec-grace must be positive")
+	fault(s.repairDelay > 0, "--repair-delay must be positive")
+	fault(s.scrubEvery >= units.Duration(time.Hour), "--scrub-every %s is less than an hour", s.scrubEvery)
 }
 
 // everyAddress reports whether host:port is that port of every address.
