@@ -8,6 +8,7 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -108,6 +109,7 @@ func (l *listener) Accept() (net.Conn, error) {
 		}
 		c := &conn{Conn: nc, peer: addrOf(nc.RemoteAddr()), table: l.a.conns,
 			grace: l.a.opt.Limits.HeaderTimeout, rate: l.a.opt.Limits.BytesPerSecond, drainBytes: l.a.opt.Limits.PhotoBytes}
+		c.useTCP()
 		if l.a.conns.add(c) {
 			return c, nil
 		}
@@ -141,8 +143,22 @@ type conn struct {
 
 	sends  atomic.Pointer[booking] // the room that what is being written holds, if any
 	begun  atomic.Bool             // the peer has sent something
-	linger atomic.Bool             // request bytes were left unread
+	tcp    *net.TCPConn            // Conn, when it is one
+	raw    syscall.RawConn         // of tcp
+	out    outgoing
+	linger atomic.Bool // request bytes were left unread
 	once   sync.Once
+}
+
+// useTCP lets answers go straight to a TCP socket.
+func (c *conn) useTCP() {
+	tcp, ok := c.Conn.(*net.TCPConn)
+	if !ok {
+		return
+	}
+	if raw, err := tcp.SyscallConn(); err == nil { // else as on any other connection
+		c.tcp, c.raw, c.out.step = tcp, raw, c.out.sendPages
+	}
 }
 
 // Read implements net.Conn.
@@ -156,6 +172,10 @@ func (c *conn) Read(p []byte) (int, error) {
 
 // Write sends p at no less than the least average rate after a grace.
 func (c *conn) Write(p []byte) (n int, err error) {
+	if c.out.tail {
+		return c.sendAll(p)
+	}
+	c.out.armed = time.Time{}
 	start := time.Now()
 	for n < len(p) {
 		end := min(n+writeChunk, len(p))

@@ -11,8 +11,7 @@ type allocator interface {
 	// Alloc returns nil when there is no memory.
 	Alloc(n int) []byte
 	Free(b []byte)
-	// File says where a part of a block lies for sendfile: false when in no file.
-	File(b []byte) (fd int, off int64, ok bool)
+	InFile
 }
 
 // arena is memory outside the Go heap.

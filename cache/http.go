@@ -2,7 +2,6 @@ package cache
 
 import (
 	"errors"
-	"io"
 	"strconv"
 	"strings"
 	"time"
@@ -154,7 +153,7 @@ func (c *Cache) respond(ctx *fasthttp.RequestCtx, e *entry, from how, grant *sig
 	}
 	ctx.SetStatusCode(status)
 	h.SetContentType(e.typ)
-	ctx.Response.SetBodyStream(&body{entry: e, rest: e.data[first : first+n], sent: &c.n.bytesServed}, n)
+	ctx.Response.SetBodyStream(&body{entry: e, rest: e.data[first : first+n], conn: ctx.Conn(), sent: &c.n.bytesServed}, n)
 }
 
 // setSafety sets what every answer carries, errors, 206 and 304 included.
@@ -203,40 +202,4 @@ func (c *Cache) cacheStatus(e *entry, from how) string {
 	default:
 		return c.opts.Name + "; fwd=uri-miss" + kept
 	}
-}
-
-// body streams a part of a pinned entry. The server calls Close when the last
-// byte is handed to the connection or copied into its buffer, when writing
-// fails, and when it drops the response unwritten; only then may the entry's
-// memory be used again. A body is not pooled: a second Close must stay harmless.
-type body struct {
-	entry *entry // nil once closed
-	rest  []byte
-	sent  interface{ Add(uint64) uint64 }
-}
-
-func (b *body) Read(p []byte) (int, error) {
-	if len(b.rest) == 0 {
-		return 0, io.EOF
-	}
-	n := copy(p, b.rest)
-	b.rest = b.rest[n:]
-	b.sent.Add(uint64(n))
-	return n, nil
-}
-
-// WriteTo spares the copy through a buffer of the server's.
-func (b *body) WriteTo(w io.Writer) (int64, error) {
-	n, err := w.Write(b.rest)
-	b.rest = b.rest[n:]
-	b.sent.Add(uint64(n))
-	return int64(n), err
-}
-
-func (b *body) Close() error {
-	if b.entry != nil {
-		b.entry.unpin()
-		b.entry, b.rest = nil, nil
-	}
-	return nil
 }

@@ -144,6 +144,7 @@ var machineTime = map[string]string{
 	"internal/mesh/meshtest":   "delays what sockets carry",
 	"internal/admin/client.go": "patience with a socket",
 	"api/conn.go":              "deadlines of sockets are machine time",
+	"api/send.go":              "deadlines of sockets are machine time",
 	"api/form.go":              "pace of a body that a socket delivers",
 	"api/upload.go":            "pace of a body that a socket delivers",
 	"api/spool.go":             "pace of bodies that sockets deliver",
