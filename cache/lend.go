@@ -3,6 +3,7 @@ package cache
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"hayloft/internal/id"
 	"hayloft/internal/sign"
@@ -100,4 +101,43 @@ func (c *Cache) Key(path string) (Key, bool) {
 // it is not known now.
 func Refusal(err error) (gone bool) {
 	return errors.Is(err, ErrNotFound) || errors.Is(err, errDenied)
+}
+
+// Hot names up to limit public objects in memory, of each shard those first that the
+// policy would keep longest, for a tier that begins with nothing.
+func (c *Cache) Hot(limit int) (keys []Key) {
+	var lists [][]key
+	for _, s := range c.shards {
+		var list []key
+		s.mu.Lock()
+		for n := range s.policy.All() {
+			if e := entryOf(n); e.verdict.Audience == Public && c.vouched(e.asked) {
+				list = append(list, e.key)
+			}
+		}
+		s.mu.Unlock()
+		slices.Reverse(list)
+		lists = append(lists, list)
+	}
+	for i := 0; len(keys) < limit; i++ {
+		before := len(keys)
+		for _, list := range lists {
+			if i < len(list) && len(keys) < limit {
+				keys = append(keys, c.external(list[i]))
+			}
+		}
+		if len(keys) == before {
+			break
+		}
+	}
+	return keys
+}
+
+// Warm fills k before anybody asks for it. It counts as a miss, not as popular.
+func (c *Cache) Warm(k Key) error {
+	l, err := c.Lend(k, true)
+	if err == nil {
+		l.Release()
+	}
+	return err
 }

@@ -1,9 +1,13 @@
 package e2e
 
 import (
+	"context"
+	"fmt"
+	"net"
 	"net/http"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -77,49 +81,58 @@ func comes(t *testing.T, url string, want int, what string) {
 	}
 }
 
-// TestEdgeForgets has photos deleted and made private while one of the links between
-// three tiers is cut: two seconds later they are served nowhere.
+// shown posts a photo and waits until every tier serves it.
+func (c *chain) shown(t *testing.T, author *client.Client, n uint64) client.Photo {
+	t.Helper()
+	id, err := put(t.Context(), author, distinct(photos.ByName("bridge.jpg").Data, n), true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := author.WaitReady(t.Context(), id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, s := range c.tiers() {
+		comes(t, rebase(p.URLs.Small, s.url), http.StatusOK, "a photo before, at the "+name)
+	}
+	return p
+}
+
+// TestEdgeForgets has photos deleted and made private, alone and with the account of
+// their owner, while one of the links between three tiers is cut: two seconds later they
+// are served nowhere. Once the links are whole, all tiers agree.
 func TestEdgeForgets(t *testing.T) {
 	t.Parallel()
 	c := startChain(t)
-	author, ctx := c.store.account(t, "author"), t.Context()
+	ctx := t.Context()
 	for i, cut := range []*meshtest.Proxy{nil, c.inner, c.outer} {
-		var shots []client.Photo
-		for j := range 2 {
-			id, err := put(ctx, author, distinct(photos.ByName("bridge.jpg").Data, uint64(10*i+j)), true)
-			if err != nil {
-				t.Fatal(err)
-			}
-			p, err := author.WaitReady(ctx, id)
-			if err != nil {
-				t.Fatal(err)
-			}
-			shots = append(shots, p)
-			for name, s := range c.tiers() {
-				comes(t, rebase(p.URLs.Small, s.url), http.StatusOK, "a photo before, at the "+name)
-			}
-		}
+		author, owner := c.store.account(t, fmt.Sprint("author", i)), c.store.account(t, fmt.Sprint("owner", i))
+		deleted, private := c.shown(t, author, uint64(10*i)), c.shown(t, author, uint64(10*i+1))
+		owned := []client.Photo{c.shown(t, owner, uint64(10*i+2)), c.shown(t, owner, uint64(10*i+3))}
 		if cut != nil {
 			cut.Cut()
 		}
-		if err := author.Delete(ctx, shots[0].ID); err != nil {
+		if err := author.Delete(ctx, deleted.ID); err != nil {
 			t.Fatal(err)
 		}
-		makePrivate(t, c.store, author, shots[1].ID)
-		c.hidden(t, time.Now(), shots[0].URLs.Small, shots[1].URLs.Small)
+		patch(t, c.store, author, "/photos/"+private.ID, `{"visibility":"only_me"}`)
+		patch(t, c.store, owner, "/users/me", `{"is_private":true}`)
+		c.hidden(t, time.Now(), deleted.URLs.Small, private.URLs.Small, owned[0].URLs.Small, owned[1].URLs.Small)
 		if cut != nil {
 			cut.Heal()
 		}
 		for name, s := range c.tiers() {
-			comes(t, rebase(shots[0].URLs.Small, s.url), http.StatusNotFound, "deleted, links whole, at the "+name)
+			comes(t, rebase(deleted.URLs.Small, s.url), http.StatusNotFound, "deleted, links whole, at the "+name)
 		}
-		// Its owner sees it everywhere, by the URL that was signed for that.
-		p, err := author.Photo(ctx, shots[1].ID)
-		if err != nil || !strings.Contains(p.URLs.Small, "?") {
-			t.Fatalf("%+v, %v", p, err)
-		}
-		for name, s := range c.tiers() {
-			comes(t, rebase(p.URLs.Small, s.url), http.StatusOK, "private, signed, at the "+name)
+		// Their owners see them everywhere, by URLs that were signed for that.
+		for who, id := range map[*client.Client]string{author: private.ID, owner: owned[0].ID} {
+			p, err := who.Photo(ctx, id)
+			if err != nil || !strings.Contains(p.URLs.Small, "?") {
+				t.Fatalf("%+v, %v", p, err)
+			}
+			for name, s := range c.tiers() {
+				comes(t, rebase(p.URLs.Small, s.url), http.StatusOK, "private, signed, at the "+name)
+			}
 		}
 	}
 	for name, s := range c.tiers() {
@@ -137,21 +150,76 @@ func TestEdgeForgets(t *testing.T) {
 	c.shield.stop(t)
 }
 
-// makePrivate leaves a photo to its owner alone.
-func makePrivate(t *testing.T, at *server, owner *client.Client, photo string) {
+// TestEdgeKeys has another version of the key of private URLs drawn while an edge runs:
+// what was signed with the one before and with the new one is served there.
+func TestEdgeKeys(t *testing.T) {
+	dir := t.TempDir()
+	certified(t, dir, "store", "edge")
+	flags := []string{"--disk-reserve", "64MiB", "--node-listen", "127.0.0.1:0", "--certs", filepath.Join(dir, "store-certs")}
+	store := start(t, filepath.Join(dir, "store"), flags...)
+	var at atomic.Pointer[string]
+	listens := func() { addr := nodeAddr(t, store); at.Store(&addr) }
+	listens()
+	way := meshtest.NewProxyOn(t, meshtest.Listen(t), func(ctx context.Context) (net.Conn, error) {
+		var d net.Dialer
+		return d.DialContext(ctx, "tcp", *at.Load())
+	})
+	edge := start(t, filepath.Join(dir, "none"), "--roles", "cache", "--upstream", "https://"+way.Addr(), "--certs", filepath.Join(dir, "edge-certs"))
+	author := store.account(t, "author")
+	id, err := put(t.Context(), author, photos.ByName("bridge.jpg").Data, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := author.WaitReady(t.Context(), id); err != nil {
+		t.Fatal(err)
+	}
+	patch(t, store, author, "/photos/"+id, `{"visibility":"only_me"}`)
+	signed := func(version string) string {
+		t.Helper()
+		p, err := author.Photo(t.Context(), id)
+		if err != nil || !strings.Contains(p.URLs.Small, "?v="+version+"&") {
+			t.Fatalf("%s, %v: want version %s", p.URLs.Small, err, version)
+		}
+		return p.URLs.Small
+	}
+	first := signed("1")
+	comes(t, rebase(first, edge.url), http.StatusOK, "signed with version 1")
+	if out, log, code := run(t, "cluster", "keys", "rotate", "media", "--apply", "--admin", store.admin, "--data", store.dir); code != 0 || !strings.Contains(out, "standby") {
+		t.Fatal(out, log)
+	}
+	signed("1") // the new one only verifies
+	if out, log, code := run(t, "cluster", "keys", "rotate", "media", "--apply", "--admin", store.admin, "--data", store.dir); code != 1 {
+		t.Errorf("two at a time: %d %s %s", code, out, log)
+	}
+	token := author.Token()
+	store.stop(t)
+	t.Setenv("HAYLOFT_CLOCK_OFFSET", "3m")
+	store = start(t, store.dir, flags...)
+	listens()
+	if author, err = client.New(store.url, client.Options{Token: token}); err != nil {
+		t.Fatal(err)
+	}
+	second := signed("2")
+	comes(t, rebase(second, edge.url), http.StatusOK, "signed with version 2")
+	comes(t, rebase(first, edge.url), http.StatusOK, "signed with version 1, after version 2 came")
+	comes(t, rebase(strings.Replace(second, "v=2", "v=1", 1), edge.url), http.StatusNotFound, "signed with another version than it says")
+}
+
+// patch changes something of a user's.
+func patch(t *testing.T, at *server, who *client.Client, path, body string) {
 	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodPatch, at.url+"/api/v1/photos/"+photo, strings.NewReader(`{"visibility":"only_me"}`))
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPatch, at.url+"/api/v1"+path, strings.NewReader(body))
 	if err != nil {
 		t.Fatal(err)
 	}
 	req.Header.Set("Content-Type", "application/json")
-	req.Header.Set("Authorization", "Bearer "+owner.Token())
+	req.Header.Set("Authorization", "Bearer "+who.Token())
 	res, err := http.DefaultClient.Do(req)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer res.Body.Close()
 	if res.StatusCode != http.StatusOK {
-		t.Fatalf("PATCH: %s", res.Status)
+		t.Fatalf("PATCH %s: %s", path, res.Status)
 	}
 }

@@ -184,14 +184,17 @@ func (c *Chain) fetchFrom(ctx context.Context, u *upstream, k cache.Key, gutter 
 		return cache.Object{}, err
 	}
 	defer resp.Body.Close()
+	if p := resp.Header.Get(headerPath); p != k.Path() {
+		return cache.Object{}, fmt.Errorf("tier: asked for another object, was answered with %q", p)
+	}
 	return receive(resp.Header, resp.Body, resp.ContentLength)
 }
 
 // receive reads an object, verified, that comes with these headers.
 func receive(h http.Header, body io.Reader, length int64) (cache.Object, error) {
-	size, err := strconv.Atoi(h.Get("Hayloft-Size"))
+	size, err := strconv.Atoi(h.Get(headerSize))
 	if err != nil || size <= 0 || size > maxObject || length != framed(size) {
-		return cache.Object{}, fmt.Errorf("tier: an object of %q bytes in %d", h.Get("Hayloft-Size"), length)
+		return cache.Object{}, fmt.Errorf("tier: an object of %q bytes in %d", h.Get(headerSize), length)
 	}
 	data := make([]byte, size)
 	sum, err := readObject(body, data)
@@ -218,7 +221,7 @@ func Put(ctx context.Context, d Dialer, k cache.Key, obj cache.Object) error {
 	req.ContentLength = framed(len(obj.Data))
 	req.Header.Set("Content-Type", obj.ContentType)
 	req.Header.Set("ETag", `"`+obj.ETag+`"`)
-	req.Header.Set("Hayloft-Size", strconv.Itoa(len(obj.Data)))
+	req.Header.Set(headerSize, strconv.Itoa(len(obj.Data)))
 	resp, err := d.Do(ctx, req)
 	if err != nil {
 		return err

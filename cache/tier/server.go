@@ -38,6 +38,7 @@ func NewServer(o ServerOptions) *Server {
 	s.mux.HandleFunc("GET "+pathVerdict, s.verdict)
 	s.mux.HandleFunc("GET "+pathPurges, s.purges)
 	s.mux.HandleFunc("GET "+pathKeys, s.keys)
+	s.mux.HandleFunc("GET "+pathHot, s.hot)
 	return s
 }
 
@@ -81,7 +82,8 @@ func (s *Server) object(w http.ResponseWriter, r *http.Request) {
 	h.Set("Content-Type", lent.ContentType)
 	h.Set("ETag", lent.ETag)
 	h.Set("Content-Length", strconv.FormatInt(framed(len(lent.Data)), 10))
-	h.Set("Hayloft-Size", strconv.Itoa(len(lent.Data)))
+	h.Set(headerPath, k.Path())
+	h.Set(headerSize, strconv.Itoa(len(lent.Data)))
 	_ = writeObject(w, lent.Data) // who asked sees that it was cut off
 }
 
@@ -163,6 +165,15 @@ func (s *Server) keys(w http.ResponseWriter, _ *http.Request) {
 		list = append(list, keyAnswer{k.Version, k.Secret[:], k.Standby})
 	}
 	answer(w, list)
+}
+
+// hot names public objects that are asked for here.
+func (s *Server) hot(w http.ResponseWriter, _ *http.Request) {
+	paths := []string{}
+	for _, k := range s.o.Cache.Hot(maxHot) {
+		paths = append(paths, k.Path())
+	}
+	answer(w, paths)
 }
 
 func answer(w http.ResponseWriter, v any) {

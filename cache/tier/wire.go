@@ -19,10 +19,13 @@ const (
 	pathVerdict = prefix + "verdict"
 	pathPurges  = prefix + "purges"
 	pathKeys    = prefix + "keys"
+	pathHot     = prefix + "hot"
 )
 
 const (
-	headerVia = "Via"
+	headerVia  = "Via"
+	headerSize = "Hayloft-Size" // of the object, in bytes
+	headerPath = "Hayloft-Path" // of the object: an answer to another question is found out
 	// gutterParam says that the key has its home at another upstream.
 	gutterParam = "gutter"
 
@@ -30,6 +33,7 @@ const (
 	maxAnswer = 1 << 20   // bytes of an answer that is no object
 	maxHops   = 8         // tiers that a question passes
 	maxPurges = 1024      // in one answer
+	maxHot    = 4096      // names in one answer
 	maxObject = 256 << 20 // bytes of an object, whatever its header says
 )
 

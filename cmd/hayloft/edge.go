@@ -156,6 +156,16 @@ func (n *node) followUpstream(ctx context.Context) error {
 	}
 }
 
+// warm fills half of the cache with what the upstreams are asked for.
+func (n *node) warm(ctx context.Context) {
+	filled, err := n.edge.chain.Warm(ctx, n.cache, int64(n.s.cacheMemory)/2)
+	if err != nil && ctx.Err() == nil {
+		n.log.Warn("no upstream told what it is asked for: the cache begins empty", "err", err)
+		return
+	}
+	n.log.Info("filled with what the upstreams are asked for", "objects", filled)
+}
+
 // upstreamAt is the tier that answers at an address, whatever its name.
 type upstreamAt struct {
 	mesh *mesh.Mesh

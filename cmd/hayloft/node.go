@@ -340,6 +340,7 @@ func (n *node) startWork() error {
 	g, ctx := errgroup.WithContext(n.work)
 	if n.edge != nil {
 		g.Go(func() error { return n.followUpstream(ctx) })
+		g.Go(func() error { n.warm(ctx); return nil })
 		n.watchWork(g)
 		return nil
 	}
