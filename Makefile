@@ -65,7 +65,7 @@ deps-vips:
 	@scripts/install libvips-dev gcc pkg-config
 
 deps-test:
-	@scripts/install libvips-dev gcc pkg-config chromium strace e2fsprogs iproute2 iptables util-linux
+	@scripts/install libvips-dev gcc pkg-config chromium memcached strace e2fsprogs iproute2 iptables util-linux
 
 clean: ## remove what was built
 	rm -rf bin

@@ -75,9 +75,9 @@ var placement = map[string][]string{
 	"github.com/cockroachdb/pebble":        {"directory", "feed", "feed/timeline", "internal/raftgroup", "internal/cutfs", "bench/feed"}, // it seeds a state
 	"github.com/valyala/fasthttp":          {"api", "cache", "volume/server", "bench", "bench/feed"},
 	"C":                                    {"cmd/hayloft-media"},
-	"unsafe":                               {"cmd/hayloft-media", "cache", "volume", "volume/coding", "internal/vfs", "internal/slab", "internal/offheap"},                                                                                           // slabs outside the heap; the index's size; alignment for direct I/O
-	"net":                                  {"cmd/hayloft", "api", "cache", "client", "bench", "bench/rig", "volume/server", "internal/admin", "internal/mesh", "internal/mesh/certs", "internal/mesh/meshtest", "internal/raftgroup", "bench/feed"}, // raft's streams
-	"net/http":                             {"cmd/hayloft", "client", "bench", "bench/cluster", "bench/rig", "internal/admin", "volume/tools", "internal/mesh", "volume/server/peer", "cache/tier"},                                                  // the admin listener: few requests, many features; nodes among themselves
+	"unsafe":                               {"cmd/hayloft-media", "cache", "volume", "volume/coding", "internal/vfs", "internal/slab", "internal/offheap"},                                                                                                         // slabs outside the heap; the index's size; alignment for direct I/O
+	"net":                                  {"cmd/hayloft", "api", "cache", "client", "bench", "bench/rig", "volume/server", "internal/admin", "internal/mesh", "internal/mesh/certs", "internal/mesh/meshtest", "internal/raftgroup", "bench/feed", "cache/meta"}, // raft's streams
+	"net/http":                             {"cmd/hayloft", "client", "bench", "bench/cluster", "bench/rig", "internal/admin", "volume/tools", "internal/mesh", "volume/server/peer", "cache/tier"},                                                                // the admin listener: few requests, many features; nodes among themselves
 	"net/url":                              {"cmd/hayloft", "client", "bench", "api", "api/web", "cache", "cache/tier", "internal/sign", "internal/admin", "volume/tools", "internal/mesh/certs"},
 	"net/netip":                            {"cmd/hayloft", "api", "client", "bench", "internal/admin"},
 	"os/exec":                              {"cmd/hayloft", "media", "volume/torture", "bench/disk", "bench/rig", "bench/feed"}, // decoding children; what is killed; Redis
@@ -101,7 +101,7 @@ var placement = map[string][]string{
 	"github.com/bbrks/go-blurhash":         {"media"},
 	"github.com/bep/imagemeta":             {"media"},
 	"github.com/klauspost/reedsolomon":     {"volume/coding"},
-	"github.com/bradfitz/gomemcache":       {"cache"},
+	"github.com/bradfitz/gomemcache":       {"cache/meta"},
 	"github.com/bits-and-blooms/bloom":     {"cache/ssd"},
 	"github.com/blevesearch/bleve":         {"feed"},
 	"github.com/cockroachdb/pebble/v2/vfs": {"directory", "feed", "feed/timeline", "internal/raftgroup", "internal/cutfs"},
