@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -21,6 +22,7 @@ type Report struct {
 	Settings map[string]string  `json:"settings"`
 	Results  []Result           `json:"results"`
 	Ratios   map[string]float64 `json:"ratios"`
+	Plots    []Plot             `json:"-"` // drawn by WriteDir; their figures are in Results
 }
 
 // Result is one measured figure. For a latency, Value is the median and the
@@ -76,7 +78,7 @@ func (r *Report) WriteMarkdown(w io.Writer) error {
 }
 
 // WriteDir writes report.md, report.csv, latency.svg and, if there are ratios,
-// ratios.svg into dir.
+// ratios.svg into dir, and the plots.
 func (r *Report) WriteDir(dir string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
@@ -86,6 +88,9 @@ func (r *Report) WriteDir(dir string) error {
 	}
 	if len(r.Ratios) > 0 {
 		files["ratios.svg"] = r.writeRatios
+	}
+	for i := range r.Plots {
+		files[r.Plots[i].File] = r.Plots[i].write
 	}
 	for name, write := range files {
 		if err := writeFile(filepath.Join(dir, name), write); err != nil {
@@ -137,6 +142,8 @@ func show(v float64, unit string) string {
 	switch {
 	case v == 0:
 		return ""
+	case unit == "s" && v < 1e-4:
+		return fmt.Sprintf("%.1f µs", v*1e6)
 	case unit == "s" && v < 1e-3:
 		return fmt.Sprintf("%.0f µs", v*1e6)
 	case unit == "s" && v < 1:
@@ -151,6 +158,8 @@ func show(v float64, unit string) string {
 		return fmt.Sprintf("%.1f B", v)
 	case unit == "B":
 		return fmt.Sprintf("%.1f MB", v/1e6)
+	case v != math.Trunc(v):
+		return fmt.Sprintf("%.4f", v)
 	default:
 		return fmt.Sprintf("%g", v)
 	}

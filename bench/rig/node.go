@@ -156,6 +156,17 @@ func (n *Node) running() bool {
 	}
 }
 
+// PID is the node's process, 0 when it does not run. With Wrap it is what stands
+// in front.
+func (n *Node) PID() int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if !n.running() {
+		return 0
+	}
+	return n.cmd.Process.Pid
+}
+
 // Running reports whether the process is there.
 func (n *Node) Running() bool {
 	n.mu.Lock()

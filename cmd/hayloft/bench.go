@@ -24,6 +24,7 @@ func newBench() *cobra.Command {
 	cmd.AddCommand(newBenchCluster())
 	cmd.AddCommand(newBenchBlob())
 	cmd.AddCommand(newBenchFeed())
+	cmd.AddCommand(newBenchCache())
 	return cmd
 }
 

@@ -72,7 +72,8 @@ func newRoot() *cobra.Command {
 		return usagef("%v (see %s --help)", err, cmd.CommandPath())
 	})
 	root.AddCommand(newServer(), newDemo(), newPhoto(), newUser(), newCert(), newBench(), newMediaWorker(), newVersion(),
-		newVolume(), newEC(), newScrub(), newRescue(), newCluster(), newTorture(), newTortureWriter(), newBenchWriter())
+		newVolume(), newEC(), newScrub(), newRescue(), newCluster(), newTorture(), newTortureWriter(), newBenchWriter(),
+		newBenchBytes(), newBenchCacheNode())
 	return root
 }
 

@@ -73,16 +73,16 @@ var placement = map[string][]string{
 	"github.com/hashicorp":                 {"internal/raftgroup"},
 	"go.etcd.io/bbolt":                     {"internal/raftgroup"},
 	"github.com/cockroachdb/pebble":        {"directory", "feed", "feed/timeline", "internal/raftgroup", "internal/cutfs", "bench/feed"}, // it seeds a state
-	"github.com/valyala/fasthttp":          {"api", "cache", "volume/server", "bench", "bench/feed"},
+	"github.com/valyala/fasthttp":          {"api", "cache", "volume/server", "bench", "bench/feed", "bench/cache"},
 	"C":                                    {"cmd/hayloft-media"},
-	"unsafe":                               {"cmd/hayloft-media", "cache", "volume", "volume/coding", "internal/vfs", "internal/slab", "internal/offheap"},                                                                                                         // slabs outside the heap; the index's size; alignment for direct I/O
-	"net":                                  {"cmd/hayloft", "api", "cache", "client", "bench", "bench/rig", "volume/server", "internal/admin", "internal/mesh", "internal/mesh/certs", "internal/mesh/meshtest", "internal/raftgroup", "bench/feed", "cache/meta"}, // raft's streams
-	"net/http":                             {"cmd/hayloft", "client", "bench", "bench/cluster", "bench/rig", "internal/admin", "volume/tools", "internal/mesh", "volume/server/peer", "cache/tier"},                                                                // the admin listener: few requests, many features; nodes among themselves
-	"net/url":                              {"cmd/hayloft", "client", "bench", "api", "api/web", "cache", "cache/tier", "internal/sign", "internal/admin", "volume/tools", "internal/mesh/certs"},
+	"unsafe":                               {"cmd/hayloft-media", "cache", "volume", "volume/coding", "internal/vfs", "internal/slab", "internal/offheap"},                                                                                                                        // slabs outside the heap; the index's size; alignment for direct I/O
+	"net":                                  {"cmd/hayloft", "api", "cache", "client", "bench", "bench/rig", "volume/server", "internal/admin", "internal/mesh", "internal/mesh/certs", "internal/mesh/meshtest", "internal/raftgroup", "bench/feed", "cache/meta", "bench/cache"}, // raft's streams
+	"net/http":                             {"cmd/hayloft", "client", "bench", "bench/cluster", "bench/rig", "internal/admin", "volume/tools", "internal/mesh", "volume/server/peer", "cache/tier"},                                                                               // the admin listener: few requests, many features; nodes among themselves
+	"net/url":                              {"cmd/hayloft", "client", "bench", "api", "api/web", "cache", "cache/tier", "internal/sign", "internal/admin", "volume/tools", "internal/mesh/certs", "bench/cache"},
 	"net/netip":                            {"cmd/hayloft", "api", "client", "bench", "internal/admin"},
-	"os/exec":                              {"cmd/hayloft", "media", "volume/torture", "bench/disk", "bench/rig", "bench/feed"}, // decoding children; what is killed; Redis
-	"log":                                  {"cmd/hayloft", "cmd/hayloft-media", "internal/mesh"},                               // net/http takes nothing else, to make events of
-	"log/slog":                             {"cmd/hayloft", "cmd/hayloft-media"},                                                // engines emit events
+	"os/exec":                              {"cmd/hayloft", "media", "volume/torture", "bench/disk", "bench/rig", "bench/feed", "bench/cache"}, // decoding children; what is killed; Redis
+	"log":                                  {"cmd/hayloft", "cmd/hayloft-media", "internal/mesh"},                                              // net/http takes nothing else, to make events of
+	"log/slog":                             {"cmd/hayloft", "cmd/hayloft-media"},                                                               // engines emit events
 	"github.com/prometheus":                {"cmd/hayloft"},
 	"github.com/spf13":                     {"cmd/hayloft"},
 	"github.com/pelletier/go-toml":         {"cmd/hayloft"},

@@ -1,0 +1,103 @@
+package cache
+
+import (
+	"bufio"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/valyala/fasthttp"
+
+	"hayloft/bench"
+)
+
+const (
+	originDelay = 500 * time.Millisecond
+	coldBytes   = 64 << 10
+	coldRounds  = 5
+)
+
+var errWrongBody = errors.New("an answer is not what was asked for")
+
+// waiters lets many clients ask for one cold object whose origin is slow.
+func (b *run) waiters(ctx context.Context) error {
+	b.Progress("many clients on one cold key")
+	node, err := b.startOwn("cache", "bench-cache-node", "--delay", originDelay.String())
+	if err != nil {
+		return err
+	}
+	defer node.stop()
+	b.report.Settings["cold waiters"] = fmt.Sprintf("%d connections that are open already ask for one object of %d KiB at the same time, whose origin answers after %v; the photo cache in a process of its own, over an origin that makes objects up; from the request to the last byte; %d times",
+		b.Waiters, coldBytes>>10, originDelay, coldRounds)
+	var all bench.Latency
+	addr := strings.TrimPrefix(node.base, "http://")
+	for round := range coldRounds {
+		if err := wait(ctx, addr, b.Waiters, uint64(1+round), &all); err != nil {
+			return err
+		}
+	}
+	_, body, err := fasthttp.Get(nil, node.base+fetchesPath)
+	if err != nil {
+		return err
+	}
+	fetches, err := strconv.Atoi(string(body))
+	if err != nil {
+		return err
+	}
+	b.add(all.Result("cold_waiters_p99", 0.99), bench.Result{Name: "cold_waiters_upstream_reads", Unit: "1", Value: float64(fetches) / coldRounds, N: coldRounds})
+	return all.Err()
+}
+
+// wait lets n connections ask for one object at the same time.
+func wait(ctx context.Context, addr string, n int, number uint64, all *bench.Latency) error {
+	conns := make([]net.Conn, n)
+	for i := range conns {
+		c, err := net.Dial("tcp", addr)
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		conns[i] = c
+		if err := c.SetDeadline(time.Now().Add(time.Minute)); err != nil {
+			return err
+		}
+	}
+	start := make(chan struct{})
+	var wg sync.WaitGroup
+	for _, c := range conns {
+		wg.Go(func() {
+			<-start
+			began := time.Now()
+			err := ask(c, number)
+			all.Add(time.Since(began), err)
+		})
+	}
+	close(start)
+	wg.Wait()
+	return ctx.Err()
+}
+
+// ask asks for one object over a connection and checks what comes.
+func ask(c net.Conn, number uint64) error {
+	if _, err := fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: bench\r\n\r\n", key(number, coldBytes).Path()); err != nil {
+		return err
+	}
+	var res fasthttp.Response
+	if err := res.Read(bufio.NewReaderSize(c, 16<<10)); err != nil {
+		return err
+	}
+	return checkBody(res.StatusCode(), res.Body(), number, coldBytes)
+}
+
+func checkBody(status int, body []byte, number uint64, size int64) error {
+	if status != fasthttp.StatusOK || int64(len(body)) != max(8, size) || binary.LittleEndian.Uint64(body) != number {
+		return fmt.Errorf("%w: status %d, %d bytes", errWrongBody, status, len(body))
+	}
+	return nil
+}
