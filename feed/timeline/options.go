@@ -48,6 +48,16 @@ type tuning struct {
 	flushCount  int           // deliveries that are not durable
 }
 
+// Tighten draws small bounds for each step of work, so that short histories meet what
+// otherwise only long ones do. It is for tests; draw(n) is a number below n.
+func (o *Options) Tighten(draw func(n int) int) {
+	o.tune = tuning{
+		chunk: 1 + draw(3), events: 1 + draw(4), openFanouts: 1 + draw(3), requests: 1 + draw(4),
+		pending: 1 + draw(8), examine: 2 + draw(8), fetch: 1 + draw(4), pullers: 1 + draw(8),
+		segments: 1 + draw(4), changes: 1 + draw(12), flushEvery: time.Hour, flushCount: 1 + draw(20),
+	}
+}
+
 // NoticeKind says what a Notice is about.
 type NoticeKind uint8
 

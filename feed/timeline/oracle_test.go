@@ -20,7 +20,7 @@ import (
 
 var (
 	seedFlag      = flag.Uint64("timeline.seed", 0, "run this history only")
-	historiesFlag = flag.Int("timeline.histories", testenv.Rounds(2100), "histories to run")
+	historiesFlag = flag.Int("timeline.histories", testenv.Rounds(500), "histories to run")
 )
 
 // TestOracle plays random histories and compares, after every second action
@@ -84,13 +84,8 @@ func playHistory(seed uint64, logf func(string, ...any)) (err error) {
 	h.o = Options{
 		Dirs: []string{"t"}, Source: h.m, Clock: h.clock, FS: h.fs, Cap: 1 + h.rng.IntN(6), MaxFollowees: 3 + h.rng.IntN(12), Segment: 1 + h.rng.IntN(8),
 		ActiveWindow: 48 * time.Hour, CacheBytes: 1 << 20, MemoryBytes: 256 << 10,
-		tune: tuning{
-			chunk: 1 + h.rng.IntN(3), events: 1 + h.rng.IntN(4), openFanouts: 1 + h.rng.IntN(3),
-			requests: 1 + h.rng.IntN(4), pending: 1 + h.rng.IntN(8), examine: 2 + h.rng.IntN(8),
-			fetch: 1 + h.rng.IntN(4), pullers: 1 + h.rng.IntN(8), segments: 1 + h.rng.IntN(4),
-			changes: 1 + h.rng.IntN(12), flushEvery: time.Hour, flushCount: 1 + h.rng.IntN(20),
-		},
 	}
+	h.o.Tighten(h.rng.IntN)
 	if large {
 		h.o.tune.examine, h.o.tune.pending = 1000, 1000
 	}
@@ -222,15 +217,9 @@ func (h *history) deleteOrRestore() {
 // steps runs the writer, one step at a time, and looks at a page after each.
 func (h *history) steps(n int) error {
 	for range n {
-		worked, err := h.s.step()
+		worked, err := h.s.Step()
 		if err != nil {
 			return fmt.Errorf("step: %w", err)
-		}
-		if err := h.s.w.flush(); err != nil {
-			return err
-		}
-		if h.s.w.flushing != nil { // when it ends must not depend on the machine
-			<-h.s.w.flushing
 		}
 		h.logf("step: worked %v, cursor %d, open %d", worked, h.s.w.cursor, len(h.s.w.open))
 		if err := h.check(h.user()); err != nil {

@@ -137,6 +137,22 @@ func (s *Store) step() (worked bool, err error) {
 	return worked, nil
 }
 
+// Step does one piece of Run's work, sees a flush that it began through, and reports
+// whether there was any. It is for tests that want to look in between, and never runs
+// beside Run.
+func (s *Store) Step() (worked bool, err error) {
+	if worked, err = s.step(); err != nil {
+		return false, err
+	}
+	if err := s.w.flush(); err != nil {
+		return false, err
+	}
+	if s.w.flushing != nil {
+		<-s.w.flushing
+	}
+	return worked, nil
+}
+
 // reset wipes the instance under the feet of the pages.
 func (s *Store) reset(why error) error {
 	s.dbMu.Lock()

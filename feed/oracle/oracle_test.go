@@ -1,0 +1,82 @@
+package oracle
+
+import (
+	"slices"
+	"testing"
+)
+
+// Each clause of the definition, by an example.
+func TestFeedByExamples(t *testing.T) {
+	const reader, author, other = 0, 1, 2
+	tests := []struct {
+		name string
+		do   func(w *World)
+		want []int // photo 0 is the author's, 1 the reader's
+	}{
+		{"follows", func(*World) {}, []int{1, 0}},
+		{"unfollowed", func(w *World) { w.Unfollow(reader, author) }, []int{1}},
+		{"blocks", func(w *World) { w.Block(reader, author) }, []int{1}},
+		{"is blocked", func(w *World) { w.Block(author, reader) }, []int{1}},
+		{"unblocked", func(w *World) { w.Block(author, reader); w.Unblock(author, reader) }, []int{1}},
+		{"muted", func(w *World) { w.Mute(reader, author, true) }, []int{1}},
+		{"unmuted", func(w *World) { w.Mute(reader, author, true); w.Mute(reader, author, false) }, []int{1, 0}},
+		{"deleted", func(w *World) { w.Delete(0) }, []int{1}},
+		{"restored", func(w *World) { w.Delete(0); w.Restore(0) }, []int{1, 0}},
+		{"gone", func(w *World) { w.Purge(0); w.Purge(1) }, nil},
+		{"for followers", func(w *World) { w.SetAudience(0, AcceptedFollowers) }, []int{1, 0}},
+		{"for the author", func(w *World) { w.SetAudience(0, AuthorOnly); w.SetAudience(1, AuthorOnly) }, []int{1}},
+		{"private", func(w *World) { w.SetPrivate(author, true) }, []int{1, 0}},
+		{"asks", func(w *World) { w.SetPrivate(author, true); w.Unfollow(reader, author); w.Follow(reader, author) }, []int{1}},
+		{"is accepted", func(w *World) {
+			w.SetPrivate(author, true)
+			w.Unfollow(reader, author)
+			w.Follow(reader, author)
+			w.Answer(author, reader, true)
+		}, []int{1, 0}},
+		{"is declined", func(w *World) {
+			w.SetPrivate(author, true)
+			w.Unfollow(reader, author)
+			w.Follow(reader, author)
+			w.Answer(author, reader, false)
+		}, []int{1}},
+		{"others do not matter", func(w *World) { w.Publish(other, Everybody); w.Block(other, author) }, []int{1, 0}},
+		{"newest first", func(w *World) { w.Publish(author, Everybody) }, []int{2, 1, 0}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			w := New()
+			for range 3 {
+				w.Join()
+			}
+			w.Follow(reader, author)
+			w.Publish(author, Everybody)
+			w.Publish(reader, Everybody)
+			tt.do(w)
+			if got := w.Feed(reader); !slices.Equal(got, tt.want) {
+				t.Errorf("feed %v, want %v", got, tt.want)
+			}
+		})
+	}
+}
+
+// What is refused changes nothing.
+func TestRefusals(t *testing.T) {
+	w := New()
+	a, b := w.Join(), w.Join()
+	w.SetPrivate(a, true)
+	p := w.Publish(a, Everybody)
+	if !w.Follow(a, a) || !w.Answer(a, b, true) || !w.Like(b, p) || w.Likes(p) != 0 {
+		t.Error("done what must be refused")
+	}
+	w.Block(a, b)
+	if !w.Follow(b, a) || !w.Follow(a, b) || len(w.Followers(a))+len(w.Following(b)) != 0 || !w.Hidden(b, a) {
+		t.Error("followed across a block")
+	}
+	w.Unblock(a, b)
+	if w.Follow(b, a) || w.Answer(a, b, true) || w.Like(b, p) || w.Likes(p) != 1 || !slices.Equal(w.Profile(b, a), []int{p}) {
+		t.Error("refused what is allowed")
+	}
+	if w.Unlike(b, p); w.Likes(p) != 0 {
+		t.Error("a like stays")
+	}
+}
