@@ -4,7 +4,6 @@ import (
 	"errors"
 	"slices"
 	"time"
-	"unicode/utf8"
 
 	"hayloft/feed"
 	"hayloft/internal/id"
@@ -52,9 +51,7 @@ func (r *request) createAccount() error {
 	} else if why := handleFault(*handle); why != "" {
 		f.fault("handle", "%s", why)
 	}
-	if password == nil || utf8.RuneCountInString(*password) < minPassword || len(*password) > maxPassword {
-		f.fault("password", "must have at least %d characters and at most %d bytes", minPassword, maxPassword)
-	}
+	f.newPassword("password", password)
 	if err := f.done(); err != nil {
 		return err
 	}
@@ -112,7 +109,7 @@ func (r *request) createSession() error {
 			return err
 		}
 	}
-	account, err := r.checkPassword(*handle, *password)
+	account, _, err := r.checkPassword(*handle, *password)
 	if err != nil {
 		return err
 	}
@@ -133,46 +130,42 @@ func (r *request) createSession() error {
 
 // checkPassword takes as long for a handle that does not exist, so that time
 // tells nobody which do. Tokens of the limits are taken first and given back on
-// success: many guesses at once count as many.
-func (r *request) checkPassword(handle, password string) (id.ID, error) {
+// success: many guesses at once count as many. It answers with the hash that it has
+// compared with, too.
+func (r *request) checkPassword(handle, password string) (account id.ID, hash string, err error) {
 	l := r.a.limits
 	known := handleFault(handle) == "" && len(password) <= maxPassword
 	from, pair := addrKey(r.addr), handle+" "+networkKey(r.addr)
 	if err := l.login.take(r, from); err != nil {
-		return 0, err
+		return 0, "", err
 	}
 	if known { // else nothing to guess, and no reason to remember arbitrary text
 		// The network's own share first: what it refuses must not count
 		// everywhere, or one network could sign an account's owner out of all.
 		if err := l.handle.take(r, pair); err != nil {
-			return 0, err
+			return 0, "", err
 		}
 		if err := l.handles.take(r, handle); err != nil {
 			l.handle.refund(pair)
-			return 0, err
+			return 0, "", err
 		}
-	}
-	var account id.ID
-	var hash string
-	if known {
-		var err error
 		account, hash, err = r.a.opt.Feed.Credentials(r.ctx, handle)
 		if err != nil && !errors.Is(err, feed.ErrNotFound) {
-			return 0, err
+			return 0, "", err
 		}
 	}
 	ok, err := r.a.hasher.verify(r.ctx, password[:min(len(password), maxPassword)], hash)
 	if err != nil {
-		return 0, err
+		return 0, "", err
 	}
 	if !ok {
 		r.audit(EventSignInFail, account)
-		return 0, pBadLogin.because("")
+		return 0, "", pBadLogin.because("")
 	}
 	l.login.refund(from)
 	l.handle.refund(pair)
 	l.handles.refund(handle)
-	return account, nil
+	return account, hash, nil
 }
 
 func (r *request) signedIn(u feed.UserView, token string, cookie bool) error {

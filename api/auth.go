@@ -24,13 +24,21 @@ const (
 
 var b64url = base64.RawURLEncoding.Strict()
 
-// newToken returns a fresh token and what is stored of it.
-func (a *API) newToken(cookie bool) (string, feed.NewSession, error) {
+// random returns a fresh secret behind a prefix.
+func (a *API) random(prefix string) (string, error) {
 	raw := make([]byte, tokenBytes)
 	if _, err := io.ReadFull(a.opt.Rand, raw); err != nil {
-		return "", feed.NewSession{}, fmt.Errorf("api: no random bytes: %w", err)
+		return "", fmt.Errorf("api: no random bytes: %w", err)
 	}
-	token := tokenPrefix + b64url.EncodeToString(raw)
+	return prefix + b64url.EncodeToString(raw), nil
+}
+
+// newToken returns a fresh token and what is stored of it.
+func (a *API) newToken(cookie bool) (string, feed.NewSession, error) {
+	token, err := a.random(tokenPrefix)
+	if err != nil {
+		return "", feed.NewSession{}, err
+	}
 	return token, feed.NewSession{
 		TokenHash: sha256.Sum256([]byte(token)),
 		ExpiresAt: a.opt.Clock.Now().Add(a.opt.Limits.Session).Truncate(time.Second),
@@ -42,7 +50,7 @@ func (a *API) newToken(cookie bool) (string, feed.NewSession, error) {
 // a cookie that is not simply leaves the viewer anonymous, because a browser
 // sends it unasked.
 func (r *request) authenticate() error {
-	token, err := r.bearer()
+	token, err := r.apiKey()
 	if err != nil {
 		return err
 	}
@@ -51,7 +59,12 @@ func (r *request) authenticate() error {
 		r.byCookie = token != ""
 	}
 	if token != "" {
-		err := r.signIn(token)
+		var err error
+		if strings.HasPrefix(token, keyPrefix) && !r.byCookie {
+			err = r.withAPIKey(token)
+		} else {
+			err = r.signIn(token)
+		}
 		switch {
 		case err == nil:
 		case !errors.Is(err, feed.ErrNotFound):
@@ -70,24 +83,6 @@ func (r *request) authenticate() error {
 		return r.sameOrigin()
 	}
 	return nil
-}
-
-// bearer returns the token of the Authorization header, if there is one.
-func (r *request) bearer() (string, error) {
-	for _, name := range []string{"X-API-Key", "X-API-Dev-Key"} {
-		if len(r.rc.Request.Header.Peek(name)) > 0 {
-			return "", pUnauthorized.because("the API key is not valid")
-		}
-	}
-	text, err := r.header("Authorization")
-	if err != nil || text == "" {
-		return "", err
-	}
-	scheme, token, _ := strings.Cut(text, " ")
-	if !strings.EqualFold(scheme, "Bearer") || token == "" {
-		return "", pUnauthorized.because("Authorization must be Bearer and a token")
-	}
-	return token, nil
 }
 
 // signIn makes the session of token the call's.

@@ -30,6 +30,7 @@ type Feed interface {
 	UserByHandle(ctx context.Context, viewer id.ID, handle string) (feed.UserView, error)
 	UpdateProfile(ctx context.Context, user id.ID, c feed.ProfileChange) (feed.User, error)
 	People
+	Personal
 
 	// BeginUpload reserves a photo id and records what its upload URL binds.
 	BeginUpload(ctx context.Context, owner id.ID, spec feed.UploadSpec) (id.ID, error)
@@ -59,6 +60,8 @@ type Feed interface {
 	Likes(ctx context.Context, viewer, photo id.ID, p Page) (rows []feed.UserView, next id.ID, err error)
 	AddComment(ctx context.Context, user, photo id.ID, text string, parent id.ID) (feed.Comment, error)
 	DeleteComment(ctx context.Context, user, comment id.ID) error
+	LikeComment(ctx context.Context, user, comment id.ID) error   // idempotent
+	UnlikeComment(ctx context.Context, user, comment id.ID) error // idempotent
 	Comments(ctx context.Context, viewer, photo id.ID, p Page) (rows []feed.Comment, next id.ID, err error)
 	Replies(ctx context.Context, viewer, comment id.ID, p Page) (rows []feed.Comment, next id.ID, err error)
 

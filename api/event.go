@@ -12,15 +12,19 @@ type EventKind uint8
 
 // The kinds of events.
 const (
-	EventRequest    EventKind = iota + 1 // a call was answered
-	EventFault                           // a call failed for a reason of ours: Err says which
-	EventPanic                           // a handler panicked; the call got a 500
-	EventServer                          // the HTTP machinery complains; Note says what, without request bytes
-	EventSignUp                          // audit: an account was made
-	EventSignIn                          // audit: a session was made
-	EventSignInFail                      // audit: wrong handle or password
-	EventSignOut                         // audit: a session, or all of them, ended
-	EventRateLimit                       // a limit refused a call; Note names the limit
+	EventRequest        EventKind = iota + 1 // a call was answered
+	EventFault                               // a call failed for a reason of ours: Err says which
+	EventPanic                               // a handler panicked; the call got a 500
+	EventServer                              // the HTTP machinery complains; Note says what, without request bytes
+	EventSignUp                              // audit: an account was made
+	EventSignIn                              // audit: a session was made
+	EventSignInFail                          // audit: wrong handle or password
+	EventSignOut                             // audit: a session, or all of them, ended
+	EventPassword                            // audit: a password was changed
+	EventKeyMade                             // audit: an API key was made
+	EventKeyEnded                            // audit: an API key was deleted
+	EventAccountDeleted                      // audit: an account was deleted by its owner
+	EventRateLimit                           // a limit refused a call; Note names the limit
 )
 
 // Event is something worth a log line or a metric. It holds no token, no

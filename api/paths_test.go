@@ -88,7 +88,7 @@ func TestEncodedPaths(t *testing.T) {
 		"/api/v1/notifications":                404,
 		"/api/v1/search?q=x":                   404,
 		"/api/v1/exports":                      404,
-		"/api/v1/users/me/avatar":              404,
+		"/api/v1/users/me/face":                404,
 		"/api/v1/photos/x/unknown":             404,
 		"/api/v1/photos/0000000000000":         404,
 		"/api/v1/photos/031gsq4000806x":        404,

@@ -88,7 +88,7 @@ func orEmpty[T any](s []T) []T {
 func (r *request) photo(p feed.PhotoView) photoBody {
 	d := p.Details
 	b := photoBody{
-		PhotoID: p.ID, Author: authorBody{ID: p.Author, Handle: p.AuthorHandle},
+		PhotoID: p.ID, Author: authorBody{p.Author, p.AuthorHandle, r.avatarURL(p.Avatar)},
 		Title: d.Title, Caption: d.Caption, Alt: d.Alt, Tags: orEmpty(d.Tags), People: orEmpty(d.People),
 		Visibility: visibilityNames[d.Visibility], Status: statusName(p.Status),
 		URLs: map[string]string{}, Media: []mediaBody{},
@@ -135,12 +135,26 @@ func (r *request) mediaURL(p feed.PhotoView, variant string) string {
 	if variant == media.Original.String() {
 		blob, cookie, ext = p.Master.Blob, p.Master.Cookie, media.Ext(p.Master.ContentType)
 	}
+	return r.mediaPath(variant, blob, cookie, ext, p.Signed, p.AuthorEpoch)
+}
+
+// mediaPath returns the absolute URL of bytes, signed over epoch when they are to be.
+func (r *request) mediaPath(variant string, blob id.ID, cookie id.Cookie, ext string, signed bool, epoch uint32) string {
 	path := "/media/" + variant + "/" + blob.String() + "-" + cookie.String() + "." + ext
 	url := r.a.opt.MediaURL + path
-	if p.Signed {
-		url += "?" + sign.MediaQuery(r.a.opt.MediaRing, path, p.AuthorEpoch, r.a.opt.Clock.Now(), r.a.opt.Limits.MediaTTL)
+	if signed {
+		url += "?" + sign.MediaQuery(r.a.opt.MediaRing, path, epoch, r.a.opt.Clock.Now(), r.a.opt.Limits.MediaTTL)
 	}
 	return url
+}
+
+// avatarURL returns the absolute URL of a face: a thumbnail. nil: there is none.
+func (r *request) avatarURL(a feed.Avatar) *string {
+	if a.Blob == 0 {
+		return nil
+	}
+	url := r.mediaPath(media.Thumbnail.String(), a.Blob, a.Cookie, media.Ext(media.TypeJPEG), a.Signed, a.Epoch)
+	return &url
 }
 
 // photoURL is the stable URL of a photo.

@@ -75,6 +75,7 @@ var (
 	pCrossSite     = kind("cross-site", 403, "Refused from another site", "A call that changes something with the session cookie must come from the page of this server (Sec-Fetch-Site or Origin).")
 	pBadSignature  = kind("bad-signature", 403, "The upload URL is not genuine", "The URL was changed, or is not one this server gave out. Ask for a new one.")
 	pUploadExpired = kind("upload-expired", 403, "The upload URL has expired", "Upload URLs are good for 15 minutes. Ask for a new one.")
+	pScope         = kind("insufficient-scope", 403, "The key may not do that", "An API key may do what its scopes say: read (GET), write (all else). Passwords, sessions, keys and the end of an account take a session.")
 	pSignupClosed  = kind("signup-closed", 403, "Sign-up is closed", "The operator of this server makes accounts.")
 	pNotFound      = kind("not-found", 404, "Not found", "There is no such thing, or you may not see it: the answer is the same.")
 	pNoEndpoint    = kind("unknown-endpoint", 404, "No such call", "The path is none of this API's. See /openapi.yaml.")

@@ -20,6 +20,7 @@ type route struct {
 	method, pattern string
 	access          access
 	unlimited       bool // for probes
+	login           bool // by a session, not by an API key
 	handle          func(*request) error
 
 	segments []string
@@ -61,16 +62,16 @@ func commonRoutes() []route {
 }
 
 func accountRoutes() []route {
-	return slices.Concat(coreRoutes(), peopleRoutes())
+	return slices.Concat(coreRoutes(), peopleRoutes(), personalRoutes())
 }
 
 func coreRoutes() []route {
 	return []route{
 		{method: "POST", pattern: v1 + "/accounts", access: anyone, handle: (*request).createAccount},
 		{method: "POST", pattern: v1 + "/sessions", access: anyone, handle: (*request).createSession},
-		{method: "GET", pattern: v1 + "/sessions", access: signedIn, handle: (*request).listSessions},
-		{method: "DELETE", pattern: v1 + "/sessions", access: signedIn, handle: (*request).deleteSessions},
-		{method: "DELETE", pattern: v1 + "/sessions/{id}", access: signedIn, handle: (*request).deleteSession},
+		{method: "GET", pattern: v1 + "/sessions", access: signedIn, login: true, handle: (*request).listSessions},
+		{method: "DELETE", pattern: v1 + "/sessions", access: signedIn, login: true, handle: (*request).deleteSessions},
+		{method: "DELETE", pattern: v1 + "/sessions/{id}", access: signedIn, login: true, handle: (*request).deleteSession},
 
 		{method: "GET", pattern: v1 + "/users/me", access: signedIn, handle: (*request).me},
 		{method: "PATCH", pattern: v1 + "/users/me", access: signedIn, handle: (*request).patchMe},
@@ -98,6 +99,8 @@ func coreRoutes() []route {
 		{method: "POST", pattern: v1 + "/photos/{id}/comments", access: signedIn, handle: (*request).addComment},
 		{method: "GET", pattern: v1 + "/photos/{id}/comments", access: optional, handle: (*request).comments},
 		{method: "DELETE", pattern: v1 + "/comments/{id}", access: signedIn, handle: (*request).deleteComment},
+		{method: "POST", pattern: v1 + "/comments/{id}/like", access: signedIn, handle: (*request).likeComment},
+		{method: "DELETE", pattern: v1 + "/comments/{id}/like", access: signedIn, handle: (*request).unlikeComment},
 		{method: "GET", pattern: v1 + "/comments/{id}/replies", access: optional, handle: (*request).replies},
 
 		{method: "GET", pattern: v1 + "/feed", access: signedIn, handle: (*request).feedPage},

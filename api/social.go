@@ -23,8 +23,8 @@ type commentBody struct {
 }
 
 func (r *request) comment(c feed.Comment) commentBody {
-	b := commentBody{ID: c.ID, PhotoID: c.Photo, Author: authorBody{ID: c.Author, Handle: c.Handle}, Text: c.Text,
-		ReplyCount: c.Replies, LikeCount: c.Likes, CreatedAt: utc(c.CreatedAt)}
+	b := commentBody{ID: c.ID, PhotoID: c.Photo, Author: authorBody{c.Author, c.Handle, r.avatarURL(c.Avatar)}, Text: c.Text,
+		ReplyCount: c.Replies, LikeCount: c.Likes, Liked: c.Liked, CreatedAt: utc(c.CreatedAt)}
 	if c.Parent != 0 {
 		b.ParentID = &c.Parent
 	}
@@ -123,6 +123,30 @@ func (r *request) deleteComment() error {
 		return err
 	}
 	if err := r.a.opt.Feed.DeleteComment(r.ctx, r.viewer, comment); err != nil {
+		return err
+	}
+	return r.noContent()
+}
+
+// likeComment is POST /comments/{id}/like.
+func (r *request) likeComment() error {
+	comment, err := r.pathID(0)
+	if err != nil {
+		return err
+	}
+	if err := r.a.opt.Feed.LikeComment(r.ctx, r.viewer, comment); err != nil {
+		return err
+	}
+	return r.noContent()
+}
+
+// unlikeComment is DELETE /comments/{id}/like.
+func (r *request) unlikeComment() error {
+	comment, err := r.pathID(0)
+	if err != nil {
+		return err
+	}
+	if err := r.a.opt.Feed.UnlikeComment(r.ctx, r.viewer, comment); err != nil {
 		return err
 	}
 	return r.noContent()

@@ -116,7 +116,7 @@ func (r *request) withKey() error {
 	return nil
 }
 
-// apiKey returns the key that a call brings, in one of three fields.
+// apiKey returns the token or key that a call brings, in one of three fields.
 func (r *request) apiKey() (string, error) {
 	key := ""
 	for _, name := range []string{"X-API-Key", "X-API-Dev-Key"} {
@@ -134,8 +134,8 @@ func (r *request) apiKey() (string, error) {
 		return "", err
 	}
 	if scheme, token, _ := strings.Cut(text, " "); text != "" {
-		if !strings.EqualFold(scheme, "Bearer") || key != "" {
-			return "", pUnauthorized.because("Authorization must be Bearer and one key")
+		if !strings.EqualFold(scheme, "Bearer") || token == "" || key != "" {
+			return "", pUnauthorized.because("Authorization must be Bearer and one token or key")
 		}
 		key = token
 	}

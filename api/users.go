@@ -41,7 +41,7 @@ type relationBody struct {
 
 func (r *request) user(u feed.UserView) userBody {
 	return userBody{
-		ID: u.ID, Handle: u.Handle, Name: u.Name, Bio: u.Bio, IsPrivate: u.IsPrivate,
+		ID: u.ID, Handle: u.Handle, Name: u.Name, Bio: u.Bio, AvatarURL: r.avatarURL(u.Avatar), IsPrivate: u.IsPrivate,
 		PhotoCount: u.Photos, FollowerCount: u.Followers, FollowingCount: u.Following,
 		CreatedAt: utc(u.CreatedAt),
 		Viewer: relationBody{Follows: u.Viewer.Follows, FollowedBy: u.Viewer.FollowedBy, Requested: u.Viewer.Requested,

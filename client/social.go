@@ -49,6 +49,16 @@ func (c *Client) DeleteComment(ctx context.Context, comment string) error {
 	return c.do(ctx, call{method: http.MethodDelete, path: "/comments/" + url.PathEscape(comment), repeatable: true}, nil)
 }
 
+// LikeComment likes a comment. Liking twice is liking once.
+func (c *Client) LikeComment(ctx context.Context, comment string) error {
+	return c.onNamed(ctx, http.MethodPost, "/comments/", comment, "/like")
+}
+
+// UnlikeComment takes a like of a comment back; it is no error when there was none.
+func (c *Client) UnlikeComment(ctx context.Context, comment string) error {
+	return c.onNamed(ctx, http.MethodDelete, "/comments/", comment, "/like")
+}
+
 // onPhoto makes a repeatable call without a body on a photo.
 func (c *Client) onPhoto(ctx context.Context, method, photo, what string) error {
 	if photo == "" {

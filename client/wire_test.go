@@ -153,6 +153,41 @@ func TestWire(t *testing.T) {
 		{"Comments", answer{status: 200, body: `{"items":[]}`}, func(c *Client) (any, error) { return c.Comments(ctx, "p1", PageOptions{Limit: 1}) }, "GET /api/v1/photos/p1/comments?limit=1", "", nil, ""},
 		{"Replies", answer{status: 200, body: `{"items":[]}`}, func(c *Client) (any, error) { return c.Replies(ctx, "c1", PageOptions{}) }, "GET /api/v1/comments/c1/replies", "", nil, ""},
 		{"DeletedPhotos", answer{status: 200, body: `{"items":[]}`}, func(c *Client) (any, error) { return c.DeletedPhotos(ctx, PageOptions{}) }, "GET /api/v1/photos/deleted", "", nil, ""},
+		{"LikeComment", answer{status: 204}, func(c *Client) (any, error) { return nil, c.LikeComment(ctx, "c1") }, "POST /api/v1/comments/c1/like", "", nil, ""},
+		{"UnlikeComment", answer{status: 204}, func(c *Client) (any, error) { return nil, c.UnlikeComment(ctx, "c1") }, "DELETE /api/v1/comments/c1/like", "", nil, ""},
+		{"RemoveFollower", answer{status: 204}, func(c *Client) (any, error) { return nil, c.RemoveFollower(ctx, "@bob") }, "DELETE /api/v1/followers/@bob", "", nil, ""},
+		{"FollowRequests", answer{status: 200, body: `{"items":[]}`}, func(c *Client) (any, error) { return c.FollowRequests(ctx, PageOptions{Limit: 2}) }, "GET /api/v1/follow-requests?limit=2", "", nil, ""},
+		{"ApproveFollow", answer{status: 204}, func(c *Client) (any, error) { return nil, c.ApproveFollow(ctx, "bob") }, "POST /api/v1/follow-requests/bob/approve", "", nil, ""},
+		{"DeclineFollow", answer{status: 204}, func(c *Client) (any, error) { return nil, c.DeclineFollow(ctx, "bob") }, "POST /api/v1/follow-requests/bob/decline", "", nil, ""},
+		{"Block", answer{status: 204}, func(c *Client) (any, error) { return nil, c.Block(ctx, "bob") }, "POST /api/v1/users/bob/block", "", nil, ""},
+		{"Unblock", answer{status: 204}, func(c *Client) (any, error) { return nil, c.Unblock(ctx, "bob") }, "DELETE /api/v1/users/bob/block", "", nil, ""},
+		{"Blocks", answer{status: 200, body: `{"items":[]}`}, func(c *Client) (any, error) { return c.Blocks(ctx, PageOptions{}) }, "GET /api/v1/blocks", "", nil, ""},
+		{"Mute", answer{status: 204}, func(c *Client) (any, error) { return nil, c.Mute(ctx, "bob") }, "POST /api/v1/users/bob/mute", "", nil, ""},
+		{"Unmute", answer{status: 204}, func(c *Client) (any, error) { return nil, c.Unmute(ctx, "bob") }, "DELETE /api/v1/users/bob/mute", "", nil, ""},
+		{"Mutes", answer{status: 200, body: `{"items":[]}`}, func(c *Client) (any, error) { return c.Mutes(ctx, PageOptions{}) }, "GET /api/v1/mutes", "", nil, ""},
+		{"UpdateMe", answer{status: 200, body: user}, func(c *Client) (any, error) {
+			private := true
+			return c.UpdateMe(ctx, ProfileChange{IsPrivate: &private})
+		}, "PATCH /api/v1/users/me", `{"is_private":true}`, nil, ""},
+		{"DeleteMe", answer{status: 204}, func(c *Client) (any, error) { return nil, c.DeleteMe(ctx) }, "DELETE /api/v1/users/me", "", nil, ""},
+		{"SetPassword", answer{status: 200, body: user}, func(c *Client) (any, error) { return nil, c.SetPassword(ctx, "a", "b") }, "PUT /api/v1/users/me/password", `{"new_password":"b","password":"a"}`, nil, ""},
+		{"SetAvatar", answer{status: 200, body: user}, func(c *Client) (any, error) { return c.SetAvatar(ctx, "p1") }, "PUT /api/v1/users/me/avatar", `{"photo_id":"p1"}`, nil, ""},
+		{"NoAvatar", answer{status: 200, body: user}, func(c *Client) (any, error) { return c.SetAvatar(ctx, "") }, "PUT /api/v1/users/me/avatar", `{"photo_id":null}`, nil, ""},
+		{"Sessions", answer{status: 200, body: `{"items":[{"id":"s1","current":true}]}`}, func(c *Client) (any, error) {
+			s, err := c.Sessions(ctx)
+			return fmt.Sprint(len(s), s[0].ID, s[0].Current), err
+		}, "GET /api/v1/sessions", "", nil, "1s1true"},
+		{"EndSession", answer{status: 204}, func(c *Client) (any, error) { return nil, c.EndSession(ctx, "s1") }, "DELETE /api/v1/sessions/s1", "", nil, ""},
+		{"EndSessions", answer{status: 204}, func(c *Client) (any, error) { return nil, c.EndSessions(ctx) }, "DELETE /api/v1/sessions", "", nil, ""},
+		{"CreateAPIKey", answer{status: 201, body: `{"id":"k1","key":"hlk_x","scopes":["read"]}`}, func(c *Client) (any, error) {
+			k, err := c.CreateAPIKey(ctx, "n", ScopeRead)
+			return k.ID + k.Key + k.Scopes[0], err
+		}, "POST /api/v1/api-keys", `{"name":"n","scopes":["read"]}`, nil, "k1hlk_xread"},
+		{"APIKeys", answer{status: 200, body: `{"items":[{"id":"k1"}]}`}, func(c *Client) (any, error) { k, err := c.APIKeys(ctx); return k[0].ID, err }, "GET /api/v1/api-keys", "", nil, "k1"},
+		{"DeleteAPIKey", answer{status: 204}, func(c *Client) (any, error) { return nil, c.DeleteAPIKey(ctx, "k1") }, "DELETE /api/v1/api-keys/k1", "", nil, ""},
+		{"FeedNew", answer{status: 200, body: `{"count":3,"latest_id":"p1"}`}, func(c *Client) (any, error) { return c.FeedNew(ctx) }, "GET /api/v1/feed/new", "", nil, "{3 p1}"},
+		{"FeedNewNull", answer{status: 200, body: `{"count":0,"latest_id":null}`}, func(c *Client) (any, error) { return c.FeedNew(ctx) }, "GET /api/v1/feed/new", "", nil, "{0 }"},
+		{"Seen", answer{status: 204}, func(c *Client) (any, error) { return nil, c.Seen(ctx, "p1") }, "POST /api/v1/feed/seen", `{"photo_id":"p1"}`, nil, ""},
 		{"EscapedName", answer{status: 200, body: user}, func(c *Client) (any, error) { return c.User(ctx, "a/../b?c") }, "GET /api/v1/users/a%2F..%2Fb%3Fc", "", nil, ""},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
