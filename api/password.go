@@ -95,6 +95,13 @@ func (h *hasher) hash(ctx context.Context, password string) (string, error) {
 		b64.EncodeToString(salt), b64.EncodeToString(key)), nil
 }
 
+// HashPassword returns what is stored of a password: for operators, who make accounts
+// and give people new passwords without a call of this API.
+func HashPassword(rand io.Reader, password string) (string, error) {
+	h := &hasher{rand: rand, slots: make(chan struct{}, 1)}
+	return h.hash(context.Background(), password)
+}
+
 // verify reports whether password is the one that encoded was made of. An
 // empty encoded (no such account) takes as long and is false.
 func (h *hasher) verify(ctx context.Context, password, encoded string) (bool, error) {

@@ -24,6 +24,9 @@ type feedOf interface {
 	Purges(ctx context.Context, after uint64, limit int) ([]feed.Purge, time.Duration, error)
 	Master(ctx context.Context, photo id.ID) (feed.Photo, error)
 	PhotoRow(ctx context.Context, photo id.ID) (feed.Photo, error)
+	Accounts(ctx context.Context, after string, limit int) (rows []feed.Account, next string, err error)
+	Account(ctx context.Context, handle string) (feed.Account, error)
+	Suspend(ctx context.Context, user id.ID, suspended bool) error
 	MarkReady(ctx context.Context, photo id.ID, r feed.Rendition) error
 	MarkFailed(ctx context.Context, photo id.ID, why feed.Failure) error
 }

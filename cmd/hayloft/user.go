@@ -12,9 +12,17 @@ import (
 func newUser() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "user",
-		Short: "Make keys for programs that use the server",
-		Args:  wantArgs(0, 0, "one of its commands"),
-		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		Short: "Make accounts, suspend them and give them new passwords; make keys for programs",
+		Long: `Accounts are those of a running server, which is asked at its admin listener. --data
+only says where the admin token is.`,
+		Args: wantArgs(0, 0, "one of its commands"),
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	var f volumeFlags
+	for _, c := range []*cobra.Command{newUserCreate(&f), newUserLs(&f), newUserSuspend(&f), newResetPassword(&f)} {
+		f.define(c.Flags())
+		c.Flags().Lookup("data").Usage = "data directories of the server: the token is in the first one"
+		cmd.AddCommand(c)
 	}
 	cmd.AddCommand(newBlobKey())
 	return cmd

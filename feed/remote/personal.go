@@ -7,7 +7,7 @@ import (
 	"hayloft/internal/id"
 )
 
-// What an account does with itself, and likes of comments, by the contracts of feed.Feed.
+// What an account does with itself, likes of comments, and what operators do, by the contracts of feed.Feed.
 
 // personalMethods are the methods of a feed that this file calls.
 func personalMethods(f *feed.Feed) map[string]any {
@@ -23,6 +23,9 @@ func personalMethods(f *feed.Feed) map[string]any {
 		"FeedNew":       f.FeedNew,
 		"LikeComment":   f.LikeComment,
 		"UnlikeComment": f.UnlikeComment,
+		"Accounts":      f.Accounts,
+		"Account":       f.Account,
+		"Suspend":       f.Suspend,
 	}
 }
 
@@ -79,4 +82,19 @@ func (c *Client) LikeComment(ctx context.Context, user, comment id.ID) error {
 // UnlikeComment is that of feed.Feed.
 func (c *Client) UnlikeComment(ctx context.Context, user, comment id.ID) error {
 	return c.call(ctx, "UnlikeComment", true, []any{user, comment})
+}
+
+// Accounts is that of feed.Feed.
+func (c *Client) Accounts(ctx context.Context, after string, limit int) ([]feed.Account, string, error) {
+	return two[[]feed.Account, string](ctx, c, "Accounts", true, after, limit)
+}
+
+// Account is that of feed.Feed.
+func (c *Client) Account(ctx context.Context, handle string) (feed.Account, error) {
+	return one[feed.Account](ctx, c, "Account", true, handle)
+}
+
+// Suspend is that of feed.Feed.
+func (c *Client) Suspend(ctx context.Context, user id.ID, suspended bool) error {
+	return c.call(ctx, "Suspend", true, []any{user, suspended})
 }

@@ -51,6 +51,14 @@ func TestPersonalCalls(t *testing.T) {
 		t.Errorf("comments %+v, %v", rows, err)
 	}
 	w.must(w.c.UnlikeComment(w.ctx, anna.ID, comment.ID))
+	w.must(w.c.Suspend(w.ctx, bob.ID, true))
+	all, next, err := w.c.Accounts(w.ctx, "anna", 5)
+	all2, _, err2 := w.feed.Accounts(w.ctx, "anna", 5)
+	same(w, "accounts", all, all2, err, err2)
+	if a, err := w.c.Account(w.ctx, "bob"); err != nil || next != "" || len(all) != 1 || a != all[0] || !a.Suspended {
+		t.Errorf("%+v of %+v, %v", a, all, err)
+	}
+	w.must(w.c.Suspend(w.ctx, bob.ID, false))
 	w.must(w.c.DeleteAccount(w.ctx, anna.ID))
 	if _, err := w.c.UserByID(w.ctx, bob.ID, anna.ID); !errors.Is(err, feed.ErrNotFound) {
 		t.Errorf("who left: %v", err)

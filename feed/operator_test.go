@@ -1,0 +1,44 @@
+package feed
+
+import (
+	"context"
+	"errors"
+	"testing"
+)
+
+// An operator sees every account that is there, by handle and page by page.
+func TestAccounts(t *testing.T) {
+	h := newHouse(t, nil)
+	ctx := context.Background()
+	for _, handle := range []string{"carl", "anna", "bert", "dora", "b"} {
+		h.user(handle)
+	}
+	bert, err := h.feed.Account(ctx, "bert")
+	h.must(err)
+	h.must(h.feed.Suspend(ctx, bert.ID, true))
+	carl, err := h.feed.Account(ctx, "carl")
+	h.must(err)
+	h.must(h.feed.DeleteAccount(ctx, carl.ID))
+	var got []string
+	for after := ""; ; {
+		rows, next, err := h.feed.Accounts(ctx, after, 2)
+		h.must(err)
+		for _, a := range rows {
+			got = append(got, a.Handle)
+			if a.Suspended != (a.Handle == "bert") {
+				t.Errorf("%+v", a)
+			}
+		}
+		if after = next; next == "" {
+			break
+		}
+	}
+	if want := []string{"anna", "b", "bert", "dora"}; len(got) != 4 || got[0] != want[0] || got[1] != want[1] || got[2] != want[2] || got[3] != want[3] {
+		t.Errorf("%v, want %v", got, want)
+	}
+	for handle, want := range map[string]error{"anna": nil, "bert": nil, "carl": ErrNotFound, "nobody": ErrNotFound} {
+		if a, err := h.feed.Account(ctx, handle); !errors.Is(err, want) || err == nil && a.Handle != handle {
+			t.Errorf("%s: %+v, %v", handle, a, err)
+		}
+	}
+}
