@@ -97,6 +97,7 @@ var keySizes = map[byte]int{
 	tabEffectByTime: 18, tabParked: 9, tabPurge: 9, tabChore: 9, tabDue: 0, tabIdempotency: 41, tabWatermark: 0,
 	tabAsked: 17, tabBlockedBy: 17, tabMutedBy: 17, tabLiked: 17, tabSaid: 17, tabOwned: 17, tabSeen: 9, tabAPIKey: 33, tabUserKeys: 17, tabRetired: 0,
 	tabChange: 9, tabChangeOf: 10, tabChangeMeta: 2,
+	tabInbox: 9, tabNotification: 22, tabNotifications: 17, tabCause: 30, tabListener: 17, tabListening: 17, tabTelling: 10,
 }
 
 func (c *checker) one(k, v []byte) error {
@@ -164,6 +165,8 @@ func (c *checker) row(k, v []byte) error {
 		p, err := c.photo(second(k))
 		c.want(err != nil || p != nil && p.Author == first(k), "not a photo of theirs")
 		return err
+	case tabInbox, tabNotification, tabNotifications, tabCause, tabListener, tabListening, tabTelling:
+		return c.notificationRow(k, v)
 	default:
 		return c.queueRow(k, v)
 	}

@@ -98,6 +98,9 @@ func (t *tx) clearPhoto(photo id.ID, budget *int) (bool, error) {
 	if err != nil || !done {
 		return false, err
 	}
+	if err := t.clearNotifications(photo); err != nil {
+		return false, err
+	}
 	p, err := t.photo(photo)
 	if err == nil && p != nil {
 		t.dropPhoto(p)

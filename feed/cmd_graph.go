@@ -58,6 +58,12 @@ func (t *tx) dropFollow(reader, author *accountRow, threshold uint64) error {
 	}
 	t.dropEdge(tabFollow, tabFollowing, reader.ID, author.ID, edge)
 	t.dropEdge(tabFollowedBy, tabFollowers, author.ID, reader.ID, edge)
+	if err := t.untell(notificationKey{To: author.ID, Kind: NotifyFollow, Subject: author.ID}, edge); err != nil {
+		return err
+	}
+	if err := t.unlisten(reader.ID, author.ID); err != nil {
+		return err
+	}
 	reader.Following--
 	author.Followers--
 	author.weigh(threshold)
@@ -73,7 +79,7 @@ func (t *tx) dropRequest(reader, author id.ID) (bool, error) {
 		return false, err
 	}
 	t.dropEdge(tabRequest, tabRequests, author, reader, edge)
-	return true, nil
+	return true, t.untell(notificationKey{To: author, Kind: NotifyRequest, Subject: author}, edge)
 }
 
 type cmdFollow struct {
@@ -106,11 +112,15 @@ func (r *cmdFollow) apply(t *tx) (outcome, error) {
 		if _, err := t.dropRequest(r.Reader, r.Author); err != nil {
 			return outcome{}, err
 		}
+		if err := t.tell(notificationKey{To: r.Author, Kind: NotifyFollow, Subject: r.Author}, r.Edge, r.Reader); err != nil {
+			return outcome{}, err
+		}
 		return outcome{}, t.addFollow(reader, author, r.Edge, r.Threshold)
 	}
 	requested, err := t.has(key2(tabRequest, r.Author, r.Reader))
 	if err == nil && !requested {
 		t.putEdge(tabRequest, tabRequests, r.Author, r.Reader, r.Edge)
+		err = t.tell(notificationKey{To: r.Author, Kind: NotifyRequest, Subject: r.Author}, r.Edge, r.Reader)
 	}
 	return outcome{Asked: true}, err
 }

@@ -40,7 +40,7 @@ func (r *cmdLike) apply(t *tx) (outcome, error) {
 	t.putEdge(tabLike, tabLikes, r.Photo, r.User, r.Like)
 	p.Likes++
 	t.putPhoto(p)
-	return outcome{}, nil
+	return outcome{}, t.tell(notificationKey{To: p.Author, Kind: NotifyLike, Subject: p.ID}, r.Like, r.User)
 }
 
 type cmdUnlike struct{ User, Photo id.ID }
@@ -71,7 +71,7 @@ func (r *cmdUnlike) apply(t *tx) (outcome, error) {
 	t.dropEdge(tabLike, tabLikes, r.Photo, r.User, like)
 	p.Likes--
 	t.putPhoto(p)
-	return outcome{}, nil
+	return outcome{}, t.untell(notificationKey{To: p.Author, Kind: NotifyLike, Subject: p.ID}, like)
 }
 
 type cmdComment struct {
@@ -102,11 +102,11 @@ func (r *cmdComment) apply(t *tx) (outcome, error) {
 	row := &commentRow{Comment{
 		ID: r.Comment, Photo: r.Photo, Author: r.User, Text: r.Text, CreatedAt: t.now,
 	}}
+	var top *commentRow
 	if r.Parent == 0 {
 		t.set(keyDesc(tabThread, r.Photo, r.Comment), nil)
 	} else {
-		top, err := topComment(t, r.Parent)
-		if err != nil {
+		if top, err = topComment(t, r.Parent); err != nil {
 			return outcome{}, err
 		}
 		if top == nil || top.Photo != r.Photo {
@@ -124,7 +124,7 @@ func (r *cmdComment) apply(t *tx) (outcome, error) {
 	t.putPhoto(p)
 	t.putComment(row)
 	t.set(key2(tabSaid, row.Author, row.ID), nil)
-	return outcome{ID: r.Comment}, nil
+	return outcome{ID: r.Comment}, t.tellComment(p, top, row)
 }
 
 // comments is what topComment reads.
@@ -204,5 +204,8 @@ func (t *tx) takeComment(row, top *commentRow, p *photoRow) error {
 	p.Comments -= gone
 	t.putPhoto(p)
 	t.dropComment(row)
-	return nil
+	if row.Parent == 0 {
+		top = nil
+	}
+	return t.untellComment(p, top, row)
 }

@@ -52,6 +52,10 @@ func (r *cmdUpdatePhoto) apply(t *tx) (outcome, error) {
 		return outcome{}, ErrNotFound
 	}
 	d := &p.Details
+	named, err := t.namedWith(d)
+	if err != nil {
+		return outcome{}, err
+	}
 	for _, f := range []struct {
 		to   *string
 		from *textValue
@@ -89,7 +93,10 @@ func (r *cmdUpdatePhoto) apply(t *tx) (outcome, error) {
 	}
 	t.putPhoto(p)
 	t.changedPhoto(p)
-	return outcome{ID: p.ID}, nil
+	if p.Status == Ready {
+		err = t.tellNamed(p, named)
+	}
+	return outcome{ID: p.ID}, err
 }
 
 // purgePhotoBlobs makes caches forget what they think of a ready photo's blobs.

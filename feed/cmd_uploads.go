@@ -248,6 +248,9 @@ func (r *cmdReady) apply(t *tx) (outcome, error) {
 	p.Effect = 0
 	t.woken.settled = append(t.woken.settled, p.ID)
 	t.putPhoto(p)
+	if err := t.tellPublished(p); err != nil {
+		return outcome{}, err
+	}
 	return outcome{ID: p.ID}, t.publish(p, false)
 }
 

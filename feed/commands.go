@@ -53,6 +53,10 @@ var commandKinds = []struct {
 	{66, func() command { return new(cmdLikeComment) }},
 	{67, func() command { return new(cmdUnlikeComment) }},
 	{68, func() command { return new(cmdSetAvatar) }},
+	{85, func() command { return new(cmdTell) }},
+	{86, func() command { return new(cmdListen) }},
+	{87, func() command { return new(cmdNotificationsSeen) }},
+	{88, func() command { return new(cmdNotificationsWanted) }},
 	{95, func() command { return new(cmdListChanges) }},
 }
 

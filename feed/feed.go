@@ -161,6 +161,7 @@ type Feed struct {
 	// Tests replace these.
 	snapshot  func() (pebble.Reader, error) // Group.Snapshot
 	sweepRows int
+	tellRows  int
 }
 
 // Open returns the feed on a group that is open. Run must be called for the
@@ -177,7 +178,7 @@ func Open(o Options) (*Feed, error) {
 	}
 	f := &Feed{
 		group: o.Group, machine: o.Machine, member: o.Member, lender: o.Lender, mint: o.Mint, clock: o.Clock,
-		policy: o.Policy.withDefaults(), notify: o.Notify, sweepRows: sweepRows, laggards: map[string]laggard{},
+		policy: o.Policy.withDefaults(), notify: o.Notify, sweepRows: sweepRows, tellRows: tellChunk, laggards: map[string]laggard{},
 	}
 	f.snapshot = func() (pebble.Reader, error) { return f.group.Snapshot() }
 	to := o.Timeline
@@ -199,6 +200,7 @@ func (f *Feed) Run(ctx context.Context) error {
 	g.Go(func() error { return f.keepTime(ctx) })
 	g.Go(func() error { return f.publish(ctx) })
 	g.Go(func() error { return f.listChanges(ctx) })
+	g.Go(func() error { return f.tell(ctx) })
 	return g.Wait()
 }
 

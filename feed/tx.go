@@ -21,6 +21,7 @@ type tx struct {
 	accounts rowCache[accountRow]
 	photos   rowCache[photoRow]
 	comments rowCache[commentRow]
+	inboxes  rowCache[inboxRow]
 	woken    signals
 	subjects []subject // whose entries in the list of changes move to its end
 }
@@ -40,9 +41,10 @@ const (
 
 // signals says whom to wake once the batch is visible.
 type signals struct {
-	events, effects, purges, sweep bool
-	changes                        bool
-	settled                        []id.ID // photos that are no longer pending
+	events, effects, purges, sweep, tell, changes bool
+
+	settled []id.ID // photos that are no longer pending
+	noticed []id.ID // users whose notifications have changed
 }
 
 func (s *signals) merge(o signals) {
@@ -51,7 +53,9 @@ func (s *signals) merge(o signals) {
 	s.purges = s.purges || o.purges
 	s.sweep = s.sweep || o.sweep
 	s.changes = s.changes || o.changes
+	s.tell = s.tell || o.tell
 	s.settled = append(s.settled, o.settled...)
+	s.noticed = append(s.noticed, o.noticed...)
 }
 
 // rowCache holds the rows of one table that a command has looked at. order
@@ -97,6 +101,8 @@ func (t *tx) photo(photo id.ID) (*photoRow, error)    { return t.photos.get(phot
 func (t *tx) comment(comment id.ID) (*commentRow, error) {
 	return t.comments.get(comment, t.store.comment)
 }
+
+func (t *tx) inbox(user id.ID) (*inboxRow, error) { return t.inboxes.get(user, t.store.inbox) }
 
 func (t *tx) putAccount(r *accountRow) { t.accounts.add(r.ID, r) }
 func (t *tx) putPhoto(r *photoRow)     { t.photos.add(r.ID, r) }
@@ -149,6 +155,7 @@ func (t *tx) flush(b *pebble.Batch) error {
 	flushRows(t, tabAccount, &t.accounts)
 	flushRows(t, tabPhoto, &t.photos)
 	flushRows(t, tabComment, &t.comments)
+	flushRows(t, tabInbox, &t.inboxes)
 	for name, changed := range t.dirty {
 		if changed {
 			t.set(metaKey(byte(name)), be(nil, *t.metas[name]))

@@ -1,6 +1,8 @@
 package feed
 
 import (
+	"maps"
+	"slices"
 	"sync"
 
 	"hayloft/internal/id"
@@ -14,12 +16,15 @@ type watch struct {
 	purges  chan struct{}
 	sweep   chan struct{}
 	changes chan struct{}
-	photos  map[id.ID]*photoWatch
+	tell    chan struct{}
+	photos  map[id.ID]*oneWatch // those that are no longer pending
+	inboxes map[id.ID]*oneWatch // of users
 }
 
-// photoWatch is the channel of those who wait for one photo, and their number.
-type photoWatch struct {
-	settled chan struct{} // closed when the photo is no longer pending
+// oneWatch is the channel of those who wait for one photo or one inbox, and their
+// number.
+type oneWatch struct {
+	changed chan struct{} // closed at the change
 	waiters int
 }
 
@@ -27,39 +32,44 @@ func (w *watch) init() {
 	for _, ch := range w.topics() {
 		*ch = make(chan struct{})
 	}
-	w.photos = make(map[id.ID]*photoWatch)
+	w.photos = make(map[id.ID]*oneWatch)
+	w.inboxes = make(map[id.ID]*oneWatch)
 }
 
 func (w *watch) topics() []*chan struct{} {
-	return []*chan struct{}{&w.events, &w.effects, &w.purges, &w.sweep, &w.changes}
+	return []*chan struct{}{&w.events, &w.effects, &w.purges, &w.sweep, &w.tell, &w.changes}
 }
 
 func (w *watch) wake(s signals) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for i, woken := range []bool{s.events, s.effects, s.purges, s.sweep, s.changes} {
+	for i, woken := range []bool{s.events, s.effects, s.purges, s.sweep, s.tell, s.changes} {
 		if woken {
 			ch := w.topics()[i]
 			close(*ch)
 			*ch = make(chan struct{})
 		}
 	}
-	for _, photo := range s.settled {
-		if ch, ok := w.photos[photo]; ok {
-			close(ch.settled)
-			delete(w.photos, photo)
+	wakeOnes(w.photos, s.settled)
+	wakeOnes(w.inboxes, s.noticed)
+}
+
+// wakeOnes is called under mu.
+func wakeOnes(watched map[id.ID]*oneWatch, changed []id.ID) {
+	for _, v := range changed {
+		if ch, ok := watched[v]; ok {
+			close(ch.changed)
+			delete(watched, v)
 		}
 	}
 }
 
 func (w *watch) wakeAll() {
 	w.mu.Lock()
-	settled := make([]id.ID, 0, len(w.photos))
-	for photo := range w.photos {
-		settled = append(settled, photo)
-	}
+	settled := slices.Collect(maps.Keys(w.photos))
+	noticed := slices.Collect(maps.Keys(w.inboxes))
 	w.mu.Unlock()
-	w.wake(signals{events: true, effects: true, purges: true, sweep: true, changes: true, settled: settled})
+	w.wake(signals{events: true, effects: true, purges: true, sweep: true, tell: true, settled: settled, noticed: noticed})
 }
 
 // on returns the channel that is closed at the next change of a topic. Take it
@@ -73,19 +83,28 @@ func (w *watch) on(topic *chan struct{}) <-chan struct{} {
 // onPhoto returns a channel that is closed when the photo is settled. done must
 // be called once.
 func (w *watch) onPhoto(photo id.ID) (settled <-chan struct{}, done func()) {
+	return w.onOne(w.photos, photo)
+}
+
+// onInbox is onPhoto for a user's notifications.
+func (w *watch) onInbox(user id.ID) (changed <-chan struct{}, done func()) {
+	return w.onOne(w.inboxes, user)
+}
+
+func (w *watch) onOne(watched map[id.ID]*oneWatch, v id.ID) (changed <-chan struct{}, done func()) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	p := w.photos[photo]
+	p := watched[v]
 	if p == nil {
-		p = &photoWatch{settled: make(chan struct{})}
-		w.photos[photo] = p
+		p = &oneWatch{changed: make(chan struct{})}
+		watched[v] = p
 	}
 	p.waiters++
-	return p.settled, func() {
+	return p.changed, func() {
 		w.mu.Lock()
 		defer w.mu.Unlock()
-		if p.waiters--; p.waiters == 0 && w.photos[photo] == p {
-			delete(w.photos, photo)
+		if p.waiters--; p.waiters == 0 && watched[v] == p {
+			delete(watched, v)
 		}
 	}
 }
