@@ -92,8 +92,13 @@ func (c *Cache) Hydrate(ctx context.Context, keys []string, load Load) (map[stri
 	if err := c.load(ctx, append(now, mine...), load, got); err != nil {
 		return nil, err
 	}
-	others = c.wait(ctx, others, got)
-	return got, c.load(ctx, others, load, got)
+	for p := (patience{left: c.o.LeaseWait, next: c.o.LeaseWait / 16}); len(others) > 0; {
+		mine, others = c.wait(ctx, others, got, &p)
+		if err := c.load(ctx, mine, load, got); err != nil {
+			return nil, err
+		}
+	}
+	return got, nil
 }
 
 // load adds what load returns to got, and keeps it.
@@ -117,39 +122,47 @@ func (c *Cache) load(ctx context.Context, keys []string, load Load, got map[stri
 	return nil
 }
 
-// wait waits for what others load, adds it to got, and returns what did not come.
-func (c *Cache) wait(ctx context.Context, keys []string, got map[string][]byte) []string {
-	pause := c.o.LeaseWait / 16
-	for waited := time.Duration(0); len(keys) > 0 && waited < c.o.LeaseWait; pause *= 2 {
-		pause = min(pause, c.o.LeaseWait-waited)
+// patience is how long somebody still waits for others, and how long until he looks
+// again.
+type patience struct{ left, next time.Duration }
+
+// wait waits for what others load and adds it to got. It returns what the caller has to
+// load after all, once there is something, and what others are still about to.
+func (c *Cache) wait(ctx context.Context, keys []string, got map[string][]byte, p *patience) (mine, others []string) {
+	for len(keys) > 0 {
+		if p.left <= 0 {
+			return keys, nil
+		}
+		pause := min(p.next, p.left)
+		p.left, p.next = p.left-pause, 2*p.next
 		select {
 		case <-c.o.Clock.After(pause):
 		case <-ctx.Done():
-			return keys
+			return keys, nil // load will say so
 		}
-		waited += pause
 		found, ok := c.store.get(keys)
 		if !ok {
-			return keys
+			return keys, nil
 		}
 		var left []string
-		settled := false
 		for _, k := range keys {
 			switch e, there := found[k]; {
 			case !there:
 				left = append(left, k)
 			case e.absent: // what he was told need not be right for us
-				left, settled = append(left, k), true
+				mine = append(mine, k)
 			default:
 				got[k] = e.value
 				c.n.waited.Add(1)
 			}
 		}
-		if keys = left; settled {
-			return keys
+		free, taken := c.store.lease(left) // who had it may have given up
+		if mine = append(mine, free...); len(mine) > 0 {
+			return mine, taken
 		}
+		keys = taken
 	}
-	return keys
+	return nil, nil
 }
 
 // Stats returns counters and gauges. They are read one after the other.
