@@ -1,11 +1,13 @@
 package cache
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/binary"
 	"fmt"
 	"image/jpeg"
+	"io"
 	"math"
 	"net/http"
 	"os"
@@ -191,6 +193,79 @@ func TestBareServer(t *testing.T) {
 	s.stop()
 	if _, err := cpuOf(s.pid); err == nil {
 		t.Error("it did not stop")
+	}
+}
+
+// TestOtherServers starts everything that hits are compared with and asks each for
+// the same bytes. Make test installs memcached; the others are tried where they are.
+func TestOtherServers(t *testing.T) {
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	www := filepath.Join(dir, "www")
+	paths := make([][]string, len(weights))
+	for w := range weights {
+		paths[w] = []string{"/media/original/" + weights[w].name + ".jpg"}
+		name := filepath.Join(www, filepath.FromSlash(paths[w][0]))
+		if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(name, bytes.Repeat([]byte{byte(w)}, weights[w].bytes), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b := &run{Options: Options{Binary: self, Photos: 1, Rounds: 1, Slice: time.Second}, dir: dir, report: &bench.Report{Settings: map[string]string{}}}
+	servers, err := b.startServers(t.Context(), www, paths, &server{name: "own", stop: func() {}})
+	defer func() {
+		for _, s := range servers {
+			s.stop()
+		}
+	}()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Log(b.report.Settings["hits"])
+	for _, s := range servers[1:] {
+		for w := range weights {
+			var l load
+			if s.drive != nil {
+				l, err = s.drive(t.Context(), w, 20*time.Millisecond)
+			} else {
+				l, err = getOnce(s.base + paths[w][0])
+			}
+			if err != nil || l.requests < 1 || l.errors != 0 || l.bytes != l.requests*float64(weights[w].bytes) {
+				t.Errorf("%s, %s: %+v, %v", s.name, weights[w].name, l, err)
+			}
+		}
+	}
+}
+
+func getOnce(url string) (load, error) {
+	res, err := http.Get(url)
+	if err != nil {
+		return load{}, err
+	}
+	defer res.Body.Close()
+	n, err := io.Copy(io.Discard, res.Body)
+	return load{requests: 1, bytes: float64(n)}, err
+}
+
+// TestKeyValueAnswers reads what no value is.
+func TestKeyValueAnswers(t *testing.T) {
+	for answer, p := range map[string]protocol{
+		"END\r\n": memcachedText, "SERVER_ERROR out of memory\r\n": memcachedText, "VALUE a 0 x\r\n": memcachedText,
+		"$-1\r\n": redisText, "-ERR no 3\r\n": redisText, "$5\r\nab": redisText,
+	} {
+		k := &kvConn{p: p, r: bufio.NewReader(strings.NewReader(answer)), w: bufio.NewWriter(io.Discard)}
+		if n, err := k.get("a"); err == nil {
+			t.Errorf("%q is a value of %d bytes", answer, n)
+		}
+		k.r.Reset(strings.NewReader(answer))
+		if err := k.set("a", nil); err == nil {
+			t.Errorf("%q says that a value is stored", answer)
+		}
 	}
 }
 

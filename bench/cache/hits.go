@@ -40,17 +40,11 @@ func (b *run) hits(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	lists, script := make([]string, len(weights)), filepath.Join(b.dir, "paths.lua")
-	if err := os.WriteFile(script, []byte(wrkScript), 0o644); err != nil {
+	drive, err := b.wrkDriver(paths)
+	if err != nil {
 		return err
 	}
-	for w := range weights {
-		lists[w] = filepath.Join(b.dir, weights[w].name+".paths")
-		if err := writeLines(lists[w], paths[w]); err != nil {
-			return err
-		}
-	}
-	servers, err := b.startServers(ctx, www, &server{name: "", base: node.URL, pid: node.PID(), stop: func() {}})
+	servers, err := b.startServers(ctx, www, paths, &server{base: node.URL, pid: node.PID(), stop: func() {}})
 	defer func() {
 		for _, s := range servers {
 			s.stop()
@@ -59,11 +53,16 @@ func (b *run) hits(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	for _, s := range servers {
+		if s.drive == nil {
+			s.drive = drive(s.base)
+		}
+	}
 	before, err := node.Metric(ctx, "hayloft_cache_misses_total")
 	if err != nil {
 		return err
 	}
-	if err := b.contest(ctx, servers, script, lists); err != nil {
+	if err := b.contest(ctx, servers); err != nil {
 		return err
 	}
 	after, err := node.Metric(ctx, "hayloft_cache_misses_total")
@@ -89,13 +88,44 @@ func (b *run) startHayloft(ctx context.Context) (*rig.Node, error) {
 	return r.Nodes[0], nil
 }
 
-// startServers starts what hits are compared with, as far as it is installed. What
-// it returns with an error is running too.
-func (b *run) startServers(ctx context.Context, www string, own *server) (list []*contestant, err error) {
-	add := func(s *server) {
-		n := len(weights)
-		list = append(list, &contestant{server: s, rates: make([][]float64, n), cpus: make([][]float64, n),
-			p50s: make([][]float64, n), p99s: make([][]float64, n), requests: make([]int, n), errors: make([]int, n)})
+// wrkDriver writes wrk's script and the lists of paths, and returns how to make a
+// drive of a server's address.
+func (b *run) wrkDriver(paths [][]string) (func(base string) func(context.Context, int, time.Duration) (load, error), error) {
+	lists, script := make([]string, len(weights)), filepath.Join(b.dir, "paths.lua")
+	if err := os.WriteFile(script, []byte(wrkScript), 0o644); err != nil {
+		return nil, err
+	}
+	for w := range weights {
+		lists[w] = filepath.Join(b.dir, weights[w].name+".paths")
+		if err := writeLines(lists[w], paths[w]); err != nil {
+			return nil, err
+		}
+	}
+	return func(base string) func(context.Context, int, time.Duration) (load, error) {
+		return func(ctx context.Context, w int, d time.Duration) (load, error) {
+			return wrk(ctx, script, base, lists[w], d)
+		}
+	}, nil
+}
+
+// others are what hits are compared with besides a bare handler, as far as it is
+// installed.
+var others = []struct{ name, binary, what string }{
+	{"nginx", "nginx", "nginx (sendfile with tcp_nopush off and on, proxy_cache)"},
+	{"varnish", "varnishd", "Varnish (malloc)"},
+	{"memcached", "memcached", "memcached"},
+	{"redis", "redis-server", "Redis"},
+}
+
+// startServers starts what hits are compared with. What it returns with an error is
+// running too.
+func (b *run) startServers(ctx context.Context, www string, paths [][]string, own *server) (list []*contestant, err error) {
+	add := func(servers ...*server) {
+		for _, s := range servers {
+			n := len(weights)
+			list = append(list, &contestant{server: s, rates: make([][]float64, n), cpus: make([][]float64, n),
+				p50s: make([][]float64, n), p99s: make([][]float64, n), requests: make([]int, n), errors: make([]int, n)})
+		}
 	}
 	add(own)
 	bare, err := b.startOwn("fasthttp", "bench-bytes", "--dir", www)
@@ -103,31 +133,20 @@ func (b *run) startServers(ctx context.Context, www string, own *server) (list [
 		return list, err
 	}
 	add(bare)
-	beside := "a bare fasthttp handler"
-	missing := ""
-	if program("nginx") == "" {
-		missing += " nginx"
-	} else {
-		nginx, err := startNginx(ctx, filepath.Join(b.dir, "nginx"), www)
+	beside, missing := "a bare fasthttp handler", ""
+	for _, o := range others {
+		if program(o.binary) == "" {
+			missing += " " + o.name
+			continue
+		}
+		servers, err := b.startOther(ctx, o.name, www, paths, bare)
 		if err != nil {
 			return list, err
 		}
-		for _, s := range nginx {
-			add(s)
-		}
-		beside += ", nginx (sendfile with tcp_nopush off and on, proxy_cache)"
+		add(servers...)
+		beside += ", " + o.what
 	}
-	if program("varnishd") == "" {
-		missing += " varnish"
-	} else {
-		s, err := startVarnish(ctx, filepath.Join(b.dir, "varnish"), bare.base)
-		if err != nil {
-			return list, err
-		}
-		add(s)
-		beside += ", Varnish (malloc)"
-	}
-	b.report.Settings["hits"] = fmt.Sprintf("%d photos of each size, public, in the cache of one node with default settings, asked for in turn by wrk -t1 -c64 on this machine; beside it, in turn, %s with the same bytes; %d rounds of %v for each server and size, medians; processor time is that of all processes of a server",
+	b.report.Settings["hits"] = fmt.Sprintf("%d photos of each size, public, in the cache of one node with default settings, asked for in turn by wrk -t1 -c64 on this machine (memcached and Redis: by as many connections of this process); beside it, in turn, %s with the same bytes; %d rounds of %v for each server and size, medians; processor time is that of all processes of a server",
 		b.Photos, beside, b.Rounds, b.Slice)
 	if missing != "" {
 		b.report.Settings["hits"] += "; not installed:" + missing
@@ -135,9 +154,28 @@ func (b *run) startServers(ctx context.Context, www string, own *server) (list [
 	return list, nil
 }
 
-// contest lets wrk loose on every server in every round. The round before the
-// first fills the other servers' caches and is not counted.
-func (b *run) contest(ctx context.Context, servers []*contestant, script string, lists []string) error {
+// startOther starts one of others.
+func (b *run) startOther(ctx context.Context, name, www string, paths [][]string, bare *server) ([]*server, error) {
+	switch name {
+	case "nginx":
+		return startNginx(ctx, filepath.Join(b.dir, name), www)
+	case "varnish":
+		return one(startVarnish(ctx, filepath.Join(b.dir, name), bare.base))
+	default:
+		return one(startKV(ctx, name, www, paths))
+	}
+}
+
+func one(s *server, err error) ([]*server, error) {
+	if err != nil {
+		return nil, err
+	}
+	return []*server{s}, nil
+}
+
+// contest drives every server in every round. The round before the first fills the
+// other servers' caches and is not counted.
+func (b *run) contest(ctx context.Context, servers []*contestant) error {
 	for round := range b.Rounds + 1 {
 		b.Progress(fmt.Sprintf("hits, round %d of %d", round, b.Rounds))
 		for w := range weights {
@@ -147,7 +185,7 @@ func (b *run) contest(ctx context.Context, servers []*contestant, script string,
 				if round == 0 {
 					d = time.Second
 				}
-				if err := c.measure(ctx, w, script, lists[w], d, round > 0); err != nil {
+				if err := c.measure(ctx, w, d, round > 0); err != nil {
 					return err
 				}
 			}
@@ -156,12 +194,12 @@ func (b *run) contest(ctx context.Context, servers []*contestant, script string,
 	return nil
 }
 
-func (c *contestant) measure(ctx context.Context, w int, script, list string, d time.Duration, counts bool) error {
+func (c *contestant) measure(ctx context.Context, w int, d time.Duration, counts bool) error {
 	before, err := cpuOf(c.pid)
 	if err != nil {
 		return err
 	}
-	l, err := wrk(ctx, script, c.base, list, d)
+	l, err := c.drive(ctx, w, d)
 	if err != nil {
 		return err
 	}

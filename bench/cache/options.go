@@ -20,9 +20,9 @@ type Options struct {
 	Requests int           // of the generated trace; 0: 4,000,000
 	Seed     uint64        // of the generated trace; 0: 1
 	Parts    []string      // of Parts; nil: all
-	Rounds   int           // of hits, in each every server once for each size; 0: 3
-	Slice    time.Duration // of each; 0: 2 s
-	Photos   int           // of each size; 0: 300
+	Rounds   int           // of hits, in each every server once for each size; 0: 5
+	Slice    time.Duration // of each; 0: 1 s
+	Photos   int           // of each size; 0: 100
 	Waiters  int           // on one cold key; 0: 1,000
 	Budget   int64         // bytes of the cache that a day is replayed through; 0: 1 GiB
 	Day      int           // requests of that day; 0: 400,000
@@ -61,7 +61,7 @@ func (o Options) withDefaults() Options {
 	for _, d := range []struct {
 		v   *int
 		def int
-	}{{&o.Requests, 4_000_000}, {&o.Rounds, 3}, {&o.Photos, 300}, {&o.Waiters, 1000}, {&o.Day, 400_000}} {
+	}{{&o.Requests, 4_000_000}, {&o.Rounds, 5}, {&o.Photos, 100}, {&o.Waiters, 1000}, {&o.Day, 400_000}} {
 		if *d.v == 0 {
 			*d.v = d.def
 		}
@@ -70,7 +70,7 @@ func (o Options) withDefaults() Options {
 		o.Seed = 1
 	}
 	if o.Slice == 0 {
-		o.Slice = 2 * time.Second
+		o.Slice = time.Second
 	}
 	if o.Budget == 0 {
 		o.Budget = 1 << 30

@@ -21,6 +21,8 @@ type server struct {
 	base string // http://host:port
 	pid  int    // with its children
 	stop func()
+	// drive asks for the pictures of one of weights for d; nil: wrk does.
+	drive func(ctx context.Context, weight int, d time.Duration) (load, error)
 }
 
 // serving begins the line with which our own processes say where they serve.

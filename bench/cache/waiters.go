@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"strconv"
 	"strings"
@@ -35,10 +36,18 @@ func (b *run) waiters(ctx context.Context) error {
 	defer node.stop()
 	b.report.Settings["cold waiters"] = fmt.Sprintf("%d connections that are open already ask for one object of %d KiB at the same time, whose origin answers after %v; the photo cache in a process of its own, over an origin that makes objects up; from the request to the last byte; %d times",
 		b.Waiters, coldBytes>>10, originDelay, coldRounds)
+	clients, err := dialAll(strings.TrimPrefix(node.base, "http://"), b.Waiters)
+	defer func() {
+		for _, c := range clients {
+			c.conn.Close()
+		}
+	}()
+	if err != nil {
+		return err
+	}
 	var all bench.Latency
-	addr := strings.TrimPrefix(node.base, "http://")
 	for round := range coldRounds {
-		if err := wait(ctx, addr, b.Waiters, uint64(1+round), &all); err != nil {
+		if err := wait(ctx, clients, uint64(1+round), &all); err != nil {
 			return err
 		}
 	}
@@ -54,27 +63,38 @@ func (b *run) waiters(ctx context.Context) error {
 	return all.Err()
 }
 
-// wait lets n connections ask for one object at the same time.
-func wait(ctx context.Context, addr string, n int, number uint64, all *bench.Latency) error {
-	conns := make([]net.Conn, n)
-	for i := range conns {
+// waiter is a client with room for what it asks for: a thousand of them that make
+// room at the same moment would be what is measured.
+type waiter struct {
+	conn net.Conn
+	in   *bufio.Reader
+	body []byte
+}
+
+// dialAll returns what it has dialled with an error too.
+func dialAll(addr string, n int) (list []*waiter, err error) {
+	for range n {
 		c, err := net.Dial("tcp", addr)
 		if err != nil {
-			return err
+			return list, err
 		}
-		defer c.Close()
-		conns[i] = c
+		list = append(list, &waiter{c, bufio.NewReaderSize(c, 4<<10), make([]byte, coldBytes)})
 		if err := c.SetDeadline(time.Now().Add(time.Minute)); err != nil {
-			return err
+			return list, err
 		}
 	}
+	return list, nil
+}
+
+// wait lets all ask for one object at the same time.
+func wait(ctx context.Context, clients []*waiter, number uint64, all *bench.Latency) error {
 	start := make(chan struct{})
 	var wg sync.WaitGroup
-	for _, c := range conns {
+	for _, c := range clients {
 		wg.Go(func() {
 			<-start
 			began := time.Now()
-			err := ask(c, number)
+			err := c.ask(number)
 			all.Add(time.Since(began), err)
 		})
 	}
@@ -83,16 +103,22 @@ func wait(ctx context.Context, addr string, n int, number uint64, all *bench.Lat
 	return ctx.Err()
 }
 
-// ask asks for one object over a connection and checks what comes.
-func ask(c net.Conn, number uint64) error {
-	if _, err := fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: bench\r\n\r\n", key(number, coldBytes).Path()); err != nil {
+// ask asks for one object and checks what comes.
+func (w *waiter) ask(number uint64) error {
+	if _, err := fmt.Fprintf(w.conn, "GET %s HTTP/1.1\r\nHost: bench\r\n\r\n", key(number, coldBytes).Path()); err != nil {
 		return err
 	}
-	var res fasthttp.Response
-	if err := res.Read(bufio.NewReaderSize(c, 16<<10)); err != nil {
+	var h fasthttp.ResponseHeader
+	if err := h.Read(w.in); err != nil {
 		return err
 	}
-	return checkBody(res.StatusCode(), res.Body(), number, coldBytes)
+	if h.ContentLength() != coldBytes {
+		return fmt.Errorf("%w: status %d, %d bytes", errWrongBody, h.StatusCode(), h.ContentLength())
+	}
+	if _, err := io.ReadFull(w.in, w.body); err != nil {
+		return err
+	}
+	return checkBody(h.StatusCode(), w.body, number, coldBytes)
 }
 
 func checkBody(status int, body []byte, number uint64, size int64) error {

@@ -21,9 +21,9 @@ func newBenchCache() *cobra.Command {
 		Short: "The photo cache: policies on a trace, hits beside other servers, waiters, memory",
 		Long: `Replays a trace through every policy and says what each misses (miss); measures
 what a hit of 10, 64 and 200 KiB costs a server, beside a bare fasthttp handler,
-and nginx and Varnish when they are installed (hits, needs wrk); lets a thousand
-clients wait for one cold object (waiters); and watches the memory of a cache
-over a day of requests (memory). --part chooses among these.
+and nginx, Varnish, memcached and Redis when they are installed (hits, needs wrk);
+lets a thousand clients wait for one cold object (waiters); and watches the memory
+of a cache over a day of requests (memory). --part chooses among these.
 
 Without --trace the trace is generated. A CSV trace has lines time,id,size;
 oracle is libCacheSim's oracleGeneral, not compressed.`,
@@ -56,9 +56,9 @@ oracle is libCacheSim's oracleGeneral, not compressed.`,
 	f.StringSliceVar(&o.Parts, "part", nil, "what to measure (default all): "+strings.Join(cache.Parts(), ", "))
 	f.IntVar(&o.Requests, "requests", 0, "requests of the generated trace (default 4,000,000)")
 	f.Uint64Var(&o.Seed, "seed", 0, "of the generated trace (default 1)")
-	f.IntVar(&o.Rounds, "rounds", 0, "rounds of hits (default 3)")
-	f.DurationVar(&o.Slice, "slice", 0, "time for each server and size in a round, whole seconds (default 2s)")
-	f.IntVar(&o.Photos, "photos", 0, "photos of each size (default 300)")
+	f.IntVar(&o.Rounds, "rounds", 0, "rounds of hits (default 5)")
+	f.DurationVar(&o.Slice, "slice", 0, "time for each server and size in a round, whole seconds (default 1s)")
+	f.IntVar(&o.Photos, "photos", 0, "photos of each size (default 100)")
 	f.IntVar(&o.Waiters, "waiters", 0, "clients on one cold key (default 1,000)")
 	f.Var(&budget, "memory", "budget of the cache that a day is replayed through")
 	f.IntVar(&o.Day, "day", 0, "requests of that day (default 400,000)")
