@@ -95,7 +95,7 @@ var keySizes = map[byte]int{
 	tabBlock: 17, tabBlocks: 17, tabMute: 17, tabMutes: 17, tabPhoto: 9, tabBlob: 9, tabPosts: 17, tabDeleted: 17,
 	tabLike: 17, tabLikes: 17, tabComment: 9, tabThread: 17, tabReplies: 17, tabEvent: 9, tabEffect: 9,
 	tabEffectByTime: 18, tabParked: 9, tabPurge: 9, tabChore: 9, tabDue: 0, tabIdempotency: 41, tabWatermark: 0,
-	tabAsked: 17, tabBlockedBy: 17, tabMutedBy: 17, tabLiked: 17, tabSaid: 17, tabOwned: 17, tabSeen: 9, tabAPIKey: 33, tabUserKeys: 17, tabRetired: 0,
+	tabAsked: 17, tabBlockedBy: 17, tabMutedBy: 17, tabLiked: 17, tabSaid: 17, tabOwned: 17, tabSeen: 9, tabAPIKey: 33, tabUserKeys: 17, tabRetired: 0, tabReconciled: 1,
 	tabChange: 9, tabChangeOf: 10, tabChangeMeta: 2,
 	tabInbox: 9, tabNotification: 22, tabNotifications: 17, tabCause: 30, tabListener: 17, tabListening: 17, tabTelling: 10,
 }
@@ -198,15 +198,11 @@ func (c *checker) dueAt(kind byte, subject []byte, at time.Time) error {
 	return c.pair(dueKey(millis(at), kind, subject))
 }
 
-func (c *checker) count(prefix []byte) (n uint64, err error) {
-	err = c.scan(prefix, after(prefix), func(_, _ []byte) error { n++; return nil })
-	return n, err
-}
-
-// counter wants value to be the number of keys with prefix.
-func (c *checker) counter(name string, value uint64, prefix []byte) error {
-	n, err := c.count(prefix)
-	c.want(err != nil || n == value, "counter %s is %d, the list has %d", name, value, n)
+// agree wants counters to be what their lists have.
+func (c *checker) agree(list []tally, err error) error {
+	for _, t := range list {
+		c.want(err != nil || t.stored == t.counted, "counter %v is %d, the list has %d", t.counter, t.stored, t.counted)
+	}
 	return err
 }
 
@@ -220,30 +216,7 @@ func (c *checker) account1(v []byte) error {
 		return err
 	}
 	c.want(owner == a.ID && a.ID == first(c.key), "handle %q belongs to %v", a.Handle, owner)
-	for _, t := range []struct {
-		name  string
-		value uint64
-		table byte
-	}{{"photos", a.Photos, tabPosts}, {"followers", a.Followers, tabFollowedBy}, {"following", a.Following, tabFollow}} {
-		if err := c.counter(t.name, t.value, key1(t.table, a.ID)); err != nil {
-			return err
-		}
-	}
-	var sum accountRow
-	err = c.list(tabPosts, a.ID, 0, func(_ id.ID, v []byte) error {
-		photo, _, err := parsePostValue(v)
-		if err != nil {
-			return err
-		}
-		p, err := c.photo(photo)
-		if p != nil {
-			sum.count(p.Details.Visibility, 1)
-		}
-		return err
-	})
-	c.want(err != nil || sum.ForFollowers == a.ForFollowers && sum.ForOnlyMe == a.ForOnlyMe, "photos for followers %d, for oneself %d; the list has %d and %d",
-		a.ForFollowers, a.ForOnlyMe, sum.ForFollowers, sum.ForOnlyMe)
-	return err
+	return c.agree(c.tallyAccount(&a))
 }
 
 func (c *checker) session1(k, v []byte) error {
@@ -361,21 +334,7 @@ func (c *checker) photo1(v []byte) error {
 		}
 		c.want(b != nil && b.Role == as && b.Photo == p.ID, "blob %v is not its own", blob)
 	}
-	return c.photoCounters(&p)
-}
-
-func (c *checker) photoCounters(p *photoRow) error {
-	if err := c.counter("likes", p.Likes, key1(tabLikes, p.ID)); err != nil {
-		return err
-	}
-	comments := uint64(0)
-	err := c.list(tabThread, p.ID, 0, func(comment id.ID, _ []byte) error {
-		replies, err := c.count(key1(tabReplies, comment))
-		comments += 1 + replies
-		return err
-	})
-	c.want(err != nil || comments == p.Comments, "counter comments is %d, the threads have %d", p.Comments, comments)
-	return err
+	return c.agree(c.tallyPhoto(&p))
 }
 
 func (c *checker) pairOr(a, b []byte) error {
@@ -438,10 +397,7 @@ func (c *checker) comment1(v []byte) error {
 		if err != nil || p != nil && p.Purging {
 			return err
 		}
-		if err := c.counter("replies", row.Replies, key1(tabReplies, row.ID)); err != nil {
-			return err
-		}
-		return c.counter("likes", row.Likes, key1(tabLikes, row.ID))
+		return c.agree(c.tallyComment(&row))
 	}
 	if !c.chores[row.Parent] {
 		if err := c.pair(key1(tabComment, row.Parent)); err != nil {
@@ -452,7 +408,7 @@ func (c *checker) comment1(v []byte) error {
 			return err
 		}
 		if p != nil && !p.Purging {
-			if err := c.counter("likes", row.Likes, key1(tabLikes, row.ID)); err != nil {
+			if err := c.agree(c.tallyComment(&row)); err != nil {
 				return err
 			}
 		}

@@ -53,9 +53,11 @@ func (c *checker) inbox1(k, v []byte) error {
 	if err := decodeRow(v, &box); err != nil {
 		return err
 	}
-	if err := c.counter("entries", box.Entries, key1(tabNotification, first(k))); err != nil {
+	entries, prefix := uint64(0), key1(tabNotification, first(k))
+	if err := c.scan(prefix, after(prefix), func(_, _ []byte) error { entries++; return nil }); err != nil {
 		return err
 	}
+	c.want(entries == box.Entries, "counter entries is %d, there are %d", box.Entries, entries)
 	c.want(box.Seen <= box.Last, "seen up to %d of %d", box.Seen, box.Last)
 	return c.list(tabNotifications, first(k), 0, func(seq id.ID, _ []byte) error {
 		c.want(uint64(seq) <= box.Last, "lists %d, the last is %d", seq, box.Last)

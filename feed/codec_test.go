@@ -17,7 +17,7 @@ func allRecords() []record {
 	list := []record{
 		new(accountRow), new(sessionRow), new(photoRow), new(blobRow), new(commentRow), new(eventRow), new(effectRow),
 		new(purgeRow), new(choreRow), new(idempotencyRow), new(envelope), new(idempotency), new(Details), new(Master),
-		new(Rendition), new(UploadSpec), new(Location), new(apiKeyRow), new(retiredRow), new(subject),
+		new(Rendition), new(UploadSpec), new(Location), new(apiKeyRow), new(retiredRow), new(subject), new(adjustment),
 		new(inboxRow), new(tellingRow),
 	}
 	for _, k := range commandKinds {

@@ -53,6 +53,7 @@ var commandKinds = []struct {
 	{66, func() command { return new(cmdLikeComment) }},
 	{67, func() command { return new(cmdUnlikeComment) }},
 	{68, func() command { return new(cmdSetAvatar) }},
+	{69, func() command { return new(cmdAdjust) }},
 	{85, func() command { return new(cmdTell) }},
 	{86, func() command { return new(cmdListen) }},
 	{87, func() command { return new(cmdNotificationsSeen) }},

@@ -51,6 +51,7 @@ const (
 	tabAPIKey       = 0x57
 	tabUserKeys     = 0x58
 	tabRetired      = 0x59
+	tabReconciled   = 0x5a
 	tabChange       = 0x68
 	tabChangeOf     = 0x69
 	tabChangeMeta   = 0x6a
