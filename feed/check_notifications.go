@@ -53,8 +53,8 @@ func (c *checker) inbox1(k, v []byte) error {
 	if err := decodeRow(v, &box); err != nil {
 		return err
 	}
-	entries, prefix := uint64(0), key1(tabNotification, first(k))
-	if err := c.scan(prefix, after(prefix), func(_, _ []byte) error { entries++; return nil }); err != nil {
+	entries, err := c.count(key1(tabNotification, first(k)))
+	if err != nil {
 		return err
 	}
 	c.want(entries == box.Entries, "counter entries is %d, there are %d", box.Entries, entries)
