@@ -11,6 +11,8 @@ import (
 	"hayloft/internal/id"
 )
 
+const serverName = "hayloft"
+
 // API is the public HTTP face of one process.
 type API struct {
 	opt     Options
@@ -23,6 +25,9 @@ type API struct {
 	ingests *mutexes // one ingest per photo at a time
 	conns   *connTable
 	server  *fasthttp.Server
+
+	laneHead []byte // first lines of what the lane answers
+	date     dateText
 
 	base      context.Context // of every call; ends when Shutdown gives up or is done
 	end       context.CancelFunc
@@ -50,6 +55,7 @@ func New(o Options) (*API, error) {
 	a.keys = newFlights()
 	a.ingests = newMutexes()
 	a.conns = newConnTable(o.Limits.Connections, o.Limits.PerAddress, a.trusted)
+	a.laneHead = a.laneFields()
 	a.server = a.newServer()
 	return a, nil
 }
@@ -60,7 +66,7 @@ func (a *API) newServer() *fasthttp.Server {
 		Handler:            a.Handler(),
 		ErrorHandler:       a.wireError,
 		Logger:             serverLog{a},
-		Name:               "hayloft",
+		Name:               serverName,
 		Concurrency:        l.Connections + 1, // conns refuses first, in our own words
 		ReadBufferSize:     l.HeaderBytes,     // fasthttp's bound on a header
 		WriteBufferSize:    16 * kib,
@@ -75,6 +81,7 @@ func (a *API) newServer() *fasthttp.Server {
 		TCPKeepalive:                 true,
 		TCPKeepalivePeriod:           time.Minute,
 		CloseOnShutdown:              true,
+		ConnState:                    a.connState,
 	}
 }
 
@@ -95,6 +102,16 @@ func (a *API) Shutdown(ctx context.Context) error {
 		a.conns.closeAll()
 	}
 	return err
+}
+
+// draining reports whether Shutdown has begun.
+func (a *API) draining() bool {
+	select {
+	case <-a.drain:
+		return true
+	default:
+		return false
+	}
 }
 
 // Handler returns the handler alone, for a server of the caller's. The

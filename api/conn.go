@@ -72,13 +72,14 @@ func (t *connTable) closeAll() {
 	}
 }
 
-// closeUnused ends the connections on which nothing was ever asked. Browsers
-// open such in advance; a shutdown need not wait for them.
+// closeUnused ends the connections of which the machinery does not know that they
+// are idle: those on which nothing was ever asked, which browsers open in advance,
+// and those on which the lane alone has answered. A shutdown need not wait for them.
 func (t *connTable) closeUnused() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for c := range t.open {
-		if !c.begun.Load() {
+		if !c.begun.Load() || c.lane.end() {
 			_ = c.Conn.Close() // as in closeAll
 		}
 	}
@@ -107,9 +108,10 @@ func (l *listener) Accept() (net.Conn, error) {
 			}
 			continue
 		}
-		c := &conn{Conn: nc, peer: addrOf(nc.RemoteAddr()), table: l.a.conns,
+		c := &conn{Conn: nc, a: l.a, peer: addrOf(nc.RemoteAddr()), table: l.a.conns,
 			grace: l.a.opt.Limits.HeaderTimeout, rate: l.a.opt.Limits.BytesPerSecond, drainBytes: l.a.opt.Limits.PhotoBytes}
 		c.useTCP()
+		c.lane.boundary = true
 		if l.a.conns.add(c) {
 			return c, nil
 		}
@@ -135,6 +137,7 @@ func refuse(nc net.Conn) {
 // peer which is still sending can read why it was refused.
 type conn struct {
 	net.Conn
+	a          *API
 	peer       netip.Addr
 	table      *connTable
 	grace      time.Duration
@@ -146,6 +149,7 @@ type conn struct {
 	tcp    *net.TCPConn            // Conn, when it is one
 	raw    syscall.RawConn         // of tcp
 	out    outgoing
+	lane   lane
 	linger atomic.Bool // request bytes were left unread
 	once   sync.Once
 }
@@ -159,15 +163,6 @@ func (c *conn) useTCP() {
 	if raw, err := tcp.SyscallConn(); err == nil { // else as on any other connection
 		c.tcp, c.raw, c.out.step = tcp, raw, c.out.sendPages
 	}
-}
-
-// Read implements net.Conn.
-func (c *conn) Read(p []byte) (int, error) {
-	n, err := c.Conn.Read(p)
-	if n > 0 && !c.begun.Load() {
-		c.begun.Store(true)
-	}
-	return n, err
 }
 
 // Write sends p at no less than the least average rate after a grace.
@@ -206,9 +201,13 @@ func (c *conn) allowRead(start time.Time, done int64) error {
 
 // Close implements net.Conn. Closing with request bytes unread resets the
 // connection, which can take the answer away from the peer before it was read;
-// so after an early answer what still comes is thrown away for a moment.
+// so after an early answer what still comes is thrown away for a moment. An answer
+// of the lane is finished first, by the lane.
 func (c *conn) Close() error {
 	var err error
+	if c.lane.state.CompareAndSwap(laneBusy, laneClosing) {
+		return nil
+	}
 	c.once.Do(func() {
 		if half, ok := c.Conn.(interface{ CloseWrite() error }); ok && c.linger.Load() && half.CloseWrite() == nil {
 			_ = c.Conn.SetReadDeadline(time.Now().Add(lingerTime))

@@ -11,6 +11,7 @@ import (
 
 	"github.com/valyala/fasthttp"
 
+	"hayloft/cache"
 	"hayloft/internal/clock"
 	"hayloft/internal/sign"
 )
@@ -55,6 +56,9 @@ type Options struct {
 
 	// Media serves GET and HEAD under /media/. Without it they are 404.
 	Media fasthttp.RequestHandler
+	// Hits answers plain requests for photos that are in memory, as Media would: it
+	// is cache.Cache.Hit. Without it Media answers them too.
+	Hits func(head, target []byte) ([]byte, cache.Pinned, bool)
 	// Page serves what is neither API nor media: the web page and its assets.
 	// It reports false when it has nothing at that path. Without it there is no
 	// page.

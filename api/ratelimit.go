@@ -156,12 +156,16 @@ func (a *API) trusted(addr netip.Addr) bool {
 // proxies the last one in X-Forwarded-For that is not such a proxy. What a
 // client wrote there itself lies further to the left and is never reached.
 func (a *API) clientAddr(rc *fasthttp.RequestCtx) netip.Addr {
-	addr := addrOf(rc.RemoteAddr())
+	return a.behindProxies(addrOf(rc.RemoteAddr()), rc.Request.Header.PeekAll("X-Forwarded-For")...)
+}
+
+// behindProxies is clientAddr of a peer that sent these values of X-Forwarded-For.
+func (a *API) behindProxies(addr netip.Addr, values ...[]byte) netip.Addr {
 	if len(a.opt.TrustedProxies) == 0 || !a.trusted(addr) {
 		return addr
 	}
 	var hops []string
-	for _, v := range rc.Request.Header.PeekAll("X-Forwarded-For") {
+	for _, v := range values {
 		hops = append(hops, strings.Split(string(v), ",")...)
 	}
 	for i := len(hops) - 1; i >= 0 && a.trusted(addr); i-- {

@@ -37,6 +37,9 @@ var apiHeaders = [][2]string{
 	{"Cache-Control", "no-store"},
 }
 
+// hsts goes on every answer of a server whose clients come over HTTPS.
+var hsts = [2]string{"Strict-Transport-Security", "max-age=31536000"}
+
 // request is one call on its way through a handler.
 type request struct {
 	a      *API
@@ -118,7 +121,7 @@ func (r *request) dispatch() error {
 		if strings.ContainsRune(path, '%') {
 			return pNotFound.because("")
 		}
-		r.route = &route{pattern: "/media"}
+		r.route = &route{pattern: mediaRoute}
 		r.a.opt.Media(r.rc)
 		return nil
 	case segments[0] != "api" && read && r.page():
@@ -307,8 +310,8 @@ func (r *request) finish() {
 			h.Set(kv[0], kv[1])
 		}
 	}
-	if strings.HasPrefix(r.a.opt.PublicURL, "https://") {
-		h.Set("Strict-Transport-Security", "max-age=31536000")
+	if r.a.secure() {
+		h.Set(hsts[0], hsts[1])
 	}
 	// The machinery reads up to 8 KiB of a body of known length before a handler
 	// runs, and does not skip what a handler leaves unread: the rest would be

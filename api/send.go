@@ -12,7 +12,7 @@ import (
 )
 
 // sendfileFrom is from which size on sending pages of a memory file costs less
-// than copying bytes into the socket.
+// than copying bytes into the socket: docs/decisions/181-one-write-for-a-hit.md.
 const sendfileFrom = 24 * kib
 
 // outgoing is what a conn sends in one go. One goroutine uses it.

@@ -9,6 +9,8 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -24,6 +26,10 @@ type gallery struct {
 	cache *cache.Cache
 	api   *API
 	addr  string
+	laned atomic.Int64 // answers of the lane
+
+	mu     sync.Mutex // guards all below
+	events []Event
 }
 
 func (g *gallery) Fetch(_ context.Context, k cache.Key) (cache.Object, error) {
@@ -64,7 +70,11 @@ func newGallery(t *testing.T, wrap func(net.Listener) net.Listener, change ...fu
 	c, err := cache.New(cache.Options{Origin: g, Access: g, Purges: g, Clock: standing, Budget: 128 * mib})
 	must(t, err)
 	g.cache = c
-	o := Options{Media: c.Handle, PublicURL: "http://photos.example", Clock: standing}
+	o := Options{Media: c.Handle, Hits: g.hit, PublicURL: "http://photos.example", Clock: standing, Events: func(e Event) {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		g.events = append(g.events, e)
+	}}
 	for _, f := range change {
 		f(&o)
 	}
@@ -92,6 +102,29 @@ func newGallery(t *testing.T, wrap func(net.Listener) net.Listener, change ...fu
 	})
 	return g
 }
+
+func (g *gallery) hit(head, target []byte) ([]byte, cache.Pinned, bool) {
+	head, p, ok := g.cache.Hit(head, target)
+	if ok {
+		g.laned.Add(1)
+	}
+	return head, p, ok
+}
+
+// eventsOf returns what was reported.
+func (g *gallery) eventsOf(kind EventKind) (out []Event) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, e := range g.events {
+		if e.Kind == kind {
+			out = append(out, e)
+		}
+	}
+	return out
+}
+
+// withoutLane has the machinery answer everything.
+func withoutLane(o *Options) { o.Hits = nil }
 
 // dial opens a connection with a receive buffer of so many bytes; 0: the kernel's.
 func (g *gallery) dial(buffer int) *net.TCPConn {
@@ -137,11 +170,15 @@ func (l plainListener) Accept() (net.Conn, error) {
 // what is not TCP, to readers with large and small buffers.
 func TestPhotosArriveWhole(t *testing.T) {
 	sizes := []int{1, 1000, 4096, 10 * kib, 16 * kib, sendfileFrom - 1, sendfileFrom, 64 * kib, 200 * kib, writeChunk, writeChunk + 1, 3*mib + 5}
-	for name, wrap := range map[string]func(net.Listener) net.Listener{
-		"tcp": nil, "other": func(ln net.Listener) net.Listener { return plainListener{ln} },
+	for name, open := range map[string]func(t *testing.T) *gallery{
+		"lane":      func(t *testing.T) *gallery { return newGallery(t, nil) },
+		"machinery": func(t *testing.T) *gallery { return newGallery(t, nil, withoutLane) },
+		"not TCP": func(t *testing.T) *gallery {
+			return newGallery(t, func(ln net.Listener) net.Listener { return plainListener{ln} })
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			g := newGallery(t, wrap)
+			g := open(t)
 			for _, buffer := range []int{0, 128 * kib} {
 				c := g.dial(buffer)
 				r := bufio.NewReaderSize(c, 4096)
@@ -158,8 +195,14 @@ func TestPhotosArriveWhole(t *testing.T) {
 						if resp := g.expect(r, n, 0, -1); resp.StatusCode != 304 {
 							t.Errorf("status %d", resp.StatusCode)
 						}
+						_, err = io.WriteString(c, get(n)) // alone
+						must(t, err)
+						g.expect(r, n, 0, n-1)
 					}
 				}
+			}
+			if n, want := g.laned.Load(), int64(4*len(sizes)); name == "lane" && n != want || name != "lane" && n != 0 {
+				t.Errorf("the lane answered %d requests", n)
 			}
 		})
 	}

@@ -27,22 +27,24 @@ type body struct {
 	entry *entry // nil once closed
 	rest  []byte
 	conn  any // that it is written to
-	sent  interface{ Add(uint64) uint64 }
 }
 
 func (b *body) Read(p []byte) (int, error) {
-	if len(b.rest) == 0 {
+	if len(b.rest) == 0 { // or closed
 		return 0, io.EOF
 	}
 	n := copy(p, b.rest)
 	b.rest = b.rest[n:]
-	b.sent.Add(uint64(n))
+	b.entry.shard.served.Add(uint64(n))
 	return n, nil
 }
 
 // WriteTo spares the copy through a buffer of the server's, and where the
 // connection can a system call.
 func (b *body) WriteTo(w io.Writer) (n64 int64, err error) {
+	if len(b.rest) == 0 { // or closed
+		return 0, nil
+	}
 	var n int
 	t, ok := b.conn.(tailer)
 	bw, buffered := w.(*bufio.Writer)
@@ -52,7 +54,7 @@ func (b *body) WriteTo(w io.Writer) (n64 int64, err error) {
 		n, err = w.Write(b.rest)
 	}
 	b.rest = b.rest[n:]
-	b.sent.Add(uint64(n))
+	b.entry.shard.served.Add(uint64(n))
 	return int64(n), err
 }
 

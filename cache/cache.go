@@ -33,8 +33,9 @@ type Cache struct {
 	closed bool
 	tasks  sync.WaitGroup
 
-	n     counters
-	loose atomic.Int64 // bytes of loose entries
+	n         counters
+	loose     atomic.Int64 // bytes of loose entries
+	hitFields []byte       // what all hits answer with
 }
 
 type counters struct {
@@ -66,6 +67,8 @@ func New(o Options) (*Cache, error) {
 		fills: newLane(o.MaxFills, o.MaxQueue),
 		large: newLane(o.MaxLargeFills, (o.MaxQueue+1)/2),
 		relay: newRelay(),
+
+		hitFields: fieldsOfHits(o.Name),
 	}
 	alloc := o.alloc
 	if alloc == nil {
@@ -78,7 +81,7 @@ func New(o Options) (*Cache, error) {
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	for range o.shards {
 		budget := o.Budget / int64(o.shards)
-		c.shards = append(c.shards, newShard(budget, alloc, policy.New(o.Policy, budget)))
+		c.shards = append(c.shards, newShard(budget, alloc, policy.New(o.Policy, budget), &c.n.bytesServed))
 	}
 	c.tasks.Go(c.follow)
 	return c, nil
@@ -175,12 +178,7 @@ func (c *Cache) get(k key, grant *sign.MediaGrant) (*entry, how, error) {
 				s.mu.Unlock()
 				return nil, from, errDenied
 			}
-			e.refs.Add(1)
-			if e.loose == nil && grant != gutterGrant {
-				s.policy.Hit(&e.node)
-			}
-			s.mu.Unlock()
-			c.n.hits.Add(1)
+			c.serve(s, e, grant) // unlocks
 			return e, from, nil
 		}
 		from = byRevalidation
@@ -196,6 +194,16 @@ func (c *Cache) get(k key, grant *sign.MediaGrant) (*entry, how, error) {
 		}
 	}
 	return nil, from, errStale
+}
+
+// serve pins e for a response. The caller holds s.mu; serve releases it.
+func (c *Cache) serve(s *shard, e *entry, grant *sign.MediaGrant) {
+	e.refs.Add(1)
+	if e.loose == nil && grant != gutterGrant {
+		s.policy.Hit(&e.node)
+	}
+	s.mu.Unlock()
+	c.n.hits.Add(1)
 }
 
 // allows is the one place that decides who may have an object.

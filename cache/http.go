@@ -67,7 +67,12 @@ func (c *Cache) parse(target []byte, now time.Time) (key, *sign.MediaGrant, bool
 	if len(target) > maxTarget {
 		return key{}, nil, false
 	}
-	path, query, signed := strings.Cut(string(target), "?")
+	return c.parseText(string(target), now)
+}
+
+// parseText keeps no part of target.
+func (c *Cache) parseText(target string, now time.Time) (key, *sign.MediaGrant, bool) {
+	path, query, signed := strings.Cut(target, "?")
 	k, ok := c.parsePath(path)
 	if !ok || !signed {
 		return k, nil, ok
@@ -118,7 +123,7 @@ func (c *Cache) respond(ctx *fasthttp.RequestCtx, e *entry, from how, grant *sig
 	h.Set(fasthttp.HeaderETag, e.etag)
 	h.Set("Cache-Status", c.cacheStatus(e, from))
 	if from != byFill && from != byCollapse {
-		h.Set(fasthttp.HeaderAge, strconv.FormatInt(max(0, int64(now.Sub(e.filled)/time.Second)), 10))
+		h.Set(fasthttp.HeaderAge, strconv.FormatInt(age(e, now), 10))
 	}
 	h.Set(fasthttp.HeaderCacheControl, cacheControl(grant, now))
 
@@ -153,14 +158,20 @@ func (c *Cache) respond(ctx *fasthttp.RequestCtx, e *entry, from how, grant *sig
 	}
 	ctx.SetStatusCode(status)
 	h.SetContentType(e.typ)
-	ctx.Response.SetBodyStream(&body{entry: e, rest: e.data[first : first+n], conn: ctx.Conn(), sent: &c.n.bytesServed}, n)
+	ctx.Response.SetBodyStream(&body{entry: e, rest: e.data[first : first+n], conn: ctx.Conn()}, n)
 }
 
-// setSafety sets what every answer carries, errors, 206 and 304 included.
+// safety is what every answer carries, errors, 206 and 304 included.
+var safety = [][2]string{
+	{"X-Content-Type-Options", "nosniff"},
+	{"Content-Security-Policy", "default-src 'none'; sandbox"},
+	{"Cross-Origin-Resource-Policy", "cross-origin"},
+}
+
 func setSafety(h *fasthttp.ResponseHeader) {
-	h.Set("X-Content-Type-Options", "nosniff")
-	h.Set("Content-Security-Policy", "default-src 'none'; sandbox")
-	h.Set("Cross-Origin-Resource-Policy", "cross-origin")
+	for _, f := range safety {
+		h.Set(f[0], f[1])
+	}
 }
 
 func (c *Cache) notFound(ctx *fasthttp.RequestCtx) {

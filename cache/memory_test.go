@@ -128,4 +128,17 @@ func TestHitAllocatesAndCopiesNothing(t *testing.T) {
 	}); n != 0 {
 		t.Errorf("a hit allocates %v times", n)
 	}
+	target, head := []byte(keyOf(7, "large").Path()), make([]byte, 0, 1024)
+	if n := testing.AllocsPerRun(1000, func() {
+		fields, p, ok := c.Hit(head, target)
+		if !ok || len(fields) == 0 || &p.Bytes()[0] != first {
+			t.Fatal("no hit")
+		}
+		p.Done(len(p.Bytes()))
+	}); n != 0 {
+		t.Errorf("a hit with its header allocates %v times", n)
+	}
+	if st := c.Stats(); st.Hits != 2002 || st.BytesServed != 1001*100_000 {
+		t.Errorf("stats %+v", st)
+	}
 }

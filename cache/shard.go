@@ -74,7 +74,8 @@ func (e *entry) free() {
 type shard struct {
 	budget  int64
 	alloc   allocator
-	leaving atomic.Int64 // bytes of entries that are out of the map and still read
+	leaving atomic.Int64   // bytes of entries that are out of the map and still read
+	served  *atomic.Uint64 // bytes handed to connections, of all shards
 
 	mu      sync.Mutex
 	blobs   map[id.ID]*entry  // first of the blob's entries
@@ -88,10 +89,11 @@ type shard struct {
 	evictions, purged uint64
 }
 
-func newShard(budget int64, alloc allocator, p policy.Policy) *shard {
+func newShard(budget int64, alloc allocator, p policy.Policy, served *atomic.Uint64) *shard {
 	return &shard{
 		budget:  budget,
 		alloc:   alloc,
+		served:  served,
 		blobs:   make(map[id.ID]*entry),
 		flights: make(map[key]*flight),
 		asks:    make(map[id.ID]*asking),

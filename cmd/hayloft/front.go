@@ -37,7 +37,7 @@ func (n *node) openFront(context.Context) (err error) {
 		if err := n.openCache(); err != nil {
 			return err
 		}
-		o.Media = n.cache.Handle
+		o.Media, o.Hits = n.cache.Handle, n.cache.Hit
 	}
 	if n.plays(roleAPI) {
 		o.Feed, o.Blobs = front{n.theFeed(), n.ready}, masters{n.blobs}

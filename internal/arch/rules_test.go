@@ -146,6 +146,7 @@ var machineTime = map[string]string{
 	"internal/admin/client.go": "patience with a socket",
 	"api/conn.go":              "deadlines of sockets are machine time",
 	"api/send.go":              "deadlines of sockets are machine time",
+	"api/lane.go":              "deadlines of sockets are machine time, and so is the Date field, as the machinery makes it",
 	"api/form.go":              "pace of a body that a socket delivers",
 	"api/upload.go":            "pace of a body that a socket delivers",
 	"api/spool.go":             "pace of bodies that sockets deliver",
