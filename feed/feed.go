@@ -9,6 +9,7 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 	"golang.org/x/sync/errgroup"
 
+	"hayloft/feed/search"
 	"hayloft/feed/timeline"
 	"hayloft/internal/clock"
 	"hayloft/internal/id"
@@ -70,6 +71,11 @@ type Options struct {
 
 	TimelineDirs []string         // one of them holds the derived timelines; each may be lost at any time
 	Timeline     timeline.Options // Dirs, Source and Clock are filled in
+
+	// SearchDirs hold the index for search, one of them at a time; each may be lost at any
+	// time. None: this replica does not answer searches.
+	SearchDirs []string
+	Search     search.Options // Dirs, Source and Clock are filled in
 
 	// Lender is where a member that does not lead borrows effects: the leader, over
 	// whatever lies between. Nil: effects are handled by the leader alone.
@@ -153,6 +159,7 @@ type Feed struct {
 	policy   Policy
 	notify   func(Notice)
 	timeline *timeline.Store
+	search   *search.Store // nil: none
 	lender   Lender
 	leases   leases
 	guard    guard
@@ -187,6 +194,13 @@ func Open(o Options) (*Feed, error) {
 	if f.timeline, err = timeline.Open(to); err != nil {
 		return nil, fmt.Errorf("feed: %w", err)
 	}
+	if len(o.SearchDirs) > 0 {
+		so := o.Search
+		so.Dirs, so.Source, so.Clock = o.SearchDirs, searchSource{f}, o.Clock
+		if f.search, err = search.Open(so); err != nil {
+			return nil, errors.Join(fmt.Errorf("feed: %w", err), f.timeline.Close())
+		}
+	}
 	return f, nil
 }
 
@@ -201,12 +215,21 @@ func (f *Feed) Run(ctx context.Context) error {
 	g.Go(func() error { return f.publish(ctx) })
 	g.Go(func() error { return f.listChanges(ctx) })
 	g.Go(func() error { return f.tell(ctx) })
+	if f.search != nil {
+		g.Go(func() error { return f.search.Run(ctx) })
+	}
 	return g.Wait()
 }
 
-// Close closes the timelines. Run and RunEffects must have returned. The group
+// Close closes the timelines and the index. Run and RunEffects must have returned. The group
 // is its opener's to close, after this.
-func (f *Feed) Close() error { return f.timeline.Close() }
+func (f *Feed) Close() error {
+	err := f.timeline.Close()
+	if f.search != nil {
+		err = errors.Join(err, f.search.Close())
+	}
+	return err
+}
 
 // Fresh returns when what is read here from now on shows every change that was
 // acknowledged, by any replica, before the call. The error is ErrUnavailable when

@@ -61,7 +61,7 @@ func newWorld(t *testing.T) *world {
 	m := feed.NewMachine()
 	g, err := raftgroup.Open(t.Context(), raftgroup.Options{Dirs: []string{t.TempDir()}, Name: "feed", NodeID: "n1", Machine: m})
 	w.must(err)
-	w.feed, err = feed.Open(feed.Options{Group: g, Machine: m, Member: "n1", TimelineDirs: []string{t.TempDir()},
+	w.feed, err = feed.Open(feed.Options{Group: g, Machine: m, Member: "n1", TimelineDirs: []string{t.TempDir()}, SearchDirs: []string{t.TempDir()},
 		Timeline: timeline.Options{CacheBytes: 1 << 20, MemoryBytes: 1 << 20},
 		Mint:     func(context.Context) (id.ID, error) { return id.ID(w.seq.Add(1)), nil }})
 	w.must(err)

@@ -24,7 +24,7 @@ type Server struct {
 // NewServer returns a Server over f.
 func NewServer(f *feed.Feed) *Server {
 	s := &Server{f: f, methods: make(map[string]reflect.Value)}
-	for _, table := range []map[string]any{coreMethods(f), graphMethods(f), personalMethods(f), notificationMethods(f)} {
+	for _, table := range []map[string]any{coreMethods(f), graphMethods(f), personalMethods(f), notificationMethods(f), searchMethods(f)} {
 		for name, m := range table {
 			s.methods[name] = reflect.ValueOf(m)
 		}

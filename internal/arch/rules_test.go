@@ -12,9 +12,11 @@ var mayImport = map[string][]string{
 	"bench/feed":    {"bench", "api", "feed", "feed/timeline", "internal"}, // pages over HTTP, of a feed of its own
 	"client":        {},                                                    // what the public imports brings nothing of ours along
 	"media":         {"media", "volume", "internal"},
-	"feed":          {"feed/timeline", "volume", "internal"},
-	"feed/timeline": {"internal"},         // the feed's leaf
-	"feed/oracle":   {},                   // what must hold, whatever the feed does
+	"feed":          {"feed/timeline", "volume", "internal", "feed/search", "feed/derived"},
+	"feed/timeline": {"internal"}, // the feed's leaf
+	"feed/oracle":   {},           // what must hold, whatever the feed does
+	"feed/search":   {"feed/derived", "internal"},
+	"feed/derived":  {"internal"},
 	"feed/remote":   {"feed", "internal"}, // the feed for those who have no replica
 	"cache":         {"cache/policy", "volume", "internal"},
 	"cache/policy":  {},                    // the cache's leaf
@@ -73,7 +75,7 @@ var samples = map[string][]string{"testdata/photos": {"cmd/hayloft", "bench", "m
 var placement = map[string][]string{
 	"github.com/hashicorp":                 {"internal/raftgroup"},
 	"go.etcd.io/bbolt":                     {"internal/raftgroup"},
-	"github.com/cockroachdb/pebble":        {"directory", "feed", "feed/timeline", "internal/raftgroup", "internal/cutfs", "bench/feed"}, // it seeds a state
+	"github.com/cockroachdb/pebble":        {"directory", "feed", "feed/timeline", "internal/raftgroup", "internal/cutfs", "bench/feed", "feed/search", "feed/derived"}, // it seeds a state
 	"github.com/valyala/fasthttp":          {"api", "cache", "volume/server", "bench", "bench/feed", "bench/cache"},
 	"C":                                    {"cmd/hayloft-media"},
 	"unsafe":                               {"cmd/hayloft-media", "cache", "volume", "volume/coding", "internal/vfs", "internal/slab", "internal/offheap"},                                                                                                                        // slabs outside the heap; the index's size; alignment for direct I/O
@@ -102,10 +104,11 @@ var placement = map[string][]string{
 	"github.com/bbrks/go-blurhash":         {"media"},
 	"github.com/bep/imagemeta":             {"media"},
 	"github.com/klauspost/reedsolomon":     {"volume/coding"},
-	"github.com/bradfitz/gomemcache":       {"cache/meta"},
+	"github.com/bradfitz/gomemcache":       {"cache/meta", "cache"},
 	"github.com/bits-and-blooms/bloom":     {"cache/ssd"},
 	"github.com/blevesearch/bleve":         {"feed"},
-	"github.com/cockroachdb/pebble/v2/vfs": {"directory", "feed", "feed/timeline", "internal/raftgroup", "internal/cutfs"},
+	"github.com/cockroachdb/pebble/v2/vfs": {"directory", "feed", "feed/timeline", "internal/raftgroup", "internal/cutfs", "feed/search", "feed/derived"},
+	"golang.org/x/text":                    {"feed/search"},
 }
 
 // transitively says what must not be reached, over whatever imports, from
@@ -115,6 +118,7 @@ var transitively = map[string][]string{
 	"cache":         {"github.com/hashicorp", "github.com/cockroachdb/pebble", "C"},
 	"media":         {"github.com/hashicorp", "github.com/cockroachdb/pebble", "github.com/valyala/fasthttp"},
 	"feed/timeline": {"github.com/hashicorp/raft", "github.com/valyala/fasthttp"},
+	"feed/search":   {"github.com/hashicorp/raft", "github.com/valyala/fasthttp"},
 	"feed":          {"github.com/valyala/fasthttp"},
 	"directory":     {"github.com/valyala/fasthttp"},
 	"client":        {"github.com/hashicorp", "github.com/cockroachdb/pebble", "github.com/valyala/fasthttp"},
