@@ -11,7 +11,7 @@ FUZZTIME    ?= 30s
 SOAK        ?= 20m
 
 .DEFAULT_GOAL := help
-.PHONY: help run cluster build test lint race fuzz soak bench cover deps deps-vips deps-test clean
+.PHONY: help run cluster build test lint race fuzz soak bench compare cover deps deps-vips deps-test deps-compare clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,18 +54,24 @@ soak: deps-test build ## a million crash points, 100 kills, 50 power cuts, half 
 bench: build ## the benchmarks of docs/benchmarks.md that the tree holds
 	bin/hayloft bench photo --photos 200 --clients 16 --json bin/bench-photo.json
 
+compare: deps-compare build ## one table beside nginx, Varnish, memcached and Redis on this machine, in about six minutes
+	@bin/hayloft bench compare
+
 cover: deps-test build ## test coverage, as bin/cover.html
 	$(GO) test -coverpkg=./... -coverprofile=bin/cover.out ./...
 	$(GO) tool cover -html=bin/cover.out -o bin/cover.html
 	$(GO) tool cover -func=bin/cover.out | tail -1
 
-deps: deps-test ## everything that the other targets need
+deps: deps-test ## everything that the other targets need, but for compare
 
 deps-vips:
 	@scripts/install libvips-dev gcc pkg-config
 
 deps-test:
 	@scripts/install libvips-dev gcc pkg-config chromium memcached strace e2fsprogs iproute2 iptables util-linux
+
+deps-compare: # the services that Debian starts for these are not used
+	@scripts/install nginx varnish memcached redis-server wrk
 
 clean: ## remove what was built
 	rm -rf bin

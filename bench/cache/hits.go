@@ -4,7 +4,9 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"regexp"
 	"time"
 
 	"hayloft/bench"
@@ -110,12 +112,24 @@ func (b *run) wrkDriver(paths [][]string) (func(base string) func(context.Contex
 
 // others are what hits are compared with besides a bare handler, as far as it is
 // installed.
-var others = []struct{ name, binary, what string }{
-	{"nginx", "nginx", "nginx (sendfile with tcp_nopush off and on, proxy_cache)"},
-	{"varnish", "varnishd", "Varnish (malloc)"},
-	{"memcached", "memcached", "memcached"},
-	{"redis", "redis-server", "Redis"},
+var others = []struct{ name, binary, ask, what string }{
+	{"nginx", "nginx", "-v", "nginx %s (sendfile with tcp_nopush off and on, proxy_cache)"},
+	{"varnish", "varnishd", "-V", "Varnish %s (malloc)"},
+	{"memcached", "memcached", "-V", "memcached %s"},
+	{"redis", "redis-server", "-v", "Redis %s"},
 }
+
+// versionOf is what a program says of its version, or ? if it says nothing.
+func versionOf(ctx context.Context, path, ask string) string {
+	out, err := exec.CommandContext(ctx, path, ask).CombinedOutput()
+	v := version.Find(out)
+	if err != nil || v == nil {
+		return "?"
+	}
+	return string(v)
+}
+
+var version = regexp.MustCompile(`\d+\.\d+(\.\d+)?`)
 
 // startServers starts what hits are compared with. What it returns with an error is
 // running too.
@@ -135,7 +149,8 @@ func (b *run) startServers(ctx context.Context, www string, paths [][]string, ow
 	add(bare)
 	beside, missing := "a bare fasthttp handler", ""
 	for _, o := range others {
-		if program(o.binary) == "" {
+		path := program(o.binary)
+		if path == "" {
 			missing += " " + o.name
 			continue
 		}
@@ -144,7 +159,7 @@ func (b *run) startServers(ctx context.Context, www string, paths [][]string, ow
 			return list, err
 		}
 		add(servers...)
-		beside += ", " + o.what
+		beside += ", " + fmt.Sprintf(o.what, versionOf(ctx, path, o.ask))
 	}
 	b.report.Settings["hits"] = fmt.Sprintf("%d photos of each size, public, in the cache of one node with default settings, asked for in turn by wrk -t1 -c64 on this machine (memcached and Redis: by as many connections of this process); beside it, in turn, %s with the same bytes; %d rounds of %v for each server and size, medians; processor time is that of all processes of a server",
 		b.Photos, beside, b.Rounds, b.Slice)

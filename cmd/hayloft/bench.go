@@ -25,6 +25,7 @@ func newBench() *cobra.Command {
 	cmd.AddCommand(newBenchBlob())
 	cmd.AddCommand(newBenchFeed())
 	cmd.AddCommand(newBenchCache())
+	cmd.AddCommand(newBenchCompare())
 	return cmd
 }
 
