@@ -68,7 +68,7 @@ deps-vips:
 	@scripts/install libvips-dev gcc pkg-config
 
 deps-test:
-	@scripts/install libvips-dev gcc pkg-config chromium memcached strace e2fsprogs iproute2 iptables util-linux
+	@scripts/install libvips-dev gcc pkg-config chromium memcached strace e2fsprogs iproute2 iptables util-linux wrk
 
 deps-compare: # the services that Debian starts for these are not used
 	@scripts/install nginx varnish memcached redis-server wrk

@@ -16,6 +16,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/klauspost/compress/zstd"
+
 	"hayloft/bench"
 	"hayloft/internal/units"
 )
@@ -89,12 +91,16 @@ func TestTraceFiles(t *testing.T) {
 		add(100 + i)
 		add(i % 5)
 	}
-	for name, text := range map[string][]byte{"csv": csv.Bytes(), "oracle": oracle.Bytes()} {
+	packed, err := zstd.NewWriter(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range map[string][]byte{"csv": csv.Bytes(), "oracle": oracle.Bytes(), "oracle.zst": packed.EncodeAll(oracle.Bytes(), nil)} {
 		file := filepath.Join(dir, name)
 		if err := os.WriteFile(file, text, 0o644); err != nil {
 			t.Fatal(err)
 		}
-		r, err := Run(context.Background(), Options{Dir: dir, Trace: file, Format: name, Parts: []string{PartMiss}})
+		r, err := Run(context.Background(), Options{Dir: dir, Trace: file, Format: strings.TrimSuffix(name, ".zst"), Parts: []string{PartMiss}})
 		got := figures(t, r, err)
 		// A cache of nine finds none of the five again but with S3-FIFO: between two
 		// requests for one of them lie four others and five of the scan.

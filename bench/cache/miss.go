@@ -7,7 +7,9 @@ import (
 	"io"
 	"os"
 	"runtime"
+	"strings"
 
+	"github.com/klauspost/compress/zstd"
 	"golang.org/x/sync/errgroup"
 
 	"hayloft/bench"
@@ -48,16 +50,29 @@ func (b *run) openTrace() (open func() (trace.Source, func() error, error), what
 		return func() (trace.Source, func() error, error) { return g.Open(), nothing, nil },
 			fmt.Sprintf("generated, seed %d, %g days", b.Seed, model.Days), nil
 	}
-	return func() (trace.Source, func() error, error) {
-		f, err := os.Open(b.Trace)
+	return b.openFile, b.Trace, nil
+}
+
+// openFile opens the trace's file, and unpacks it if its name ends in .zst.
+func (b *run) openFile() (trace.Source, func() error, error) {
+	f, err := os.Open(b.Trace)
+	if err != nil {
+		return nil, nil, err
+	}
+	var r io.Reader = f
+	done := f.Close
+	if strings.HasSuffix(b.Trace, ".zst") {
+		d, err := zstd.NewReader(f)
 		if err != nil {
-			return nil, nil, err
+			return nil, nil, errors.Join(err, f.Close())
 		}
-		if b.Format == "oracle" {
-			return trace.NewOracle(f), f.Close, nil
-		}
-		return trace.NewCSV(f), f.Close, nil
-	}, b.Trace, nil
+		r = d
+		done = func() error { d.Close(); return f.Close() }
+	}
+	if b.Format == "oracle" {
+		return trace.NewOracle(r), done, nil
+	}
+	return trace.NewCSV(r), done, nil
 }
 
 // misses replays the trace through every policy.

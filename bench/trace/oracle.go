@@ -27,7 +27,7 @@ type oracle struct {
 	last  time.Duration
 }
 
-// NewOracle reads a trace in libCacheSim's oracleGeneral format, not compressed.
+// NewOracle reads a trace in libCacheSim's oracleGeneral format.
 func NewOracle(r io.Reader) Source { return &oracle{r: bufio.NewReaderSize(r, 1<<20)} }
 
 func (o *oracle) Next() (Request, error) {

@@ -26,7 +26,7 @@ lets a thousand clients wait for one cold object (waiters); and watches the memo
 of a cache over a day of requests (memory). --part chooses among these.
 
 Without --trace the trace is generated. A CSV trace has lines time,id,size;
-oracle is libCacheSim's oracleGeneral, not compressed.`,
+oracle is libCacheSim's oracleGeneral. Files whose name ends in .zst are unpacked.`,
 		Args: wantArgs(0, 0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
 			o.Progress = func(s string) { fmt.Fprintln(cmd.ErrOrStderr(), s) } //nolint:errcheck // progress is not worth an end
