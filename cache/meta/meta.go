@@ -56,7 +56,7 @@ func (c *Cache) Close() { c.store.close() }
 
 // Load returns values of keys, not necessarily of all. It is asked on behalf of
 // one caller, and what it returns must be right for everybody.
-type Load func(ctx context.Context, keys []string) (map[string][]byte, error)
+type Load = func(ctx context.Context, keys []string) (map[string][]byte, error)
 
 // Hydrate returns the values of keys: out of the cache, or by load, which is asked for
 // those that are not there. A key of which load returns nothing has none. The values

@@ -40,6 +40,7 @@ type Client struct {
 	to    Caller
 	index atomic.Uint64 // the largest applied index that a node has answered
 	ready atomic.Pointer[error]
+	pages Hydrator // nil: pages come whole
 }
 
 // New returns a Client. It does not call.

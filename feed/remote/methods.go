@@ -117,11 +117,6 @@ func (c *Client) PhotosBy(ctx context.Context, viewer, author id.ID, p feed.Page
 	return two[[]feed.PhotoView, id.ID](ctx, c, "PhotosBy", true, viewer, author, p)
 }
 
-// FeedPage is that of feed.Feed.
-func (c *Client) FeedPage(ctx context.Context, viewer id.ID, p feed.Page) ([]feed.PhotoView, id.ID, error) {
-	return two[[]feed.PhotoView, id.ID](ctx, c, "FeedPage", true, viewer, p)
-}
-
 // Like is that of feed.Feed.
 func (c *Client) Like(ctx context.Context, user, photo id.ID) error {
 	return c.call(ctx, "Like", true, []any{user, photo})

@@ -47,7 +47,7 @@ func (l *local) Call(ctx context.Context, again bool, req []byte) ([]byte, bool,
 
 // world is a feed, and the same feed over the wire.
 type world struct {
-	t    *testing.T
+	t    testing.TB
 	ctx  context.Context
 	seq  atomic.Uint64
 	feed *feed.Feed
@@ -55,7 +55,7 @@ type world struct {
 	c    *Client
 }
 
-func newWorld(t *testing.T) *world {
+func newWorld(t testing.TB) *world {
 	w := &world{t: t, ctx: t.Context()}
 	w.seq.Store(uint64(id.Make(id.MillisOf(time.Now()), 3, 0)))
 	m := feed.NewMachine()
@@ -330,7 +330,7 @@ func TestLeaderLends(t *testing.T) {
 // TestEveryMethodIsServed: what clients call is known to servers.
 func TestEveryMethodIsServed(t *testing.T) {
 	w := newWorld(t)
-	for _, file := range []string{"methods.go", "graph.go", "leader.go", "client.go"} {
+	for _, file := range []string{"methods.go", "pages.go", "graph.go", "leader.go", "client.go"} {
 		text, err := os.ReadFile(file)
 		w.must(err)
 		called := regexp.MustCompile(`(?:ctx, (?:l\.)?c, |call\(ctx, )"(\w+)"`).FindAllSubmatch(text, -1)

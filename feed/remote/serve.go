@@ -24,7 +24,7 @@ type Server struct {
 // NewServer returns a Server over f.
 func NewServer(f *feed.Feed) *Server {
 	s := &Server{f: f, methods: make(map[string]reflect.Value)}
-	for _, table := range []map[string]any{coreMethods(f), graphMethods(f), personalMethods(f), notificationMethods(f), searchMethods(f)} {
+	for _, table := range []map[string]any{coreMethods(f), graphMethods(f), personalMethods(f), notificationMethods(f), searchMethods(f), pageMethods(f)} {
 		for name, m := range table {
 			s.methods[name] = reflect.ValueOf(m)
 		}
@@ -57,7 +57,6 @@ func coreMethods(f *feed.Feed) map[string]any {
 		"RestorePhoto":   f.RestorePhoto,
 		"DeletedPhotos":  f.DeletedPhotos,
 		"PhotosBy":       f.PhotosBy,
-		"FeedPage":       f.FeedPage,
 		"Like":           f.Like,
 		"Unlike":         f.Unlike,
 		"Likes":          f.Likes,
