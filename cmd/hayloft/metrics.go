@@ -113,6 +113,7 @@ func (n *node) collectors() []prometheus.Collector {
 	c := &collector{}
 	n.cacheMetrics(c)
 	n.deviceMetrics(c)
+	n.pagesMetrics(c)
 	n.feedMetrics(c)
 	n.mediaMetrics(c)
 	c.add(levels, "directory_leads", "1 while this node leads the directory's group.", func() float64 { return leads(n.directory.Stats()) })

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"hayloft/cache"
+	"hayloft/cache/meta"
 	"hayloft/cache/ssd"
 	"hayloft/internal/mesh/meshtest"
 	"hayloft/internal/vfs"
@@ -65,9 +66,9 @@ func TestMetricsAreDocumented(t *testing.T) {
 	}
 	slices.Sort(table)
 	n := openMember(t, meshtest.CA(t), "node-1", t.TempDir())
-	n.cache, n.device, n.pool = new(cache.Cache), new(ssd.Tier), new(media.Pool) // their figures are not read
+	n.cache, n.device, n.pages, n.pool = new(cache.Cache), new(ssd.Tier), new(meta.Cache), new(media.Pool) // their figures are not read
 	exported := described(n)
-	n.cache, n.device, n.pool = nil, nil, nil
+	n.cache, n.device, n.pages, n.pool = nil, nil, nil, nil
 	for _, m := range exported {
 		if !slices.Contains(table, m) {
 			t.Errorf("%s is exported and not in the table", m)

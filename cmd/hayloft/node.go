@@ -14,6 +14,7 @@ import (
 
 	"hayloft/api"
 	"hayloft/cache"
+	"hayloft/cache/meta"
 	"hayloft/cache/ssd"
 	"hayloft/cache/tier"
 	"hayloft/directory"
@@ -68,9 +69,10 @@ type node struct {
 	away        *feedremote.Client // the feed at other nodes, for want of one here
 	pool        *media.Pool
 	cache       *cache.Cache
-	edge        *edge     // nil: this node is one of the cluster
-	tierPath    tier.Path // of what tiers ask this one
-	device      *ssd.Tier // the cache's; nil: it has none
+	edge        *edge       // nil: this node is one of the cluster
+	tierPath    tier.Path   // of what tiers ask this one
+	device      *ssd.Tier   // the cache's; nil: it has none
+	pages       *meta.Cache // what pages of a feed elsewhere are put together from; nil: none
 	api         *api.API
 	metrics     *metrics
 	diskNews    serial        // of data directories, for those who keep metadata there
@@ -264,7 +266,7 @@ func (n *node) sign(ctx context.Context) error {
 func (n *node) openFeed(context.Context) (err error) {
 	if !n.plays(roleFeed) {
 		n.away = feedremote.New(&feedNodes{n: n})
-		return nil
+		return n.openPages()
 	}
 	n.feed, err = feed.Open(feed.Options{
 		Group: n.group, Machine: n.machine, Member: n.who.name, Mint: n.ids.Mint, Clock: n.clock, Lender: n.lender(),

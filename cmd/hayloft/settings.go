@@ -47,6 +47,7 @@ type settings struct {
 	cacheMemory units.Size
 	cachePolicy string
 	device      deviceSettings
+	memcached   []string
 
 	openVolumes     int
 	sealAfter       units.Duration
@@ -156,6 +157,7 @@ func (s *settings) define(f *pflag.FlagSet) {
 	f.Var(&s.cacheMemory, "cache-memory", "memory of the photo cache")
 	f.StringVar(&s.cachePolicy, "cache-policy", policy.Default, "what leaves the photo cache when room is needed: "+strings.Join(policy.Names(), ", "))
 	s.device.define(f)
+	f.StringSliceVar(&s.memcached, "memcached", nil, "memcached servers, host:port, that nodes without a replica of the feed share what they know of photos in (default: each for itself)")
 	f.IntVar(&s.openVolumes, "open-volumes", 1, "volumes of each class that each disk has open at a time")
 	f.Var(&s.sealAfter, "seal-after", "age at which an open volume is sealed though it is not full")
 	f.Float64Var(&s.compactGarbage, "compact-garbage", 0.25, "share of a sealed volume that must be garbage for it to be compacted by itself")
@@ -375,6 +377,7 @@ func (s *settings) validate() error {
 	faults = append(faults, s.validateNode()...)
 	faults = append(faults, s.validateEdge()...)
 	faults = append(faults, s.device.validate()...)
+	faults = append(faults, validateMemcached(s.memcached)...)
 	if s.publicURL == "" {
 		fault(!everyAddress(s.listen) || s.isEdge(), "--listen %s is every address of this machine: say --public-url, the base of the URLs that are handed out", s.listen)
 	}

@@ -36,3 +36,15 @@ func TestCacheDeviceSettings(t *testing.T) {
 		}
 	}
 }
+
+func TestMemcachedSetting(t *testing.T) {
+	for value, fault := range map[string]bool{"": false, "127.0.0.1:11211,cache.internal:11211": false, "127.0.0.1": true, ":11211": true, "a:1,b": true} {
+		s, _, _, err := parse(t, map[string]string{"HAYLOFT_MEMCACHED": value})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.validate(); (err != nil) != fault {
+			t.Errorf("%q: %v", value, err)
+		}
+	}
+}

@@ -73,6 +73,9 @@ func (n *node) closeParts(ctx context.Context) error {
 		n.cache.Close()
 	}
 	n.closeDevice()
+	if n.pages != nil {
+		n.pages.Close()
+	}
 	if n.feed != nil {
 		errs = append(errs, n.feed.Close())
 	}
