@@ -98,6 +98,7 @@ func (s *Seed) Post(p Photo) error {
 	s.pos = max(s.pos, p.Pos)
 	return errors.Join(
 		s.set(key1(tabPhoto, p.ID), encodeRow(&photoRow{Photo: p})),
+		s.set(key2(tabOwned, p.Author, p.ID), nil),
 		s.set(key1(tabBlob, p.Master.Blob), encodeRow(&blobRow{Photo: p.ID, Role: roleMaster})),
 		s.set(key1(tabBlob, p.Rendition.Blob), encodeRow(&blobRow{Photo: p.ID, Role: roleRendition})),
 		s.set(keyDesc(tabPosts, p.Author, p.Pos), postValue(p.ID, p.Pull)))
