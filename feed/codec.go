@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"math"
 	"math/bits"
+	"slices"
+	"sync"
 	"time"
 
 	"hayloft/internal/id"
@@ -52,9 +54,26 @@ func appendRecord(dst []byte, r record) []byte {
 }
 
 func decodeRecord(b []byte, r record) error {
-	c := codec{decoding: true, in: b}
-	r.fields(&c)
-	return c.finish()
+	c := decoders.Get().(*codec)
+	*c = codec{decoding: true, in: b}
+	r.fields(c)
+	err := c.finish()
+	*c = codec{} // it holds on to nothing
+	decoders.Put(c)
+	return err
+}
+
+// decoders are codecs at rest: one lives on the heap, as records are behind an
+// interface, and a page decodes dozens of rows.
+var decoders = sync.Pool{New: func() any { return new(codec) }}
+
+// nested decodes b, all of a record within this one. c is without an error.
+func (c *codec) nested(b []byte, r record) {
+	in, last := c.in, c.last
+	c.in, c.last = b, 0
+	r.fields(c)
+	c.err = c.finish()
+	c.in, c.last = in, last
 }
 
 // finish reports the first error, and fields that nobody named.
@@ -88,6 +107,9 @@ func decodeRow(b []byte, r record) error {
 
 // uvarint reads a shortest-form uvarint from the front of b.
 func uvarint(b []byte) (uint64, []byte, error) {
+	if len(b) > 0 && b[0] < 0x80 { // most are one byte
+		return uint64(b[0]), b[1:], nil
+	}
 	v, n := binary.Uvarint(b)
 	if n <= 0 {
 		return 0, nil, corrupt("bad varint")
@@ -375,11 +397,24 @@ func (c *codec) strs(n int, p *[]string) {
 	if !c.decoding {
 		return
 	}
+	*p = slices.Grow(*p, elements(b))
 	for c.err == nil && len(b) > 0 {
 		var s []byte
 		s, b, c.err = lengthPrefixed(b)
 		*p = append(*p, string(s))
 	}
+}
+
+// elements is how many there are in a list, as far as it is sound.
+func elements(list []byte) (n int) {
+	for len(list) > 0 {
+		var err error
+		if _, list, err = lengthPrefixed(list); err != nil {
+			break
+		}
+		n++
+	}
+	return n
 }
 
 // sub is field n, a nested record that is always there: a zero one is left out.
@@ -393,7 +428,7 @@ func (c *codec) sub(n int, r record) {
 			c.zero(n)
 			return
 		}
-		c.err = decodeRecord(b, r)
+		c.nested(b, r)
 	}
 }
 
@@ -410,9 +445,8 @@ func opt[T any, R interface {
 		return
 	}
 	if b, ok := c.takeBytes(n); ok {
-		v := new(T)
-		c.err = decodeRecord(b, R(v))
-		*p = v
+		*p = new(T)
+		c.nested(b, R(*p))
 	}
 }
 
@@ -431,12 +465,12 @@ func list[T any, R interface {
 	if !c.decoding {
 		return
 	}
+	*p = slices.Grow(*p, elements(b))
 	for c.err == nil && len(b) > 0 {
 		var e []byte
 		if e, b, c.err = lengthPrefixed(b); c.err == nil {
-			var v T
-			c.err = decodeRecord(e, R(&v))
-			*p = append(*p, v)
+			*p = append(*p, *new(T))
+			c.nested(e, R(&(*p)[len(*p)-1]))
 		}
 	}
 }

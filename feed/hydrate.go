@@ -3,6 +3,7 @@ package feed
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"fmt"
 	"slices"
 
@@ -69,27 +70,63 @@ func (h *hydrator) judge(posts []timeline.Post, show []bool) error {
 
 // fetch reads what visible and photoView will ask for.
 func (h *hydrator) fetch(posts []timeline.Post) error {
-	keys := make([]fetchKey, 0, 7*len(posts))
-	add := func(table byte, a, b id.ID) { keys = append(keys, fetchKey(key2(table, a, b))) }
-	seen := make(map[id.ID]bool, len(posts))
+	var authors, photos []id.ID
 	for _, p := range posts {
-		keys = append(keys, fetchKey(key1(tabPhoto, p.Photo)))
-		add(tabLike, p.Photo, h.viewer)
-		if seen[p.Author] {
-			continue
-		}
-		seen[p.Author] = true
-		if _, known := h.v.accounts[p.Author]; !known {
-			keys = append(keys, fetchKey(key1(tabAccount, p.Author)))
-		}
-		if p.Author != h.viewer {
-			add(tabFollow, h.viewer, p.Author)
-			add(tabBlock, h.viewer, p.Author)
-			add(tabBlock, p.Author, h.viewer)
-			add(tabMute, h.viewer, p.Author)
+		photos = append(photos, p.Photo)
+		if !slices.Contains(authors, p.Author) {
+			authors = append(authors, p.Author)
 		}
 	}
-	return h.v.fetch(keys)
+	slices.Sort(photos)
+	slices.Sort(authors)
+	k := fetchKeys{keys: make([]fetchKey, 0, 7*len(posts)), buf: make([]byte, 0, 7*17*len(posts))}
+	for _, a := range authors {
+		if _, known := h.v.accounts[a]; !known {
+			k.add(tabAccount, a)
+		}
+	}
+	if i, own := slices.BinarySearch(authors, h.viewer); own {
+		authors = slices.Delete(authors, i, i+1)
+	}
+	k.pairs(tabFollow, h.viewer, authors)
+	i, _ := slices.BinarySearch(authors, h.viewer)
+	for _, a := range authors[:i] {
+		k.add(tabBlock, a, h.viewer)
+	}
+	k.pairs(tabBlock, h.viewer, authors)
+	for _, a := range authors[i:] {
+		k.add(tabBlock, a, h.viewer)
+	}
+	k.pairs(tabMute, h.viewer, authors)
+	for _, p := range photos {
+		k.add(tabPhoto, p)
+	}
+	for _, p := range photos {
+		k.add(tabLike, p, h.viewer)
+	}
+	return h.v.fetch(k.keys)
+}
+
+// fetchKeys collects keys in ascending order, their bytes in one piece.
+type fetchKeys struct {
+	keys []fetchKey
+	buf  []byte
+}
+
+func (k *fetchKeys) add(table byte, ids ...id.ID) {
+	start := len(k.buf)
+	k.buf = append(k.buf, table)
+	for _, v := range ids {
+		k.buf = binary.BigEndian.AppendUint64(k.buf, uint64(v))
+	}
+	k.keys = append(k.keys, k.buf[start:len(k.buf):len(k.buf)])
+}
+
+// pairs adds a with each of others.
+func (k *fetchKeys) pairs(table byte, a id.ID, others []id.ID) {
+	for _, b := range others {
+		k.add(table, a, b)
+	}
 }
 
 // fetchKey is a key that is to be read with others.
@@ -108,10 +145,9 @@ func (f *fetched) has(key []byte) (there, known bool) {
 	return known && f.there[i], known
 }
 
-// fetch reads keys in their order, with one iterator, in place of what was fetched
+// fetch reads keys, which ascend, with one iterator, in place of what was fetched
 // before.
 func (v *view) fetch(keys []fetchKey) (err error) {
-	slices.SortFunc(keys, func(a, b fetchKey) int { return bytes.Compare(a, b) })
 	f := fetched{photos: make(map[id.ID]*photoRow), keys: keys, there: make([]bool, len(keys))}
 	if len(keys) == 0 {
 		v.ahead = f

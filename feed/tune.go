@@ -7,7 +7,7 @@ import (
 
 // Tune sets Pebble up for what the feed asks of it, before the group opens the
 // state: pages are many look-ups of small rows, most of which are in memory or not
-// there at all. See docs/decisions/215.
+// there at all. See docs/decisions/217.
 func Tune(o *pebble.Options) {
 	o.CacheSize = stateCache
 	o.MemTableSize = 16 << 20

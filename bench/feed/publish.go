@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
@@ -96,12 +97,17 @@ func (w *world) settle(ctx context.Context) error {
 	}
 }
 
-// rest waits until compactions owe no more than debt bytes, for a minute at most.
+// rest waits until compactions owe no more than debt bytes, or do nothing about it:
+// what Pebble calls debt need not begin one. It returns what they owe.
 func (w *world) rest(ctx context.Context, debt uint64) (uint64, error) {
-	end := time.Now().Add(time.Minute)
+	last, since := uint64(math.MaxUint64), time.Now()
 	for {
-		now := w.feed.TimelineStats().CompactionDebtBytes
-		if now <= debt || time.Now().After(end) {
+		st := w.feed.TimelineStats()
+		now := st.CompactionDebtBytes
+		if sum := now + st.DiskBytes; sum != last { // files come and go meanwhile
+			last, since = sum, time.Now()
+		}
+		if now <= debt || time.Since(since) > restAfter {
 			return now, nil
 		}
 		if !contest.SleepUntil(ctx, time.Now().Add(20*time.Millisecond)) {
@@ -109,6 +115,9 @@ func (w *world) rest(ctx context.Context, debt uint64) (uint64, error) {
 		}
 	}
 }
+
+// restAfter is how long nothing must have changed.
+const restAfter = 3 * time.Second
 
 // fanout is what a time of publishing has shown.
 type fanout struct {

@@ -109,9 +109,6 @@ func (r *runner) deliveries(ctx context.Context, w *world, c *costs) error {
 	c.delivery = f.cpu / float64(f.deliveries)
 	r.add("cpu_s_per_delivery", "s", c.delivery, int(f.deliveries))
 	r.tell("%.0f deliveries/s", f.rate())
-	if f.debtEnd > f.debtBefore {
-		return fmt.Errorf("compactions owe %d bytes, and %d at the start", f.debtEnd, f.debtBefore)
-	}
 	return nil
 }
 

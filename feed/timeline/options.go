@@ -41,6 +41,7 @@ type tuning struct {
 	pending     int           // events beyond the cursor that a page merges
 	examine     int           // posts that a page looks at
 	fetch       int           // posts read at once from one author
+	known       int           // posts that pages have looked up and that are remembered
 	pullers     int           // authors of whom is known whether they have pull posts
 	segments    int           // readers whose deep pages are kept
 	changes     int           // changes to segments that are remembered
@@ -53,7 +54,7 @@ type tuning struct {
 func (o *Options) Tighten(draw func(n int) int) {
 	o.tune = tuning{
 		chunk: 1 + draw(3), events: 1 + draw(4), openFanouts: 1 + draw(3), requests: 1 + draw(4),
-		pending: 1 + draw(8), examine: 2 + draw(8), fetch: 1 + draw(4), pullers: 1 + draw(8),
+		pending: 1 + draw(8), examine: 2 + draw(8), fetch: 1 + draw(4), known: 1 + draw(8), pullers: 1 + draw(8),
 		segments: 1 + draw(4), changes: 1 + draw(12), flushEvery: time.Hour, flushCount: 1 + draw(20),
 	}
 }
@@ -148,6 +149,7 @@ func (o Options) withDefaults() Options {
 	orElse(&t.pending, 2048)
 	orElse(&t.examine, 2048)
 	orElse(&t.fetch, 16)
+	orElse(&t.known, 1<<17)
 	orElse(&t.pullers, 1<<20)
 	orElse(&t.segments, 2048)
 	orElse(&t.changes, 1<<16)

@@ -288,6 +288,7 @@ func (p *pager) judge(some []Post) error {
 
 // view is what the instance says about one reader at one moment.
 type view struct {
+	known  *known           // posts looked up before
 	it     *pebble.Iterator // nil: nothing can be read
 	key    [9]byte          // scratch
 	state                   //
@@ -301,7 +302,7 @@ type view struct {
 // openView reads state and timeline of reader at one moment. A view that
 // cannot be read is one that is not built.
 func (s *Store) openView(reader id.ID) *view {
-	v := &view{}
+	v := &view{known: &s.known}
 	if s.in == nil {
 		return v // no directory is left
 	}
@@ -368,6 +369,9 @@ func (v *view) below(before id.ID) []id.ID {
 
 // post resolves a position.
 func (v *view) post(pos id.ID) (Post, error) {
+	if p, ok := v.known.get(pos); ok {
+		return p, nil
+	}
 	setKey8(v.key[:], keyPost, uint64(pos))
 	b, ok, err := v.get(v.key[:])
 	if err != nil {
@@ -376,7 +380,11 @@ func (v *view) post(pos id.ID) (Post, error) {
 	if !ok {
 		return Post{}, fmt.Errorf("%w: no post at %v", errCorrupt, pos)
 	}
-	return decodePost(pos, b)
+	p, err := decodePost(pos, b)
+	if err == nil {
+		v.known.put(p)
+	}
+	return p, err
 }
 
 // Close releases the view.

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/cockroachdb/pebble/v2"
+
 	"hayloft/internal/id"
 )
 
@@ -200,5 +202,27 @@ func TestSegmentsForget(t *testing.T) {
 	}
 	if g, _ := s.find(1, at(5)); g != nil {
 		t.Error("found below its end")
+	}
+}
+
+// TestPostsAreLookedUpOnce: what is at a position is read from the instance once.
+func TestPostsAreLookedUpOnce(t *testing.T) {
+	f := newFixture(t, nil)
+	f.built(2)
+	f.see()
+	if err := f.s.in.db.Delete(key8(keyPost, uint64(at(1))), pebble.NoSync); err != nil {
+		t.Fatal(err)
+	}
+	f.see()
+	if len(f.saw) != 0 {
+		t.Errorf("looked up again: %v", f.saw)
+	}
+	var k known
+	k.init(2)
+	for i := range 5 {
+		k.put(post(i, author))
+	}
+	if p, ok := k.get(at(4)); !ok || p != post(4, author) || len(k.posts) > 2 {
+		t.Errorf("%v, %v, %d kept", p, ok, len(k.posts))
 	}
 }

@@ -52,6 +52,7 @@ type Store struct {
 	readers   map[id.ID]seconds // those with a built timeline → last seen
 
 	requests requests
+	known    known
 	pullers  pullers
 	segments segments
 	counters counters
@@ -71,6 +72,7 @@ func Open(o Options) (*Store, error) {
 	s.w = &writer{s: s}
 	s.places.init(o.FS, o.Dirs)
 	s.requests.init(o.tune.requests)
+	s.known.init(o.tune.known)
 	s.pullers.init(o.tune.pullers)
 	s.segments.init(o.tune.segments, o.tune.changes)
 	s.cache = pebble.NewCache(o.CacheBytes)
@@ -307,6 +309,7 @@ func (s *Store) load(in *instance) error {
 	w.publish()
 	s.counters.durable.Store(w.cursor)
 	s.w, s.in = w, in
+	s.known.reset()
 	s.pullers.reset()
 	s.segments.reset(w.cursor)
 	s.readersMu.Lock()
