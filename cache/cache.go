@@ -162,7 +162,7 @@ func (c *Cache) get(k key, grant *sign.MediaGrant) (*entry, how, error) {
 	// round again; a blob that is purged all the time is not available.
 	for range 4 {
 		s.mu.Lock()
-		e := s.find(k)
+		e := s.present(k)
 		if e == nil {
 			e, joined, err := c.miss(s, k, grant) // unlocks
 			if errors.Is(err, errPurged) {

@@ -153,21 +153,15 @@ func (c *Cache) fill(s *shard, f *flight, lanes []*lane) {
 	}
 	obj, err := c.opts.Origin.Fetch(f.ctx, c.external(f.key))
 	if err == nil {
-		defer obj.done()
+		defer func() { obj.done() }()
 		err = c.check(f.key, obj)
 	}
 	if err != nil {
 		c.finish(s, f, err)
 		return
 	}
-	if !c.vouched(asked) { // cut off from the purge log, and the fetch took its time
-		if verdict, asked, ok = c.rights(s, f); !ok {
-			return
-		}
-		if !c.vouched(asked) {
-			c.finish(s, f, errStale)
-			return
-		}
+	if verdict, asked, ok = c.still(s, f, verdict, asked); !ok {
+		return
 	}
 	e := c.newEntry(s, f.key, obj)
 	if e == nil {
@@ -178,7 +172,16 @@ func (c *Cache) fill(s *shard, f *flight, lanes []*lane) {
 		}
 	}
 	e.verdict, e.asked = verdict, asked
-	c.land(s, f, e)
+	if obj.Rest == nil {
+		c.land(s, f, e)
+		return
+	}
+	e.growth = newGrowth(obj.Size)
+	if c.land(s, f, e) {
+		rest := obj.Rest
+		obj.Rest = nil
+		c.grow(f.ctx, s, e, rest)
+	}
 }
 
 // rights asks Access for the fill, and ends it unless a waiter may have the
@@ -222,7 +225,7 @@ func (c *Cache) check(k key, obj Object) error {
 	if want := c.names.types[k.format]; obj.ContentType != want {
 		return fmt.Errorf("%w as %s: it is %q", ErrNotFound, want, obj.ContentType)
 	}
-	if len(obj.Data) == 0 {
+	if obj.size() <= 0 {
 		return errors.New("cache: the object is empty")
 	}
 	if obj.ETag == "" || len(obj.ETag) > 128 {
@@ -239,24 +242,25 @@ func (c *Cache) check(k key, obj Object) error {
 // newEntry copies an object into memory of the shard; nil when there is no
 // room. The caller inserts it or discards it.
 func (c *Cache) newEntry(s *shard, k key, obj Object) *entry {
-	cost, ok := s.reserve(len(obj.Data))
+	cost, ok := s.reserve(obj.size())
 	if !ok {
 		return nil
 	}
 	// Copying happens outside the lock, into room that is booked.
 	e := c.describe(s, k, obj)
 	e.node = policy.Node{Hash: k.hash(), Cost: cost}
-	if !e.load(obj.Data) {
+	if !e.load(obj) {
 		s.unreserve(cost)
 		return nil
 	}
 	return e
 }
 
-// load copies data into memory of the entry's own; false when there is none.
-func (e *entry) load(data []byte) bool {
-	e.data = e.shard.alloc.Alloc(len(data))
-	copy(e.data, data)
+// load copies what is there of an object into memory of the entry's own; false when
+// there is none.
+func (e *entry) load(obj Object) bool {
+	e.data = e.shard.alloc.Alloc(obj.size())
+	copy(e.data, obj.Data)
 	return e.data != nil
 }
 
@@ -265,7 +269,7 @@ func (e *entry) load(data []byte) bool {
 // does not keep thumbnails from anybody. An object larger than its room is let in
 // when it is the only one: else it could not be served at all.
 func (c *Cache) newLoose(s *shard, k key, obj Object) *entry {
-	cost := s.alloc.Cost(len(obj.Data)) + entryCost
+	cost := s.alloc.Cost(obj.size()) + entryCost
 	limit := c.opts.MaxLoose
 	if cost > limit/16 {
 		limit -= limit / 4
@@ -281,7 +285,7 @@ func (c *Cache) newLoose(s *shard, k key, obj Object) *entry {
 	}
 	e := c.describe(s, k, obj)
 	e.loose, e.node = &c.loose, policy.Node{Cost: cost}
-	if !e.load(obj.Data) {
+	if !e.load(obj) {
 		c.loose.Add(-cost)
 		return nil
 	}
@@ -304,26 +308,33 @@ func (e *entry) discard() {
 	s.dead = append(s.dead, e)
 }
 
-// land ends a fill that brought e.
-func (c *Cache) land(s *shard, f *flight, e *entry) {
+// land ends a fill that brought e. An entry that is to grow it pins once more, for
+// whoever brings the bytes; false: nobody can have it.
+func (c *Cache) land(s *shard, f *flight, e *entry) bool {
 	c.n.fills.Add(1)
+	var feeder int32
+	if e.growth != nil {
+		feeder = 1
+	}
 	s.mu.Lock()
 	if f.doomed {
 		e.discard()
 		s.unlock()
 		c.finish(s, f, errPurged)
-		return
+		return false
 	}
+	there := true
 	switch {
 	case e.loose == nil:
-		e.refs.Store(1 + int32(f.waiters))
+		e.refs.Store(1 + int32(f.waiters) + feeder)
 		s.insert(e)
 	case f.waiters == 0:
 		e.discard()
 		c.n.unkept.Add(1)
+		there = false
 	default:
-		e.refs.Store(int32(f.waiters))
-		if s.find(e.key) == nil { // else it was pushed in meanwhile, and kept
+		e.refs.Store(int32(f.waiters) + feeder)
+		if s.present(e.key) == nil { // else it was pushed in meanwhile, and kept
 			s.chain(e)
 		}
 		c.n.unkept.Add(1)
@@ -331,6 +342,7 @@ func (c *Cache) land(s *shard, f *flight, e *entry) {
 	f.entry = e
 	c.settle(s, f)
 	s.unlock()
+	return there
 }
 
 // finish ends a fill without an entry.
@@ -376,7 +388,7 @@ func (c *Cache) Push(k Key, obj Object) {
 	}
 	s := c.shardOf(k.Blob)
 	s.mu.Lock()
-	there := s.find(in) != nil
+	there := s.present(in) != nil
 	s.mu.Unlock()
 	if there {
 		return
@@ -387,7 +399,7 @@ func (c *Cache) Push(k Key, obj Object) {
 	}
 	s.mu.Lock()
 	defer s.unlock()
-	if s.find(in) != nil { // a fill was faster, and knows its verdict
+	if s.present(in) != nil { // a fill was faster, and knows its verdict
 		e.discard()
 		return
 	}

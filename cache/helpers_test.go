@@ -272,7 +272,10 @@ func testRing(t testing.TB) *sign.Ring {
 
 func open(t testing.TB, w *world, o Options) *Cache {
 	t.Helper()
-	o.Origin, o.Access, o.Purges, o.Clock = w, w, w, w.clock
+	if o.Origin == nil {
+		o.Origin = w
+	}
+	o.Access, o.Purges, o.Clock = w, w, w.clock
 	if o.Ring == nil {
 		o.Ring = testRing(t)
 	}

@@ -158,7 +158,12 @@ func (c *Cache) respond(ctx *fasthttp.RequestCtx, e *entry, from how, grant *sig
 	}
 	ctx.SetStatusCode(status)
 	h.SetContentType(e.typ)
-	ctx.Response.SetBodyStream(&body{entry: e, rest: e.data[first : first+n], conn: ctx.Conn()}, n)
+	b := body{entry: e, rest: e.data[first : first+n], conn: ctx.Conn()}
+	if e.growing() {
+		ctx.Response.SetBodyStream(&growingBody{b, first, first + n}, n)
+		return
+	}
+	ctx.Response.SetBodyStream(&b, n)
 }
 
 // safety is what every answer carries, errors, 206 and 304 included.

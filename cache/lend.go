@@ -20,13 +20,31 @@ var (
 func forTier(grant *sign.MediaGrant) bool { return grant == tierGrant || grant == gutterGrant }
 
 // Lent is an object in the cache's memory. Its user calls Release once, and reads
-// nothing of Data after that.
+// nothing of Data after that, and before that as far as There and Wait say.
 type Lent struct {
 	Data        []byte
 	ContentType string
 	ETag        string // quoted
 	Hit         bool   // it was in memory
 	e           *entry
+}
+
+// There reports whether the first n bytes of Data may be read: an object that is being
+// fetched grows.
+func (l Lent) There(n int) bool {
+	return l.e.growth == nil || l.e.growth.there(n)
+}
+
+// Wait returns when the first n bytes are there, or why they will not be.
+func (l Lent) Wait(n int) error {
+	if l.e.growth == nil {
+		return nil
+	}
+	have, err := l.e.growth.wait(n)
+	if have >= n {
+		return nil
+	}
+	return err
 }
 
 // Release gives the object back.
@@ -136,8 +154,9 @@ func (c *Cache) Hot(limit int) (keys []Key) {
 // Warm fills k before anybody asks for it. It counts as a miss, not as popular.
 func (c *Cache) Warm(k Key) error {
 	l, err := c.Lend(k, true)
-	if err == nil {
-		l.Release()
+	if err != nil {
+		return err
 	}
-	return err
+	defer l.Release()
+	return l.Wait(len(l.Data))
 }

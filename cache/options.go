@@ -9,6 +9,7 @@ import (
 
 	"hayloft/cache/policy"
 	"hayloft/internal/clock"
+	"hayloft/internal/id"
 	"hayloft/internal/sign"
 )
 
@@ -148,6 +149,8 @@ type key struct {
 	blob, cookie    uint64
 	variant, format uint8 // indexes into names
 }
+
+func (k key) blobID() id.ID { return id.ID(k.blob) }
 
 // names translates between Key and key.
 type names struct {

@@ -23,6 +23,9 @@ type entry struct {
 	// budget; nil: it is kept. A loose entry is in the map only while somebody reads
 	// it, so that all who do share it.
 	loose *atomic.Int64
+	// growth is how far data has come, of an entry that was published before it was
+	// whole: of its bytes only those that are there may be read. Nil: it is whole.
+	growth *growth
 
 	// refs counts the responses that read data, plus one for the shard's map
 	// unless the entry is loose. It grows only under shard.mu while the entry is
@@ -112,12 +115,10 @@ func (s *shard) unlock() {
 	}
 }
 
-// find returns the entry of k or nil. Needs mu.
+// find returns the entry of k, all of it, or nil. Needs mu.
 func (s *shard) find(k key) *entry {
-	for e := s.blobs[id.ID(k.blob)]; e != nil; e = e.sibling {
-		if e.key == k {
-			return e
-		}
+	if e := s.present(k); e != nil && !e.growing() {
+		return e
 	}
 	return nil
 }
@@ -158,7 +159,7 @@ func (s *shard) unreserve(cost int64) {
 // insert publishes e, whose cost is booked, in place of an older entry of the
 // same key. Needs mu.
 func (s *shard) insert(e *entry) {
-	if old := s.find(e.key); old != nil {
+	if old := s.present(e.key); old != nil {
 		s.drop(old)
 	}
 	s.chain(e)

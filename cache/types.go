@@ -22,6 +22,9 @@ type Object struct {
 	Data        []byte
 	ContentType string // must be the type of the key's extension
 	ETag        string // strong, without quotes: characters '!' and '#' to '~'
+	// Rest, when not nil, brings the bytes: Data is nil, and there will be Size of them.
+	Rest Rest
+	Size int
 	// Release, when not nil, says that Data is lent: the cache calls it once, on
 	// the goroutine of the fill, and has copied by then what it keeps.
 	Release func()
@@ -32,6 +35,17 @@ func (o *Object) done() {
 	if o.Release != nil {
 		o.Release()
 	}
+	if o.Rest != nil { // it was not used
+		o.Rest.Done(nil)
+	}
+}
+
+// size is how many bytes the object has.
+func (o *Object) size() int {
+	if o.Rest != nil {
+		return o.Size
+	}
+	return len(o.Data)
 }
 
 // ErrNotFound is returned by an Origin that knows that there is no such object:
@@ -39,9 +53,9 @@ func (o *Object) done() {
 var ErrNotFound = errors.New("cache: no such object")
 
 // Origin is where fills come from. Fetch is called by the fill's goroutine and
-// must end when ctx does. It returns the whole object or an error: ErrNotFound
-// only when it is sure, anything else when it is not. With an error nothing is
-// lent.
+// must end when ctx does. It returns the object, whole or with what brings the rest, or
+// an error: ErrNotFound only when it is sure, anything else when it is not. With an
+// error nothing is lent.
 type Origin interface {
 	Fetch(ctx context.Context, k Key) (Object, error)
 }

@@ -26,10 +26,32 @@ func (b before) Fetch(ctx context.Context, k cache.Key) (cache.Object, error) {
 		return o, nil
 	}
 	o, err := b.origin.Fetch(ctx, k)
-	if err == nil {
+	switch {
+	case err != nil:
+	case o.Rest != nil:
+		o.Rest = offering{o.Rest, b.tier, k, o}
+	default:
 		b.tier.Offer(k, o)
 	}
 	return o, err
+}
+
+// offering is the rest of an object that is offered when it has become whole.
+type offering struct {
+	cache.Rest
+	tier *Tier
+	k    cache.Key
+	o    cache.Object
+}
+
+// Done implements cache.Rest.
+func (r offering) Done(whole []byte) {
+	if whole != nil {
+		o := r.o
+		o.Rest, o.Data = nil, whole
+		r.tier.Offer(r.k, o)
+	}
+	r.Rest.Done(whole)
 }
 
 // Following returns p, whose entries the tier hears before its caller does. A gap of

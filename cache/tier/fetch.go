@@ -81,127 +81,137 @@ func (c *Chain) bound() int {
 
 // result is what one attempt brought.
 type result struct {
-	obj cache.Object
+	o   *opened
 	err error
 	u   *upstream
 }
 
 // Fetch implements cache.Origin: it asks the key's home, and others in its place when
-// that is away, has too much to do, or takes long.
+// that is away, has too much to do, or takes long. Of a large object the first bytes are
+// there before the last.
 func (c *Chain) Fetch(ctx context.Context, k cache.Key) (cache.Object, error) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	var (
-		errs    = []error{}
-		results = make(chan result, len(c.ups)) // who comes late finds room
-		running = 0
-		rest    = c.order(hashKey(k))
-		home    = rest[0]
-		hedged  = false
-	)
-	next := func() bool {
-		for len(rest) > 0 {
-			u := rest[0]
-			rest = rest[1:]
-			if !u.take(c.bound()) {
-				errs = append(errs, fmt.Errorf("%s: %w", u.name, ErrBusy))
-				continue
-			}
-			if !u.begin() {
-				u.give()
-				u.count(func(s *UpstreamStats) { s.Refused++ })
-				continue
-			}
-			running++
-			go func() {
-				obj, err := c.attempt(ctx, u, k, u != home)
-				u.give()
-				results <- result{obj, err, u}
-			}()
-			return true
-		}
-		return false
-	}
-	next()
-	for running > 0 {
-		late := c.o.Clock.After(c.o.Hedge)
-		if hedged || len(rest) == 0 {
-			late = nil
-		}
-		select {
-		case r := <-results:
-			running--
-			if r.err == nil || errors.Is(r.err, cache.ErrNotFound) {
-				return r.obj, r.err
-			}
-			errs = append(errs, fmt.Errorf("%s: %w", r.u.name, r.err))
-			if ctx.Err() == nil && running == 0 {
-				next()
-			}
-		case <-late:
-			if hedged = next(); hedged {
-				home.count(func(s *UpstreamStats) { s.Hedged++ })
-			}
-		case <-ctx.Done():
-			return cache.Object{}, context.Cause(ctx)
-		}
-	}
-	if len(errs) > 0 && !slices.ContainsFunc(errs, func(err error) bool { return !errors.Is(err, ErrBusy) }) {
-		return cache.Object{}, ErrBusy
-	}
-	return cache.Object{}, errors.Join(append([]error{ErrDown}, errs...)...)
-}
-
-// attempt asks one upstream for an object.
-func (c *Chain) attempt(ctx context.Context, u *upstream, k cache.Key, gutter bool) (cache.Object, error) {
-	one, cancel := context.WithTimeout(ctx, c.o.Attempt)
-	defer cancel()
-	obj, err := c.fetchFrom(one, u, k, gutter)
-	if errors.Is(err, cache.ErrNotFound) {
-		u.end(nil, false)
-		return obj, err
-	}
-	c.ended(ctx, u, err)
-	if err == nil {
-		u.count(func(s *UpstreamStats) {
-			s.Fills++
-			s.Bytes += uint64(len(obj.Data))
-			if gutter {
-				s.Gutter++
-			}
-		})
-	}
-	return obj, err
-}
-
-func (c *Chain) fetchFrom(ctx context.Context, u *upstream, k cache.Key, gutter bool) (cache.Object, error) {
-	q := url.Values{"path": {k.Path()}}
-	if gutter {
-		q.Set(gutterParam, "1")
-	}
-	resp, err := c.do(ctx, u, pathObject, q, k.Blob)
+	o, err := c.open(ctx, k, nil)
 	if err != nil {
 		return cache.Object{}, err
 	}
-	defer resp.Body.Close()
-	if p := resp.Header.Get(headerPath); p != k.Path() {
-		return cache.Object{}, fmt.Errorf("tier: asked for another object, was answered with %q", p)
+	r := &rest{c: c, ctx: ctx, k: k, o: o}
+	obj := cache.Object{ContentType: o.typ, ETag: o.tag}
+	if o.size > chunk {
+		obj.Rest, obj.Size = r, o.size
+		return obj, nil
 	}
-	return receive(resp.Header, resp.Body, resp.ContentLength)
+	obj.Data = make([]byte, o.size)
+	if _, err := r.Next(obj.Data); err != nil {
+		return cache.Object{}, err
+	}
+	r.Done(obj.Data)
+	return obj, nil
+}
+
+// open asks for an object until an upstream begins to answer; from is an answer that
+// broke off, whose rest is wanted.
+func (c *Chain) open(ctx context.Context, k cache.Key, from *opened) (*opened, error) {
+	race, over := context.WithCancel(ctx)
+	defer over()
+	h := &heat{c: c, ctx: ctx, race: race, k: k, from: from, results: make(chan result), rest: c.order(hashKey(k))}
+	h.home = h.rest[0]
+	if from != nil { // who broke off comes last
+		at := slices.Index(h.rest, from.u)
+		h.rest = append(slices.Delete(h.rest, at, at+1), from.u)
+	}
+	h.next()
+	for hedged := false; h.running > 0; {
+		late := c.o.Clock.After(c.o.Hedge)
+		if hedged || len(h.rest) == 0 {
+			late = nil
+		}
+		select {
+		case r := <-h.results:
+			h.running--
+			if r.err == nil {
+				r.o.keep()
+				return r.o, nil
+			}
+			if errors.Is(r.err, cache.ErrNotFound) {
+				return nil, r.err
+			}
+			h.errs = append(h.errs, fmt.Errorf("%s: %w", r.u.name, r.err))
+			if ctx.Err() == nil && h.running == 0 {
+				h.next()
+			}
+		case <-late:
+			if hedged = h.next(); hedged {
+				h.home.count(func(s *UpstreamStats) { s.Hedged++ })
+			}
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+	if len(h.errs) > 0 && !slices.ContainsFunc(h.errs, func(err error) bool { return !errors.Is(err, ErrBusy) }) {
+		return nil, ErrBusy
+	}
+	return nil, errors.Join(append([]error{ErrDown}, h.errs...)...)
+}
+
+// heat is one race of upstreams for an object.
+type heat struct {
+	c         *Chain
+	ctx, race context.Context
+	k         cache.Key
+	from      *opened
+	results   chan result
+	rest      []*upstream // who was not asked yet
+	home      *upstream
+	running   int
+	errs      []error
+}
+
+// next has one more upstream asked; false when there is none.
+func (h *heat) next() bool {
+	for len(h.rest) > 0 {
+		u := h.rest[0]
+		h.rest = h.rest[1:]
+		if !u.take(h.c.bound()) {
+			h.errs = append(h.errs, fmt.Errorf("%s: %w", u.name, ErrBusy))
+			continue
+		}
+		if !u.begin() {
+			u.give()
+			u.count(func(s *UpstreamStats) { s.Refused++ })
+			continue
+		}
+		h.running++
+		go func() {
+			o, err := h.c.attempt(h.ctx, h.race, u, h.k, h.from, u != h.home)
+			select {
+			case h.results <- result{o, err, u}:
+			case <-h.race.Done():
+				if o != nil {
+					o.end(errLeft)
+				}
+			}
+		}()
+		return true
+	}
+	return false
 }
 
 // receive reads an object, verified, that comes with these headers.
 func receive(h http.Header, body io.Reader, length int64) (cache.Object, error) {
-	size, err := strconv.Atoi(h.Get(headerSize))
-	if err != nil || size <= 0 || size > maxObject || length != framed(size) {
-		return cache.Object{}, fmt.Errorf("tier: an object of %q bytes in %d", h.Get(headerSize), length)
+	size, tag, err := sizeAndTag(h)
+	if err == nil && length != framed(size) {
+		err = fmt.Errorf("tier: an object of %d bytes in %d", size, length)
 	}
-	data := make([]byte, size)
-	sum, err := readObject(body, data)
 	if err != nil {
 		return cache.Object{}, err
 	}
-	tag := strings.Trim(h.Get("ETag"), `"`)
+	data := make([]byte, size)
+	var sum uint32
+	for at := 0; at < size; at += chunk {
+		if sum, err = readPart(body, data[at:min(at+chunk, size)], sum); err != nil {
+			return cache.Object{}, err
+		}
+	}
 	if tag != tagOf(sum) {
 		return cache.Object{}, fmt.Errorf("%w: its checksum is %s, its tag %q", errDamaged, tagOf(sum), tag)
 	}
@@ -212,7 +222,7 @@ func receive(h http.Header, body io.Reader, length int64) (cache.Object, error) 
 // warm.
 func Put(ctx context.Context, d Dialer, k cache.Key, obj cache.Object) error {
 	r, w := io.Pipe()
-	go func() { w.CloseWithError(writeObject(w, obj.Data)) }()
+	go func() { w.CloseWithError(writeObject(w, obj.Data, 0, there)) }()
 	defer r.Close()
 	req, err := http.NewRequest(http.MethodPut, pathObject+"?"+url.Values{"path": {k.Path()}}.Encode(), r)
 	if err != nil {

@@ -1,6 +1,7 @@
 package tier
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -78,13 +79,25 @@ func (s *Server) object(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer lent.Release()
+	from, err := strconv.Atoi(cmp.Or(r.URL.Query().Get(fromParam), "0"))
+	if err != nil || from < 0 || from%chunk != 0 || from >= len(lent.Data) {
+		refuse(w, http.StatusBadRequest, "that is no place in the object where a part of it begins")
+		return
+	}
 	h := w.Header()
 	h.Set("Content-Type", lent.ContentType)
 	h.Set("ETag", lent.ETag)
-	h.Set("Content-Length", strconv.FormatInt(framed(len(lent.Data)), 10))
+	h.Set("Content-Length", strconv.FormatInt(framed(len(lent.Data))-framed(from), 10))
 	h.Set(headerPath, k.Path())
 	h.Set(headerSize, strconv.Itoa(len(lent.Data)))
-	_ = writeObject(w, lent.Data) // who asked sees that it was cut off
+	out := http.NewResponseController(w)
+	_ = writeObject(w, lent.Data, from, func(n int) error {
+		if lent.There(n) {
+			return nil
+		}
+		_ = out.Flush() // what was written is of use already; an error shows at the next write
+		return lent.Wait(n)
+	}) // who asked sees that it was cut off
 }
 
 // push takes an object that was just made.

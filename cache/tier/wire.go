@@ -28,6 +28,8 @@ const (
 	headerPath = "Hayloft-Path" // of the object: an answer to another question is found out
 	// gutterParam says that the key has its home at another upstream.
 	gutterParam = "gutter"
+	// fromParam is the first byte of the object that is wanted, a multiple of chunk.
+	fromParam = "from"
 
 	chunk     = 64 << 10
 	maxAnswer = 1 << 20   // bytes of an answer that is no object
@@ -84,16 +86,22 @@ func keysOf(list []keyAnswer) ([]sign.Key, error) {
 // at its end, comes the CRC32C of all of it so far, little-endian.
 func framed(n int) int64 { return int64(n) + 4*int64((n+chunk-1)/chunk) }
 
-// writeObject writes data with its checksums.
-func writeObject(w io.Writer, data []byte) error {
-	var sum uint32
+// writeObject writes data from a byte on, with its checksums: wait returns when so many
+// bytes of it are there, and flushes if they were not. from is a multiple of chunk.
+func writeObject(w io.Writer, data []byte, from int, wait func(n int) error) error {
+	if err := wait(from); err != nil {
+		return err
+	}
+	sum := crc32.Checksum(data[:from], castagnoli)
 	var tail [4]byte
-	for len(data) > 0 {
-		part := data[:min(chunk, len(data))]
-		data = data[len(part):]
-		sum = crc32.Update(sum, castagnoli, part)
+	for at := from; at < len(data); at += chunk {
+		end := min(at+chunk, len(data))
+		if err := wait(end); err != nil {
+			return err
+		}
+		sum = crc32.Update(sum, castagnoli, data[at:end])
 		binary.LittleEndian.PutUint32(tail[:], sum)
-		if _, err := w.Write(part); err != nil {
+		if _, err := w.Write(data[at:end]); err != nil {
 			return err
 		}
 		if _, err := w.Write(tail[:]); err != nil {
@@ -103,23 +111,15 @@ func writeObject(w io.Writer, data []byte) error {
 	return nil
 }
 
+// there is wait of what is whole.
+func there(int) error { return nil }
+
 var errDamaged = errors.New("tier: the object was damaged on its way")
 
-// readObject fills data, verified chunk by chunk, and returns the CRC32C of the whole.
-func readObject(r io.Reader, data []byte) (sum uint32, err error) {
-	var tail [4]byte
-	for len(data) > 0 {
-		part := data[:min(chunk, len(data))]
-		data = data[len(part):]
-		if _, err := io.ReadFull(r, part); err != nil {
-			return 0, err
-		}
-		if _, err := io.ReadFull(r, tail[:]); err != nil {
-			return 0, err
-		}
-		if sum = crc32.Update(sum, castagnoli, part); sum != binary.LittleEndian.Uint32(tail[:]) {
-			return 0, errDamaged
-		}
+// checkPart compares a part of an object with the checksum behind it, and returns that.
+func checkPart(part []byte, tail [4]byte, sum uint32) (uint32, error) {
+	if sum = crc32.Update(sum, castagnoli, part); sum != binary.LittleEndian.Uint32(tail[:]) {
+		return 0, errDamaged
 	}
 	return sum, nil
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"strings"
@@ -15,6 +16,7 @@ import (
 	"hayloft/internal/id"
 	"hayloft/internal/testenv"
 	"hayloft/volume"
+	"hayloft/volume/server"
 )
 
 // placedNode is a node of three disks with a sealed volume, whose steward works.
@@ -190,14 +192,19 @@ func TestDrainOnALoneNode(t *testing.T) {
 	ctx := t.Context()
 	write := func() id.ID {
 		t.Helper()
-		blob, cookie, err := n.blobs.Reserve(ctx, volume.ClassOriginals)
-		if err == nil {
-			err = n.blobs.Write(ctx, blob, []volume.Needle{{Key: blob, Cookie: cookie, Data: make([]byte, 30_000)}})
+		for {
+			blob, cookie, err := n.blobs.Reserve(ctx, volume.ClassOriginals)
+			if err == nil {
+				err = n.blobs.Write(ctx, blob, []volume.Needle{{Key: blob, Cookie: cookie, Data: make([]byte, 30_000)}})
+			}
+			if errors.Is(err, server.ErrMoved) {
+				continue
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			return blob
 		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		return blob
 	}
 	var blobs []id.ID
 	for range 6 { // some on every disk

@@ -92,6 +92,10 @@ func (n *node) openEdgeMesh(ctx context.Context) (err error) {
 // without.
 const edgePause = time.Second
 
+// edgeFill is how long a fill over a long way may take. Readers have what has come, and an
+// upstream from which nothing comes is left much sooner.
+const edgeFill = time.Minute
+
 // openEdge waits until an upstream has told what private URLs are checked with: before,
 // each would be "not found".
 func (n *node) openEdge(ctx context.Context) (err error) {

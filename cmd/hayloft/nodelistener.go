@@ -24,6 +24,8 @@ func (s *settings) validateNode() (faults []error) {
 			faults = append(faults, fmt.Errorf(format, args...))
 		}
 	}
+	fault(len(s.join) == 0 || s.nodeListen != "", "--join is for a node with --node-listen")
+	fault(len(s.roles) == len(everyRole) || s.nodeListen != "" || s.isEdge(), "--roles other than all are for a node with --node-listen: the others are elsewhere")
 	if s.nodeListen == "" {
 		fault((s.certs == "" || s.isEdge()) && s.nodeAdvertise == "", "--certs and --node-advertise are for a node with --node-listen")
 		return faults

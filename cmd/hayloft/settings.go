@@ -342,8 +342,6 @@ func (s *settings) validate() error {
 	fault(s.replicas >= 0 && s.replicas <= 8, "--replicas %d: 1 to 8", s.replicas)
 	fault(s.voters == 1 || s.voters == 3 || s.voters == 5, "--voters %d: 1, 3 or 5", s.voters)
 	fault(s.maxStale >= units.Duration(10*time.Second), "--max-stale %s is less than 10s", s.maxStale)
-	fault(len(s.join) == 0 || s.nodeListen != "", "--join is for a node with --node-listen")
-	fault(len(s.roles) == len(everyRole) || s.nodeListen != "" || s.isEdge(), "--roles other than all are for a node with --node-listen: the others are elsewhere")
 	for _, j := range s.join {
 		_, _, err := net.SplitHostPort(j)
 		fault(err == nil, "--join %q is not host:port", j)
