@@ -114,6 +114,7 @@ func (l *life) play() {
 		}
 		l.walk(l.user())
 		l.look(l.user())
+		l.badge(l.user())
 		if l.t.Failed() {
 			return
 		}
@@ -161,6 +162,8 @@ func (l *life) act() {
 		l.change()
 	case n < 60:
 		l.like()
+	case n < 63:
+		l.seen()
 	case n < 82:
 		l.steps(1 + l.rng.IntN(5))
 	case n < 86:
@@ -285,6 +288,23 @@ func (l *life) like() {
 	}
 }
 
+func (l *life) seen() {
+	if u, p := l.user(), l.photo(); p >= 0 {
+		l.expect(l.feed.Seen(l.ctx, l.users[u], l.photos[p]), l.w.Seen(u, p), "%d has seen %d", u, p)
+	}
+}
+
+// badge wants what is new to be what the oracle has above the mark.
+func (l *life) badge(user int) {
+	l.t.Helper()
+	count, latest, err := l.feed.FeedNew(l.ctx, l.users[user])
+	l.must(err)
+	wantCount, wantLatest := l.w.New(user)
+	if got := slices.Index(l.photos, latest); count != wantCount || got != wantLatest {
+		l.t.Errorf("new for %d: %d, latest %d; want %d, %d", user, count, got, wantCount, wantLatest)
+	}
+}
+
 // steps takes the fan-out some steps further and looks at a feed after each.
 func (l *life) steps(n int) {
 	for range n {
@@ -383,6 +403,7 @@ func (l *life) look(reader int) {
 func (l *life) compare() {
 	for viewer := range l.users {
 		l.look(viewer)
+		l.badge(viewer)
 		for user := range l.users {
 			l.compareUser(viewer, user)
 		}

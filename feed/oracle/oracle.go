@@ -21,6 +21,7 @@ type edge struct{ from, to int }
 // World is who is there, what they are to each other, and what they have posted.
 type World struct {
 	private  []bool // by user
+	seen     []int  // by user: the newest photo that they have marked as seen; -1: none
 	follows  map[edge]bool
 	requests map[edge]bool // to follow
 	blocks   map[edge]bool
@@ -43,7 +44,7 @@ func New() *World {
 
 // Join adds a user with a public account.
 func (w *World) Join() (user int) {
-	w.private = append(w.private, false)
+	w.private, w.seen = append(w.private, false), append(w.seen, -1)
 	return len(w.private) - 1
 }
 
@@ -174,6 +175,30 @@ func (w *World) Feed(reader int) []int {
 		return w.Sees(reader, n) && (p.author == reader ||
 			w.follows[edge{reader, p.author}] && !w.mutes[edge{reader, p.author}])
 	})
+}
+
+// Seen moves user's mark up to a photo, which is refused to those who do not see it.
+func (w *World) Seen(user, photo int) (refused bool) {
+	if !w.Sees(user, photo) {
+		return true
+	}
+	w.seen[user] = max(w.seen[user], photo)
+	return false
+}
+
+// New is how many photos of user's feed are above the mark, and its newest; -1: it is
+// empty.
+func (w *World) New(user int) (count, latest int) {
+	feed := w.Feed(user)
+	for _, photo := range feed {
+		if photo > w.seen[user] {
+			count++
+		}
+	}
+	if len(feed) == 0 {
+		return 0, -1
+	}
+	return count, feed[0]
 }
 
 // Profile is what viewer sees of an author's photos, newest first.

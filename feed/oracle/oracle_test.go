@@ -59,6 +59,29 @@ func TestFeedByExamples(t *testing.T) {
 	}
 }
 
+// The mark moves forward only, and what is new is above it.
+func TestNew(t *testing.T) {
+	w := New()
+	a, b := w.Join(), w.Join()
+	if n, latest := w.New(a); n != 0 || latest != -1 {
+		t.Error(n, latest)
+	}
+	w.Follow(a, b)
+	for range 3 {
+		w.Publish(b, Everybody)
+	}
+	hidden := w.Publish(b, AuthorOnly)
+	if w.Seen(a, 1) || w.Seen(a, 0) || !w.Seen(a, hidden) {
+		t.Error("refused what is allowed, or the other way round")
+	}
+	if n, latest := w.New(a); n != 1 || latest != 2 {
+		t.Errorf("%d new, latest %d", n, latest)
+	}
+	if w.Unfollow(a, b); len(w.Feed(a)) != 0 {
+		t.Error("a feed stays")
+	}
+}
+
 // What is refused changes nothing.
 func TestRefusals(t *testing.T) {
 	w := New()
