@@ -142,7 +142,7 @@ func (w *world) openFeed(minter *id.Minter) {
 	machine := feed.NewMachine()
 	group, err := raftgroup.Open(t.Context(), raftgroup.Options{Dirs: []string{t.TempDir()}, Name: "feed", NodeID: "n1", Machine: machine})
 	must(t, err)
-	w.feed, err = feed.Open(feed.Options{Group: group, Machine: machine, Member: "n1", Clock: w.clock, TimelineDirs: []string{t.TempDir()},
+	w.feed, err = feed.Open(feed.Options{Group: group, Machine: machine, Member: "n1", Clock: w.clock, TimelineDirs: []string{t.TempDir()}, SearchDirs: []string{t.TempDir()},
 		Mint: func(context.Context) (id.ID, error) { return minter.Mint() }})
 	must(t, err)
 	ctx, cancel := context.WithCancel(context.Background())
@@ -236,7 +236,7 @@ func (w *world) call(token, method, path string, body any, headers ...string) *a
 	a.body, err = io.ReadAll(resp.Body)
 	must(w.t, err)
 	a.checkHeaders()
-	contract(w.t).check(a, method, req.URL.Path)
+	contract(w.t).check(a, method, req.URL.EscapedPath())
 	return a
 }
 

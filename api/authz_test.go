@@ -95,7 +95,10 @@ func (x *matrix) target(method, pattern, visibility string) string {
 	case strings.HasSuffix(pattern, "/restore"):
 		x.call(x.tokens["owner"], "DELETE", "/api/v1/photos/"+named, nil).is(204)
 	}
-	return strings.NewReplacer("{id}", named, "{user}", "@ada", "{variant}", "small", "{name}", "not-found", "{ref}", named+"-"+named).Replace(pattern)
+	if pattern == "/api/v1/search" {
+		return pattern + "?q=x"
+	}
+	return strings.NewReplacer("{id}", named, "{user}", "@ada", "{tag}", "sun", "{variant}", "small", "{name}", "not-found", "{ref}", named+"-"+named).Replace(pattern)
 }
 
 // endsLogins are calls after which their caller is signed out, or not who they were.

@@ -31,6 +31,7 @@ type Feed interface {
 	UpdateProfile(ctx context.Context, user id.ID, c feed.ProfileChange) (feed.User, error)
 	People
 	Personal
+	Search
 
 	// BeginUpload reserves a photo id and records what its upload URL binds.
 	BeginUpload(ctx context.Context, owner id.ID, spec feed.UploadSpec) (id.ID, error)

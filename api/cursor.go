@@ -50,21 +50,54 @@ func (l listing) open(ring *sign.Ring, text string) (id.ID, bool) {
 	return after, ring.Verify(cursorPurpose, binary.BigEndian.Uint32(b), b[12:], l.parts(after)...)
 }
 
+// textCursor is cursor for a list whose rows have no ids: key version u32 ‖ code ‖
+// text, in unpadded URL-safe base64. The code covers the same, and the text.
+func (l listing) textCursor(ring *sign.Ring, after string) string {
+	version, mac := ring.Sign(cursorPurpose, l.textParts(after)...)
+	b := append(binary.BigEndian.AppendUint32(nil, version), mac...)
+	return b64url.EncodeToString(append(b, after...))
+}
+
+func (l listing) textParts(after string) []string { return append(l.parts(0), "text", after) }
+
+// openText is the inverse of textCursor.
+func (l listing) openText(ring *sign.Ring, text string) (string, bool) {
+	b, err := b64url.DecodeString(text)
+	if err != nil || len(b) < 4+sign.MACSize || b64url.EncodeToString(b) != text {
+		return "", false
+	}
+	mac, after := b[4:4+sign.MACSize], string(b[4+sign.MACSize:])
+	return after, ring.Verify(cursorPurpose, binary.BigEndian.Uint32(b), mac, l.textParts(after)...)
+}
+
 // readPage reads limit and cursor of a list call.
 func (r *request) readPage(l listing) (Page, error) {
 	q, err := r.query("limit", "cursor")
 	if err != nil {
 		return Page{}, err
 	}
-	p := Page{Limit: defaultLimit}
-	if text, ok := q["limit"]; ok {
-		n, err := strconv.Atoi(text)
-		if err != nil || n < 1 {
-			return Page{}, pMalformed.because("limit is not a number from 1 to %d", maxLimit)
-		}
-		p.Limit = min(n, maxLimit)
+	return r.pageOf(l, q)
+}
+
+// limitOf reads limit.
+func limitOf(args map[string]string) (int, error) {
+	text, ok := args["limit"]
+	if !ok {
+		return defaultLimit, nil
 	}
-	if text, ok := q["cursor"]; ok {
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 1 {
+		return 0, pMalformed.because("limit is not a number from 1 to %d", maxLimit)
+	}
+	return min(n, maxLimit), nil
+}
+
+// pageOf is readPage for parameters that were read.
+func (r *request) pageOf(l listing, args map[string]string) (p Page, err error) {
+	if p.Limit, err = limitOf(args); err != nil {
+		return p, err
+	}
+	if text, ok := args["cursor"]; ok {
 		after, ok := l.open(r.a.opt.Ring, text)
 		if !ok {
 			return Page{}, pBadCursor.because("")

@@ -86,7 +86,13 @@ func TestEncodedPaths(t *testing.T) {
 		"/app.js/..":                           404,
 		"/%61pp.js":                            404,
 		"/api/v1/notifications":                404,
-		"/api/v1/search?q=x":                   404,
+		"/api/v1/tags/caf%C3%A9/photos":        200,
+		"/api/v1/tags/caf%c3%a9/photos":        200,
+		"/api/v1/tags/caf%C3/photos":           404,
+		"/api/v1/tags/%63af/photos":            404,
+		"/api/v1/tags/%E2%80%A8/photos":        404, // a line separator
+		"/api/v1/tags/%EF%BC%8F/photos":        404, // a wide slash
+		"/api/v1/tags/a%2Fb/photos":            404,
 		"/api/v1/exports":                      404,
 		"/api/v1/users/me/face":                404,
 		"/api/v1/photos/x/unknown":             404,

@@ -37,6 +37,8 @@ type locationBody struct {
 	Lat  float64 `json:"lat"`
 	Lng  float64 `json:"lng"`
 	Name string  `json:"name"`
+	// PlaceID leads to other photos of the same place; absent without a name.
+	PlaceID string `json:"place_id,omitempty"`
 }
 
 type failureBody struct {
@@ -95,7 +97,7 @@ func (r *request) photo(p feed.PhotoView) photoBody {
 		LikeCount: p.Likes, CommentCount: p.Comments, Liked: p.Liked, CreatedAt: utc(p.CreatedAt),
 	}
 	if d.Location != nil {
-		b.Location = &locationBody{d.Location.Lat, d.Location.Lng, d.Location.Name}
+		b.Location = &locationBody{d.Location.Lat, d.Location.Lng, d.Location.Name, placeID(d.Location)}
 	}
 	if p.Failure != nil {
 		b.Failure = &failureBody{problemBase + p.Failure.Type, p.Failure.Title}

@@ -2,7 +2,10 @@ package api
 
 import (
 	"slices"
+	"strconv"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 )
 
 // access says who may make a call.
@@ -62,7 +65,7 @@ func commonRoutes() []route {
 }
 
 func accountRoutes() []route {
-	return slices.Concat(coreRoutes(), peopleRoutes(), personalRoutes())
+	return slices.Concat(coreRoutes(), peopleRoutes(), personalRoutes(), searchRoutes())
 }
 
 func coreRoutes() []route {
@@ -159,7 +162,8 @@ func (rt *route) capture(segments []string) (values []string, ok bool) {
 }
 
 // splitPath takes a request path apart as it stands. Nothing is decoded but
-// %40, which many clients write for the @ of a handle, and nothing is
+// %40, which many clients write for the @ of a handle, and letters beyond ASCII,
+// which have no other form in a path: no word of a route has one. Nothing is
 // normalised: a path with any other escape, a backslash, an empty, "." or ".."
 // segment or any byte outside letters, digits and -._~@ is none of ours. So no
 // guard can read a path otherwise than the handler behind it.
@@ -173,6 +177,12 @@ func splitPath(path string) (segments []string, ok bool) {
 			s = "@" + rest
 			segments[i] = s
 		}
+		if strings.ContainsRune(s, '%') {
+			if s, ok = unescapeLetters(s); !ok {
+				return nil, false
+			}
+			segments[i] = s
+		}
 		if s == "" || s == "." || s == ".." || strings.ContainsFunc(s, func(c rune) bool { return !isPathRune(c) }) {
 			return nil, false
 		}
@@ -180,6 +190,31 @@ func splitPath(path string) (segments []string, ok bool) {
 	return segments, true
 }
 
+// unescapeLetters decodes escapes of bytes beyond ASCII. ok is false when there are
+// others, or something that is not UTF-8 comes of it.
+func unescapeLetters(s string) (text string, ok bool) {
+	var b strings.Builder
+	for i := 0; i < len(s); i++ {
+		if s[i] != '%' {
+			b.WriteByte(s[i])
+			continue
+		}
+		if i+2 >= len(s) {
+			return "", false
+		}
+		c, err := strconv.ParseUint(s[i+1:i+3], 16, 8)
+		if err != nil || c < utf8.RuneSelf {
+			return "", false
+		}
+		b.WriteByte(byte(c))
+		i += 2
+	}
+	return b.String(), utf8.ValidString(b.String())
+}
+
 func isPathRune(c rune) bool {
+	if c >= utf8.RuneSelf {
+		return unicode.IsLetter(c) || unicode.IsNumber(c) || unicode.IsMark(c)
+	}
 	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.ContainsRune("-._~@", c)
 }

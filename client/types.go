@@ -125,6 +125,8 @@ type Location struct {
 	Lat  float64 `json:"lat"`
 	Lng  float64 `json:"lng"`
 	Name string  `json:"name,omitempty"`
+	// PlaceID, in answers, names the place for PlacePhotos; empty without a name.
+	PlaceID string `json:"place_id,omitempty"`
 }
 
 // Failure says why a photo could not be made ready.

@@ -188,6 +188,24 @@ func TestWire(t *testing.T) {
 		{"FeedNew", answer{status: 200, body: `{"count":3,"latest_id":"p1"}`}, func(c *Client) (any, error) { return c.FeedNew(ctx) }, "GET /api/v1/feed/new", "", nil, "{3 p1}"},
 		{"FeedNewNull", answer{status: 200, body: `{"count":0,"latest_id":null}`}, func(c *Client) (any, error) { return c.FeedNew(ctx) }, "GET /api/v1/feed/new", "", nil, "{0 }"},
 		{"Seen", answer{status: 204}, func(c *Client) (any, error) { return nil, c.Seen(ctx, "p1") }, "POST /api/v1/feed/seen", `{"photo_id":"p1"}`, nil, ""},
+		{"Search", answer{status: 200, body: `{"photos":[],"users":[` + user + `],"tags":[{"tag":"sea"}],"places":[{"id":"p1","name":"Amrum","lat":54.6,"lng":8.3}],"next_cursor":"n"}`}, func(c *Client) (any, error) {
+			f, err := c.Search(ctx, "at #sea", SearchUsers, PageOptions{Cursor: "a+", Limit: 7})
+			return fmt.Sprint(len(f.Users), f.Tags, f.Places, f.NextCursor), err
+		}, "GET /api/v1/search?cursor=a%2B&limit=7&q=at+%23sea&type=users", "", nil, "1 [{sea}] [{p1 Amrum 54.6 8.3}]n"},
+		{"SearchEverything", answer{status: 200, body: `{"photos":[],"users":[],"tags":[],"places":[]}`}, func(c *Client) (any, error) {
+			f, err := c.Search(ctx, "x", SearchEverything, PageOptions{})
+			return f.NextCursor, err
+		}, "GET /api/v1/search?q=x", "", nil, ""},
+		{"FoundPhotos", answer{status: 200, body: `{"photos":[` + photoJSON + `]}`}, func(c *Client) (any, error) {
+			for p, err := range c.FoundPhotos(ctx, "sea", 3) {
+				return fmt.Sprint(len(p.Items)), err
+			}
+			return nil, nil
+		}, "GET /api/v1/search?limit=3&q=sea&type=photos", "", nil, "1"},
+		{"TagPhotos", answer{status: 200, body: `{"items":[]}`}, func(c *Client) (any, error) { return c.TagPhotos(ctx, "café", PageOptions{}) }, "GET /api/v1/tags/caf%C3%A9/photos", "", nil, "{[] }"},
+		{"PlacePhotos", answer{status: 200, body: `{"items":[]}`}, func(c *Client) (any, error) {
+			return c.PlacePhotos(ctx, "p1", PageOptions{Limit: 1})
+		}, "GET /api/v1/places/p1/photos?limit=1", "", nil, "{[] }"},
 		{"EscapedName", answer{status: 200, body: user}, func(c *Client) (any, error) { return c.User(ctx, "a/../b?c") }, "GET /api/v1/users/a%2F..%2Fb%3Fc", "", nil, ""},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

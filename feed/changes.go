@@ -26,6 +26,9 @@ const (
 	changeFilled = 0x02 // how far cmdListChanges has come; absent: not begun
 )
 
+// changesEnd is changeFilled when the list is whole: nothing lies beyond it.
+const changesEnd = 0xff
+
 // subject is what an entry is about. Pos is a photo's position.
 type subject struct {
 	Kind uint8
@@ -146,7 +149,7 @@ func (r *cmdListChanges) apply(t *tx) (outcome, error) {
 		}
 	}
 	if limit > 0 {
-		done = []byte{0xff} // the end: nothing lies beyond
+		done = []byte{changesEnd}
 	}
 	t.set(changeMetaKey(changeFilled), done)
 	return outcome{}, nil
@@ -178,7 +181,11 @@ func (t *tx) enter(k []byte) error {
 // filled says whether the list holds everything.
 func (s store) filled() (bool, error) {
 	v, err := s.get(changeMetaKey(changeFilled))
-	return len(v) == 1, err
+	if err != nil || len(v) == 1 {
+		return err == nil, err
+	}
+	format, err := s.meta(metaFormat)
+	return format == 0, err // there is nothing yet
 }
 
 const (

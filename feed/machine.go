@@ -174,7 +174,8 @@ func (t *tx) run(idem *idempotency, cmd command) (outcome, error) {
 		return outcome{}, err
 	} else if v == 0 {
 		t.setMeta(metaFormat, formatVersion)
-		t.setMeta(metaSwept, millis(t.now)) // nothing can have ended before
+		t.setMeta(metaSwept, millis(t.now))                    // nothing can have ended before
+		t.set(changeMetaKey(changeFilled), []byte{changesEnd}) // nor can anything be missing in the list of changes
 	}
 	return out, nil
 }

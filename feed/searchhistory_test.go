@@ -118,8 +118,6 @@ func (f *finder) details() Details {
 func (f *finder) someUser() id.ID { return pick(f.rng, sortedKeys(f.users)) }
 
 func (f *finder) play(steps int) {
-	_, err := f.feed.propose(context.Background(), &cmdListChanges{Limit: 1000})
-	f.must(err)
 	f.addUser()
 	for i := range steps {
 		f.step()

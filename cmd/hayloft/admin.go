@@ -56,6 +56,7 @@ func newAdmin(n *node, log *slog.Logger) *adminListener {
 	})
 	tools.Serve(a.door, n.keeper(), n.clock)
 	tools.ServeScrub(a.door, tools.NewScrubber(n.blobs), n.clock)
+	n.serveSearch(a.door)
 	if n.steward != nil { // not on the way of a command that works offline
 		placementCalls{n}.serve(a.door)
 		voterCalls{n}.serve(a.door)

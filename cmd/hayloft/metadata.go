@@ -16,6 +16,7 @@ var (
 	directoryGroup = []string{"raft", "directory"}
 	feedGroup      = []string{"raft", "feed"}
 	timelines      = []string{"timelines"}
+	searchIndex    = []string{"search"}
 )
 
 // diskLost tells everything that keeps metadata that the disk of a data directory
@@ -31,6 +32,7 @@ func (n *node) diskLost(dir string, why error) {
 	}
 	if n.feed != nil {
 		n.feed.TimelinesLost(at(timelines), why)
+		n.feed.SearchLost(at(searchIndex), why)
 	}
 }
 
@@ -50,6 +52,7 @@ func (n *node) diskUsable(dir string) {
 	}
 	if n.feed != nil {
 		n.feed.TimelinesUsable(at(timelines))
+		n.feed.SearchUsable(at(searchIndex))
 	}
 }
 

@@ -172,6 +172,7 @@ func (n *node) feedMetrics(c *collector) {
 	c.add(counts, "feed_pages_pulled_total", "Of these, made without a timeline.", func() float64 { return float64(ts().PulledPages) })
 	c.add(counts, "feed_pages_segment_total", "Of these, made of what an earlier one has gathered.", func() float64 { return float64(ts().SegmentPages) })
 	c.add(levels, "timeline_readers", "Readers with a timeline.", func() float64 { return float64(ts().Readers) })
+	n.searchMetrics(c)
 
 	c.add(levels, "raft_applied_index", "Log index that the feed has applied.", func() float64 { return float64(n.group.AppliedIndex()) })
 	c.add(counts, "raft_entries_total", "Log entries that the feed has applied.", func() float64 { return float64(n.group.Stats().Entries) })

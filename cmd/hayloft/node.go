@@ -22,6 +22,7 @@ import (
 	"hayloft/directory/steward"
 	"hayloft/feed"
 	feedremote "hayloft/feed/remote"
+	"hayloft/feed/search"
 	"hayloft/feed/timeline"
 	"hayloft/internal/clock"
 	"hayloft/internal/id"
@@ -275,6 +276,8 @@ func (n *node) openFeed(context.Context) (err error) {
 			Cap: n.s.timelineCap, Segment: n.s.timelineSegment, MaxFollowees: n.s.followeeThreshold,
 			ActiveWindow: time.Duration(n.s.activeWindow), Notify: n.timelineNotice,
 		},
+		SearchDirs: in(n.s.data, searchIndex...),
+		Search:     search.Options{Notify: n.searchNotice},
 		Policy: feed.Policy{
 			CelebrityThreshold: uint64(n.s.celebrityThreshold), DeleteGrace: time.Duration(n.s.deleteGrace), MaxStale: time.Duration(n.s.maxStale),
 		},

@@ -289,7 +289,7 @@ func (n *node) openBlobs(ctx context.Context) (err error) {
 		Directory: placement{n.directory, n.nodeID, n.incarnation},
 		Clock:     n.clock, VolumeBytes: int64(n.s.volumeSize), KeepFree: int64(n.s.diskReserve),
 		DirectoryTimeout: 5 * time.Second, Events: n.blobEvent, DiskChanged: n.diskChanged,
-		Neighbours:  []string{nodeFile, adminTokenFile, demoFile, directoryGroup[0], timelines[0]},
+		Neighbours:  []string{nodeFile, adminTokenFile, demoFile, directoryGroup[0], timelines[0], searchIndex[0]},
 		OpenPerDisk: n.s.openVolumes, SealAfter: time.Duration(n.s.sealAfter),
 		CompactShare: n.s.compactGarbage, Maintenance: int64(n.s.maintenanceRate), NoUpkeep: n.onRequest,
 		Coding: n.s.ec, CodeAfter: time.Duration(n.s.ecAfter), SourceGrace: time.Duration(n.s.ecGrace), RepairDelay: time.Duration(n.s.repairDelay),
