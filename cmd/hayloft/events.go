@@ -135,6 +135,9 @@ func (n *node) cacheEvent(e cache.Event) {
 
 func (n *node) apiEvent(e api.Event) {
 	n.metrics.request(e)
+	if e.Kind == api.EventRequest && !n.log.Enabled(context.Background(), slog.LevelDebug) {
+		return // most of all events: spare them the line that nobody reads
+	}
 	log := n.log.With("route", strings.TrimSpace(e.Method+" "+e.Route), "address", e.Address)
 	switch e.Kind {
 	case api.EventRequest:

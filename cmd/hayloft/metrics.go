@@ -20,13 +20,31 @@ type metrics struct {
 	took     *prometheus.HistogramVec
 	events   *prometheus.CounterVec // of the volumes
 
+	routes sync.RWMutex // guards routed
+	routed map[routeStatus]routeMetrics
+
 	mu      sync.Mutex // guards the two below
 	backlog feed.Backlog
 	counted time.Time
 }
 
+// routeStatus is what requests are counted by. There are as many as routes and
+// statuses of theirs.
+type routeStatus struct {
+	method, route string
+	status        int
+}
+
+// routeMetrics are found once: looking for them by their labels costs more than
+// counting.
+type routeMetrics struct {
+	requests prometheus.Counter
+	took     prometheus.Observer
+}
+
 func newMetrics() *metrics {
 	return &metrics{
+		routed: make(map[routeStatus]routeMetrics),
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "hayloft_http_requests_total", Help: "Answered calls by route and status.",
 		}, []string{"route", "status"}),
@@ -44,12 +62,27 @@ func (m *metrics) request(e api.Event) {
 	if e.Kind != api.EventRequest {
 		return
 	}
-	route := e.Method + " " + e.Route
-	if e.Route == "" {
+	r := m.of(routeStatus{e.Method, e.Route, e.Status})
+	r.requests.Inc()
+	r.took.Observe(e.Took.Seconds())
+}
+
+func (m *metrics) of(k routeStatus) routeMetrics {
+	m.routes.RLock()
+	r, ok := m.routed[k]
+	m.routes.RUnlock()
+	if ok {
+		return r
+	}
+	route := k.method + " " + k.route
+	if k.route == "" {
 		route = "other"
 	}
-	m.requests.WithLabelValues(route, strconv.Itoa(e.Status)).Inc()
-	m.took.WithLabelValues(route).Observe(e.Took.Seconds())
+	r = routeMetrics{m.requests.WithLabelValues(route, strconv.Itoa(k.status)), m.took.WithLabelValues(route)}
+	m.routes.Lock()
+	defer m.routes.Unlock()
+	m.routed[k] = r
+	return r
 }
 
 // gauge describes one figure that is read when it is asked for.
