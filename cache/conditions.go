@@ -69,47 +69,91 @@ func matches(list, etag string, weak bool) bool {
 	return false
 }
 
-// Ranges decides what part of size bytes a GET is answered with: first, length
-// and status 200, 206 or 416. A field that is malformed, of another unit or of
-// several ranges is ignored, as RFC 9110, 14.2 allows: photos have no use for
-// multipart answers, and many tiny ranges are an attack.
+// Span is a part of an object: Len bytes from First on.
+type Span struct{ First, Len int }
+
+// maxRanges is how many ranges one request may ask for: more are an attack, or a mistake.
+const maxRanges = 16
+
+// Ranges decides what part of size bytes a GET is answered with when it may be one
+// part only: first, length and status 200, 206 or 416. Several ranges are ignored.
 func Ranges(req *fasthttp.RequestHeader, etag string, size int) (first, n, status int) {
-	whole := func() (int, int, int) { return 0, size, fasthttp.StatusOK }
+	spans, status := AllRanges(req, etag, size)
+	if status == fasthttp.StatusPartialContent && len(spans) == 1 && !strings.Contains(string(req.Peek(fasthttp.HeaderRange)), ",") {
+		return spans[0].First, spans[0].Len, status
+	}
+	if status == fasthttp.StatusRequestedRangeNotSatisfiable && !strings.Contains(string(req.Peek(fasthttp.HeaderRange)), ",") {
+		return 0, 0, status
+	}
+	return 0, size, fasthttp.StatusOK
+}
+
+// AllRanges decides what parts of size bytes a GET is answered with: 200 is all of it,
+// 206 the spans, in the order in which they were asked for, 416 none. A field that is
+// malformed or of another unit is ignored, as RFC 9110, 14.2 allows, and so is one of
+// more than maxRanges ranges, of ranges that overlap, or with which the answer would
+// not be shorter than the object.
+func AllRanges(req *fasthttp.RequestHeader, etag string, size int) (spans []Span, status int) {
 	lines := req.PeekAll(fasthttp.HeaderRange)
 	if len(lines) != 1 {
-		return whole()
+		return nil, fasthttp.StatusOK
 	}
 	field := string(lines[0]) // the next PeekAll uses lines again
 	// A condition other than the one strong tag (a date, a weak tag, two lines)
 	// cannot be known to hold.
 	if cond := req.PeekAll(fasthttp.HeaderIfRange); len(cond) > 0 && (len(cond) > 1 || string(cond[0]) != etag) {
-		return whole()
+		return nil, fasthttp.StatusOK
 	}
-	unit, spec, ok := strings.Cut(field, "=")
-	if !ok || !strings.EqualFold(unit, "bytes") || strings.Contains(spec, ",") {
-		return whole()
+	unit, set, ok := strings.Cut(field, "=")
+	if !ok || !strings.EqualFold(unit, "bytes") || strings.Count(set, ",") >= maxRanges {
+		return nil, fasthttp.StatusOK
 	}
-	from, to, ok := strings.Cut(strings.Trim(spec, " \t"), "-")
+	sum := 0
+	for spec := range strings.SplitSeq(set, ",") {
+		span, ok := oneRange(strings.Trim(spec, " \t"), size)
+		if !ok {
+			return nil, fasthttp.StatusOK
+		}
+		if span.Len == 0 { // it lies outside
+			continue
+		}
+		for _, other := range spans {
+			if span.First < other.First+other.Len && other.First < span.First+span.Len {
+				return nil, fasthttp.StatusOK
+			}
+		}
+		spans = append(spans, span)
+		sum += span.Len + partOverhead
+	}
+	switch {
+	case len(spans) == 0:
+		return nil, fasthttp.StatusRequestedRangeNotSatisfiable
+	case len(spans) > 1 && sum >= size:
+		return nil, fasthttp.StatusOK
+	}
+	return spans, fasthttp.StatusPartialContent
+}
+
+// oneRange reads one range: false when it is malformed. Len is 0 when it lies outside.
+func oneRange(spec string, size int) (Span, bool) {
+	from, to, ok := strings.Cut(spec, "-")
 	if !ok {
-		return whole()
+		return Span{}, false
 	}
 	a, okA := position(from)
 	b, okB := position(to)
 	switch {
 	case from == "" && okB: // the last b bytes
 		b = min(b, size)
-		if b == 0 {
-			return 0, 0, fasthttp.StatusRequestedRangeNotSatisfiable
-		}
-		return size - b, b, fasthttp.StatusPartialContent
+		return Span{size - b, b}, true
 	case !okA || to != "" && (!okB || b < a):
-		return whole()
+		return Span{}, false
 	case a >= size:
-		return 0, 0, fasthttp.StatusRequestedRangeNotSatisfiable
+		return Span{}, true
 	case to == "":
-		return a, size - a, fasthttp.StatusPartialContent
+		return Span{a, size - a}, true
 	default:
-		return a, min(b, size-1) - a + 1, fasthttp.StatusPartialContent
+		return Span{a, min(b, size-1) - a + 1}, true
 	}
 }
 

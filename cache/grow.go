@@ -132,7 +132,7 @@ func (c *Cache) deserted(s *shard, e *entry) error {
 	return nil
 }
 
-// growingBody streams a part of a pinned entry while it grows. Its Close is that of
+// growingBody streams a part of a pinned entry, also while it grows. Its Close is that of
 // body.
 type growingBody struct {
 	body
@@ -146,6 +146,9 @@ func (b *growingBody) next(flush func() error) ([]byte, error) {
 		return nil, io.EOF
 	}
 	g := b.entry.growth
+	if g == nil {
+		return b.entry.data[b.at:b.end], nil
+	}
 	if flush != nil && !g.there(b.at+1) {
 		if err := flush(); err != nil {
 			return nil, err

@@ -128,8 +128,12 @@ func TestServedWhileItGrows(t *testing.T) {
 	if r.StatusCode != http.StatusPartialContent || a.ContentLength != 300_000 {
 		t.Errorf("%d, %d bytes", r.StatusCode, a.ContentLength)
 	}
+	parts := s.ask(t, k.Path(), "Range", "bytes=0-9,150000-150009")
 	d.drops <- 100_000
 	takes(t, a, data[100_000:200_000])
+	if b, err := io.ReadAll(parts.Body); err != nil || !bytes.Contains(b, data[:10]) || !bytes.Contains(b, data[150_000:150_010]) || parts.ContentLength != int64(len(b)) {
+		t.Errorf("parts: %d bytes of %d, %v", len(b), parts.ContentLength, err)
+	}
 	takes(t, r, data[150_000:200_000])
 	if d.fetched(k) != 1 {
 		t.Errorf("%d fetches", d.fetched(k))

@@ -142,28 +142,35 @@ func (c *Cache) respond(ctx *fasthttp.RequestCtx, e *entry, from how, grant *sig
 
 	h.Set(fasthttp.HeaderAcceptRanges, "bytes")
 	size := len(e.data)
-	first, n, status := 0, size, fasthttp.StatusOK
+	part := Span{0, size}
 	if ctx.IsGet() { // RFC 9110, 14.2: Range means nothing to other methods
-		first, n, status = Ranges(req, e.etag, size)
+		spans, status := AllRanges(req, e.etag, size)
+		switch {
+		case status == fasthttp.StatusRequestedRangeNotSatisfiable:
+			e.unpin()
+			h.Set(fasthttp.HeaderContentRange, "bytes */"+strconv.Itoa(size))
+			problem(ctx, status, "range-not-satisfiable", "The range lies outside the object")
+			return
+		case len(spans) > 1:
+			c.respondParts(ctx, e, spans)
+			return
+		case len(spans) == 1:
+			part = spans[0]
+			h.Set(fasthttp.HeaderContentRange, contentRange(part, size))
+			ctx.SetStatusCode(status)
+		}
 	}
-	switch status {
-	case fasthttp.StatusRequestedRangeNotSatisfiable:
-		e.unpin()
-		h.Set(fasthttp.HeaderContentRange, "bytes */"+strconv.Itoa(size))
-		problem(ctx, status, "range-not-satisfiable", "The range lies outside the object")
-		return
-	case fasthttp.StatusPartialContent:
-		h.Set(fasthttp.HeaderContentRange,
-			"bytes "+strconv.Itoa(first)+"-"+strconv.Itoa(first+n-1)+"/"+strconv.Itoa(size))
-	}
-	ctx.SetStatusCode(status)
-	h.SetContentType(e.typ)
-	b := body{entry: e, rest: e.data[first : first+n], conn: ctx.Conn()}
+	c.respondSpan(ctx, e, part)
+}
+
+// respondSpan answers with one part of e, or all of it.
+func (c *Cache) respondSpan(ctx *fasthttp.RequestCtx, e *entry, s Span) {
+	ctx.Response.Header.SetContentType(e.typ)
 	if e.growing() {
-		ctx.Response.SetBodyStream(&growingBody{b, first, first + n}, n)
+		ctx.Response.SetBodyStream(&growingBody{body{entry: e}, s.First, s.First + s.Len}, s.Len)
 		return
 	}
-	ctx.Response.SetBodyStream(&b, n)
+	ctx.Response.SetBodyStream(&body{entry: e, rest: e.data[s.First : s.First+s.Len], conn: ctx.Conn()}, s.Len)
 }
 
 // safety is what every answer carries, errors, 206 and 304 included.

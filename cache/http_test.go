@@ -4,8 +4,11 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"mime"
+	"mime/multipart"
 	"net"
 	"net/http"
 	"strings"
@@ -214,7 +217,18 @@ func conditionCases(etag string) []conditionCase {
 		{"200", []string{"Range", "bytes=-5-6"}},
 		{"200", []string{"Range", "bytes"}},
 		{"200", []string{"Range", "items=0-5"}},
-		{"200", []string{"Range", "bytes=0-1,5-6"}},
+		{"206 0+2 5+2", []string{"Range", "bytes=0-1,5-6"}},
+		{"206 990+10 0+2", []string{"Range", "bytes=-10, 0-1"}},
+		{"206 0+2 990+10", []string{"Range", "bytes=0-1 ,\t990-"}},
+		{part(5, 2), []string{"Range", "bytes=5000-,5-6"}},
+		{"416", []string{"Range", "bytes=5000-,-0,7000-7001"}},
+		{"200", []string{"Range", "bytes=0-1,5-a"}},
+		{"200", []string{"Range", "bytes=0-1,,5-6"}},
+		{"200", []string{"Range", "bytes=0-5,5-6"}}, // they overlap
+		{"200", []string{"Range", "bytes=0-399,500-999"}},
+		{"200", []string{"Range", "bytes=" + strings.Repeat("0-0,", 16) + "5-6"}},
+		{"206 0+2 5+2", []string{"Range", "bytes=0-1,5-6", "If-Range", etag}},
+		{"200", []string{"Range", "bytes=0-1,5-6", "If-Range", `"a"`}},
 		{"200", []string{"Range", "bytes=0-1", "Range", "bytes=5-6"}},
 
 		{part(0, 2), []string{"Range", "bytes=0-1", "If-Range", etag}},
@@ -232,6 +246,9 @@ func outcome(t *testing.T, name string, a answer, all []byte, etag string) strin
 	cr := a.header.Get("Content-Range")
 	switch a.status {
 	case 206:
+		if strings.HasPrefix(a.header.Get("Content-Type"), "multipart/") {
+			return "206" + partsOf(t, name, a, all)
+		}
 		var first, last, size int
 		if _, err := fmt.Sscanf(cr, "bytes %d-%d/%d", &first, &last, &size); err != nil || size != 1000 || last-first+1 != len(a.body) {
 			t.Errorf("%s: Content-Range %q for %d bytes", name, cr, len(a.body))
@@ -253,6 +270,31 @@ func outcome(t *testing.T, name string, a answer, all []byte, etag string) strin
 		}
 	}
 	return got
+}
+
+// partsOf checks the parts of an answer and names them.
+func partsOf(t *testing.T, name string, a answer, all []byte) (list string) {
+	t.Helper()
+	typ, params, err := mime.ParseMediaType(a.header.Get("Content-Type"))
+	if err != nil || typ != "multipart/byteranges" || a.header.Get("Content-Range") != "" || a.length != int64(len(a.body)) {
+		t.Fatalf("%s: %d bytes of %d, %v, header %v", name, len(a.body), a.length, err, a.header)
+	}
+	for r := multipart.NewReader(bytes.NewReader(a.body), params["boundary"]); ; {
+		p, err := r.NextRawPart()
+		if errors.Is(err, io.EOF) {
+			return list
+		}
+		if err != nil {
+			t.Fatalf("%s: %v in %q", name, err, a.body)
+		}
+		b, err := io.ReadAll(p)
+		var first, last, size int
+		if _, err2 := fmt.Sscanf(p.Header.Get("Content-Range"), "bytes %d-%d/%d", &first, &last, &size); err2 != nil || err != nil || size != 1000 ||
+			last-first+1 != len(b) || !bytes.Equal(b, all[first:last+1]) || p.Header.Get("Content-Type") != "image/jpeg" {
+			t.Errorf("%s: part %v, %d bytes, %v, %v", name, p.Header, len(b), err, err2)
+		}
+		list += fmt.Sprintf(" %d+%d", first, len(b))
+	}
 }
 
 func TestHTTPConditionsAndRanges(t *testing.T) {
