@@ -62,6 +62,7 @@ var testsMayImport = map[string]map[string]string{
 		"directory":          "its own interface is tried against the real directory",
 		"volume/server/peer": "a server's replicas are tried from another node",
 	},
+	"cache/ssd": {"bench/trace": "what is let in is measured on a trace"},
 }
 
 // testHelpers may be imported by tests and by one another, not by the product.
