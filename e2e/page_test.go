@@ -31,6 +31,7 @@ func TestPage(t *testing.T) {
 	photo := ada.upload("stream.jpg", "Up the stream, slowly", "A stream between mossy stones")
 	ben.followByHandle("ada")
 	ben.reads(photo)
+	ben.searches(photo)
 	ben.answers(photo)
 	ada.readsAnswers(photo)
 	ada.looksAtProfile(photo)
@@ -153,6 +154,31 @@ func (b *tab) reads(photo string) {
 		b.t.Errorf("the feed moved by %.3f while it loaded", shift)
 	}
 	b.sound("feed of the follower")
+}
+
+// searches finds the photo by words, and its author by a handle.
+func (b *tab) searches(photo string) {
+	b.t.Helper()
+	b.click("nav-search")
+	b.see("search-input")
+	b.sound("search")
+	b.write("search-input", "STREAM 100% no")
+	b.click("search-submit")
+	b.see("no-photos")
+	b.rewrite("search-input", "slowly stream")
+	b.click("search-submit")
+	b.until("the photo is found", fmt.Sprintf(`document.querySelector('[data-testid="found-photos"] [data-photo="%s"]')`, photo))
+	b.loaded(`[data-testid="found-photos"]`)
+	b.sound("search results")
+	b.rewrite("search-input", "ad")
+	b.click("search-submit")
+	b.see("found-people")
+	b.text("person", "ada")
+	b.sound("people found")
+	b.goTo("#/t/nothing")
+	b.see("empty")
+	b.goTo("#/")
+	b.see("card")
 }
 
 // layoutShift is the sum of what the browser saw jump without the user's doing.

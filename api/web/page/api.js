@@ -87,6 +87,12 @@ export const api = {
   followers: (user) => list(`/users/${seg(user)}/followers`),
   following: (user) => list(`/users/${seg(user)}/following`),
   feed: () => list('/feed'),
+  search: (q, type) => async (cursor, signal) => {
+    const found = await get('/search', { query: { q, type, cursor, limit: type === 'photos' ? 24 : 6 }, signal });
+    return { items: found[type], next_cursor: found.next_cursor };
+  },
+  tagged: (tag) => list(`/tags/${seg(tag)}/photos`),
+  at: (place) => list(`/places/${seg(place)}/photos`),
   photo: (id, signal, wait) => get(`/photos/${seg(id)}`, { signal, headers: wait ? { Prefer: `wait=${wait}` } : {} }),
   like: (id, on) => call(on ? 'POST' : 'DELETE', `/photos/${seg(id)}/like`),
   comments: (id) => list(`/photos/${seg(id)}/comments`),

@@ -10,6 +10,7 @@ import { feed } from './views/feed.js';
 import { list, people } from './views/people.js';
 import { photo } from './views/photo.js';
 import { deleted, profile } from './views/profile.js';
+import { at, search, tagged } from './views/search.js';
 import { dropAnywhere, upload } from './views/upload.js';
 
 // A route: pattern of the hash, view, whether it needs a login.
@@ -21,6 +22,9 @@ const routes = [
   [/^\/people$/, people, true],
   [/^\/deleted$/, deleted, true],
   [/^\/p\/([0-9a-z]{1,26})$/, photo],
+  [/^\/search(?:\/.*)?$/s, search],
+  [/^\/t\/([^/]+)$/, tagged],
+  [/^\/place\/([0-9a-z]{13})$/, at],
   [/^\/@([a-z0-9_.]{1,32})$/, profile],
   [/^\/@([a-z0-9_.]{1,32})\/(followers|following)$/, list],
 ];
@@ -160,9 +164,9 @@ function build(plain) {
   shellFor = want;
   const brand = h('a', { class: 'brand', href: '#/', 'aria-label': 'Hayloft, home', onclick: (e) => me && again(e, '#/') }, mark(), h('span', null, 'Hayloft'));
   const links = me
-    ? [navLink('#/', icon('home'), 'Home', 'nav-home'), navLink('#/people', icon('people'), 'People', 'nav-people'),
+    ? [navLink('#/', icon('home'), 'Home', 'nav-home'), navLink('#/search', icon('search'), 'Search', 'nav-search'), navLink('#/people', icon('people'), 'People', 'nav-people'),
       navLink('#/upload', icon('add'), 'Upload', 'nav-upload'), navLink(`#/@${me.handle}`, avatar(me, 'tiny'), 'Profile', 'nav-profile')]
-    : [navLink('#/signin', icon('user'), 'Sign in', 'nav-signin'), navLink('#/signup', icon('add'), 'Sign up', 'nav-signup')];
+    : [navLink('#/search', icon('search'), 'Search', 'nav-search'), navLink('#/signin', icon('user'), 'Sign in', 'nav-signin'), navLink('#/signup', icon('add'), 'Sign up', 'nav-signup')];
   document.body.className = plain ? 'plain' : '';
   fill(shell, !plain && h('header', { class: 'bar' }, brand, h('nav', { 'aria-label': 'Main', class: 'nav' }, links)), main);
 }

@@ -120,20 +120,23 @@ export const href = (p) => `#/p/${p.photo_id}`;
 // place and audience: what stands under the author's name.
 export function byline(p) {
   const bits = [when(p.published_at || p.created_at)];
-  if (p.location?.name) bits.push(h('span', { class: 'place' }, icon('place'), p.location.name));
+  if (p.location?.place_id) bits.push(h('a', { class: 'place', href: placeHref(p.location.place_id), testid: 'place' }, icon('place'), p.location.name));
   if (p.visibility && p.visibility !== 'public') {
     bits.push(h('span', { class: 'place' }, icon('lock'), p.visibility === 'followers' ? 'Followers' : 'Only you'));
   }
   return h('span', { class: 'byline' }, bits);
 }
 
-// caption shows the author's words; tags are set off, not linked.
+export const tagHref = (tag) => `#/t/${encodeURIComponent(tag)}`;
+export const placeHref = (place) => `#/place/${place}`;
+
+// caption shows the author's words; tags lead to their photos.
 export function caption(p, clamp) {
   if (!p.title && !p.caption && !p.tags?.length) return null;
   return h('div', { class: clamp ? 'caption clamp' : 'caption', testid: 'caption' },
     p.title && h('strong', { class: 'title' }, p.title),
     p.caption && h('p', null, p.caption),
-    p.tags?.length > 0 && h('p', { class: 'tags' }, p.tags.map((t) => h('span', { class: 'tag' }, `#${t}`))));
+    p.tags?.length > 0 && h('p', { class: 'tags' }, p.tags.map((t) => h('a', { class: 'tag', href: tagHref(t), testid: 'tag' }, `#${t}`))));
 }
 
 // card is a photo in the feed.

@@ -39,7 +39,8 @@ export function followButton(user, signal) {
   return button;
 }
 
-function row(u, { me, signal }) {
+// person is somebody in a list of people.
+export function person(u, { me, signal }) {
   return h('li', { class: 'person', testid: 'person' },
     h('a', { class: 'person-link', href: `#/@${u.handle}` }, avatar(u),
       h('span', { class: 'person-text' }, h('span', { class: 'handle' }, u.handle), u.name && h('span', { class: 'quiet' }, u.name))),
@@ -50,7 +51,7 @@ function row(u, { me, signal }) {
 function listing(title, fetchPage, ctx, none) {
   const rows = h('ul', { class: 'persons' });
   const box = h('section', { class: 'panel' }, h('h2', null, title), rows);
-  pager(rows, fetchPage, (u) => row(u, ctx), { signal: ctx.signal, manual: true, empty: () => h('p', { class: 'quiet none' }, none) }).start();
+  pager(rows, fetchPage, (u) => person(u, ctx), { signal: ctx.signal, manual: true, empty: () => h('p', { class: 'quiet none' }, none) }).start();
   return box;
 }
 
@@ -90,7 +91,7 @@ export async function list(ctx, handle, which) {
   const u = await api.user(`@${handle}`, ctx.signal);
   const title = which === 'followers' ? `Who follows ${u.handle}` : `Whom ${u.handle} follows`;
   const rows = h('ul', { class: 'persons' });
-  const pages = pager(rows, which === 'followers' ? api.followers(u.id) : api.following(u.id), (v) => row(v, ctx),
+  const pages = pager(rows, which === 'followers' ? api.followers(u.id) : api.following(u.id), (v) => person(v, ctx),
     { signal: ctx.signal, empty: () => empty('people', 'Nobody yet', 'This list is still empty.') });
   pages.start();
   return { title, keep: true, node: h('div', { class: 'column' }, h('p', null, h('a', { href: `#/@${u.handle}` }, `@${u.handle}`)), h('h1', null, title), rows, pages.end) };
