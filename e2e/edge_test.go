@@ -191,14 +191,11 @@ func TestEdgeKeys(t *testing.T) {
 	if out, log, code := run(t, "cluster", "keys", "rotate", "media", "--apply", "--admin", store.admin, "--data", store.dir); code != 1 {
 		t.Errorf("two at a time: %d %s %s", code, out, log)
 	}
-	token := author.Token()
 	store.stop(t)
 	t.Setenv("HAYLOFT_CLOCK_OFFSET", "3m")
 	store = start(t, store.dir, flags...)
 	listens()
-	if author, err = client.New(store.url, client.Options{Token: token}); err != nil {
-		t.Fatal(err)
-	}
+	author = store.as(t, author)
 	second := signed("2")
 	comes(t, rebase(second, edge.url), http.StatusOK, "signed with version 2")
 	comes(t, rebase(first, edge.url), http.StatusOK, "signed with version 1, after version 2 came")

@@ -53,6 +53,9 @@ func serve(ctx context.Context, s *settings, stdout, stderr io.Writer) (err erro
 	if public != nil {
 		defer public.Close()
 	}
+	if public, err = s.secure(ctx, public, log); err != nil {
+		return err
+	}
 	away := newAwayDesk(public, log)
 	defer away.close()
 	base := s.settleURLs(public, adminL)
@@ -147,7 +150,7 @@ func (s *settings) openListeners() (public, adminL net.Listener, err error) {
 func (s *settings) settleURLs(public, adminL net.Listener) string {
 	base := "http://" + adminL.Addr().String() // of a node that serves only others
 	if public != nil {
-		base = "http://" + public.Addr().String()
+		base = s.tls.scheme() + public.Addr().String()
 	}
 	if s.publicURL == "" {
 		s.publicURL = base

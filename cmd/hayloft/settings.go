@@ -33,6 +33,7 @@ type settings struct {
 	nodeListen     string
 	nodeAdvertise  string
 	certs          string
+	tls            tlsSettings
 	publicURL      string
 	mediaURL       string
 	trustedProxies []string
@@ -137,6 +138,7 @@ func (s *settings) define(f *pflag.FlagSet) {
 	f.StringVar(&s.rack, "rack", "", "rack of this node")
 	f.StringVar(&s.zone, "zone", "", "zone of this node")
 	f.StringSliceVar(&s.data, "data", []string{"./data"}, "data directories, one for each disk; metadata is on several of them")
+	s.tls.define(f)
 	f.StringVar(&s.listen, "listen", "127.0.0.1:8080", "address of the API, media and web page")
 	f.StringVar(&s.adminListen, "admin-listen", "127.0.0.1:9090", "address of metrics, health, profiles and the commands of operators")
 	f.BoolVar(&s.adminOpen, "admin-open", false, "let everybody who reaches admin-listen change things, without the token in admin.token")
@@ -373,7 +375,7 @@ func (s *settings) validate() error {
 		fault(err == nil, "--%s %q is not host:port", a.name, a.addr)
 	}
 	faults = append(faults, s.validateNode()...)
-	faults = append(faults, s.validateEdge()...)
+	faults = append(faults, append(s.validateEdge(), s.tls.validate())...)
 	faults = append(faults, s.device.validate()...)
 	faults = append(faults, validateMemcached(s.memcached)...)
 	if s.publicURL == "" {
