@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -187,5 +188,60 @@ func TestExceptedVariantsPassBy(t *testing.T) {
 		if n := w.fetched.Load(); n != 4 || r.has(keyOf(1, "large")) {
 			t.Errorf("%d fetched", n)
 		}
+	})
+}
+
+// growing is an Origin whose objects come in pieces, and not all of them to the end.
+type growing struct{ cut bool }
+
+func (g growing) Fetch(_ context.Context, k cache.Key) (cache.Object, error) {
+	o := object(k)
+	o.Rest, o.Size, o.Data = &pieces{left: o.Data, cut: g.cut}, len(o.Data), nil
+	return o, nil
+}
+
+type pieces struct {
+	left []byte
+	cut  bool
+}
+
+func (p *pieces) Next(to []byte) (int, error) {
+	if p.cut && len(p.left) < 150 {
+		return 0, errDown
+	}
+	n := copy(to[:min(len(to), 100)], p.left)
+	p.left = p.left[n:]
+	return n, nil
+}
+
+func (p *pieces) Done([]byte) {}
+
+// What comes in pieces is kept when all of it has come, and only then.
+func TestPiecesAreKeptAsAWhole(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, w := newRig(t, all), &world{}
+		r.open(r.mem)
+		whole, cut := keyOf(7, "small"), keyOf(8, "small")
+		for _, try := range []struct {
+			origin cache.Origin
+			k      cache.Key
+		}{{growing{}, whole}, {growing{cut: true}, cut}} {
+			c, err := cache.New(cache.Options{Origin: r.Before(try.origin), Access: w, Purges: w, Budget: 1 << 20})
+			if err != nil {
+				t.Fatal(err)
+			}
+			var ctx fasthttp.RequestCtx
+			var req fasthttp.Request
+			req.SetRequestURI(try.k.Path())
+			ctx.Init(&req, nil, nil)
+			c.Handle(&ctx)
+			_ = ctx.Response.BodyWriteTo(io.Discard) // of the one that is cut: an error
+			c.Close()
+			synctest.Wait()
+		}
+		if !r.has(whole) || r.has(cut) {
+			t.Errorf("the whole one is there: %v, the one that was cut: %v", r.has(whole), r.has(cut))
+		}
+		r.close()
 	})
 }
