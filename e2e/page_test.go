@@ -34,6 +34,8 @@ func TestPage(t *testing.T) {
 	ben.searches(photo)
 	ben.answers(photo)
 	ada.readsAnswers(photo)
+	ada.likesComment()
+	ada.usesSettings("correct horse ada")
 	ada.looksAtProfile(photo)
 	media := ada.mediaOf(photo)
 	ada.deletesAndUndoes(photo)

@@ -11,6 +11,7 @@ import { list, people } from './views/people.js';
 import { photo } from './views/photo.js';
 import { deleted, profile } from './views/profile.js';
 import { at, search, tagged } from './views/search.js';
+import { settings } from './views/settings.js';
 import { dropAnywhere, upload } from './views/upload.js';
 
 // A route: pattern of the hash, view, whether it needs a login.
@@ -21,6 +22,7 @@ const routes = [
   [/^\/upload$/, upload, true],
   [/^\/people$/, people, true],
   [/^\/deleted$/, deleted, true],
+  [/^\/settings$/, settings, true],
   [/^\/p\/([0-9a-z]{1,26})$/, photo],
   [/^\/search(?:\/.*)?$/s, search],
   [/^\/t\/([^/]+)$/, tagged],
@@ -159,7 +161,7 @@ function again(e, href) {
 
 function build(plain) {
   const me = viewer();
-  const want = plain ? 'plain' : me ? `me ${me.id}` : 'guest';
+  const want = plain ? 'plain' : me ? `me ${me.id} ${me.avatar_url || ''}` : 'guest';
   if (shellFor === want) return;
   shellFor = want;
   const brand = h('a', { class: 'brand', href: '#/', 'aria-label': 'Hayloft, home', onclick: (e) => me && again(e, '#/') }, mark(), h('span', null, 'Hayloft'));

@@ -2,7 +2,7 @@
 
 import { api } from './api.js';
 import { emit, on } from './bus.js';
-import { avatar, busy, h, icon, userLink, when } from './dom.js';
+import { avatar, busy, count, h, icon, userLink, when } from './dom.js';
 import { pager } from './pager.js';
 import { oops } from './toast.js';
 
@@ -14,7 +14,7 @@ function line(c, photo, me, changed) {
     avatar(c.author, 'small'),
     h('div', { class: 'comment-body' },
       h('p', null, userLink(c.author), ' ', h('span', { class: 'comment-text', testid: 'comment-text' }, c.text)),
-      h('p', { class: 'comment-foot' }, when(c.created_at), mine && remove())));
+      h('p', { class: 'comment-foot' }, when(c.created_at), likes(c, me), mine && remove())));
 
   function remove() {
     return h('button', { type: 'button', class: 'link quiet', 'aria-label': `Delete comment by ${c.author.handle}`, testid: 'comment-delete',
@@ -29,6 +29,29 @@ function line(c, photo, me, changed) {
       }) }, 'Delete');
   }
   return el;
+}
+
+// likes is how many like a comment, and for who is signed in the way to do so.
+function likes(comment, me) {
+  let c = comment;
+  const number = h('span', { testid: 'comment-likes' });
+  const heart = me && h('button', { type: 'button', class: 'like', testid: 'comment-like', 'aria-label': `Like comment by ${c.author.handle}`,
+    onclick: (e) => busy(e.currentTarget, async () => {
+      const to = !c.liked;
+      try {
+        await api.likeComment(c.id, to);
+        c = { ...c, liked: to, like_count: Math.max(0, c.like_count + (to ? 1 : -1)) };
+        show();
+      } catch (err) {
+        oops(err);
+      }
+    }) }, icon('heart'));
+  function show() {
+    heart?.setAttribute('aria-pressed', String(c.liked));
+    number.textContent = c.like_count ? count(c.like_count) : '';
+  }
+  show();
+  return h('span', { class: 'comment-likes' }, heart || icon('heart'), number);
 }
 
 // thread shows the comments of a photo. options: signal, me (null: reading

@@ -3,7 +3,7 @@
 
 import { api } from '../api.js';
 import { on } from '../bus.js';
-import { empty, fill, h, icon } from '../dom.js';
+import { empty, fill, h, icon, plural } from '../dom.js';
 import { pager } from '../pager.js';
 import { card } from '../photo.js';
 import { all, dismiss } from '../uploads.js';
@@ -21,6 +21,23 @@ function waiting(u) {
     u.state === 'failed' && h('button', { class: 'button small', type: 'button', onclick: () => dismiss(u) }, 'Dismiss'));
 }
 
+const lookEvery = 60_000; // milliseconds
+
+// news tells, while the view is there, that there is more than it shows. shown is
+// the newest photo of it.
+function news(box, signal, shown) {
+  const timer = setInterval(async () => {
+    if (document.hidden) return;
+    try {
+      const n = await api.news(signal);
+      const fresh = n.count > 0 && n.latest_id !== shown();
+      fill(box, fresh && h('button', { class: 'button wide', type: 'button', testid: 'news', onclick: () => location.reload() },
+        n.count > 98 ? 'Many new photos' : `${plural(n.count, 'new photo', 'new photos')}`));
+    } catch { /* it is only a hint: the next look may succeed */ }
+  }, lookEvery);
+  signal.addEventListener('abort', () => clearInterval(timer));
+}
+
 export function feed({ me, signal }) {
   const top = h('div', { class: 'waitings', 'aria-live': 'polite' });
   const rows = h('div', { class: 'cards', testid: 'feed' });
@@ -31,7 +48,14 @@ export function feed({ me, signal }) {
     seen.add(p.photo_id);
     return card(p, { signal, me, eager: number++ < 2 });
   };
-  const list = pager(rows, api.feed(), show, { signal, empty: () => quietFeed() });
+  const above = h('div', { 'aria-live': 'polite' });
+  let newest = '';
+  const first = (page) => {
+    newest = page.items[0]?.photo_id || '';
+    if (newest) api.seen(newest).catch(() => {}); // gone meanwhile: the next visit tells
+  };
+  const list = pager(rows, api.feed(), show, { signal, first, empty: () => quietFeed() });
+  news(above, signal, () => newest);
   const refresh = () => fill(top, all().map(waiting));
   on('upload', signal, refresh);
   on('ready', signal, (p) => {
@@ -41,7 +65,7 @@ export function feed({ me, signal }) {
   });
   refresh();
   list.start();
-  return { title: 'Home', keep: true, node: h('div', { class: 'column' }, h('h1', { class: 'unseen' }, 'Home'), top, rows, list.end) };
+  return { title: 'Home', keep: true, node: h('div', { class: 'column' }, h('h1', { class: 'unseen' }, 'Home'), above, top, rows, list.end) };
 }
 
 function quietFeed() {

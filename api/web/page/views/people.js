@@ -47,11 +47,37 @@ export function person(u, { me, signal }) {
     me && me.id !== u.id && u.viewer && followButton(u, signal));
 }
 
+// request is somebody who asks to follow.
+function request(u) {
+  const el = h('li', { class: 'person', testid: 'request' },
+    h('a', { class: 'person-link', href: `#/@${u.handle}` }, avatar(u),
+      h('span', { class: 'person-text' }, h('span', { class: 'handle' }, u.handle), u.name && h('span', { class: 'quiet' }, u.name))),
+    answer('Approve', true, 'button small'), answer('Decline', false, 'button small plain'));
+  function answer(text, yes, style) {
+    return h('button', { type: 'button', class: style, 'aria-label': `${text} ${u.handle}`, testid: text.toLowerCase(), onclick: (e) => busy(e.currentTarget, async () => {
+      try {
+        await api.answer(u.id, yes);
+        el.remove();
+      } catch (err) {
+        oops(err);
+      }
+    }) }, text);
+  }
+  return el;
+}
+
 // listing is a titled list of people.
 function listing(title, fetchPage, ctx, none) {
   const rows = h('ul', { class: 'persons' });
   const box = h('section', { class: 'panel' }, h('h2', null, title), rows);
   pager(rows, fetchPage, (u) => person(u, ctx), { signal: ctx.signal, manual: true, empty: () => h('p', { class: 'quiet none' }, none) }).start();
+  return box;
+}
+
+function requests(ctx) {
+  const rows = h('ul', { class: 'persons' });
+  const box = h('section', { class: 'panel' }, h('h2', null, 'Asking to follow you'), rows);
+  pager(rows, api.requests(), request, { signal: ctx.signal, manual: true, empty: () => h('p', { class: 'quiet none' }, 'Nobody at the moment.') }).start();
   return box;
 }
 
@@ -81,6 +107,7 @@ export function people(ctx) {
   return {
     title: 'People', keep: true,
     node: h('div', { class: 'column' }, h('h1', null, 'People'), form,
+      ctx.me.is_private && requests(ctx),
       listing('You follow', api.following('me'), ctx, 'Nobody yet. Open a profile by its handle and press Follow.'),
       listing('Following you', api.followers('me'), ctx, 'Nobody yet. Share a photo and tell your friends your handle.')),
   };

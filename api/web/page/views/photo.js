@@ -5,6 +5,7 @@ import { emit, on } from '../bus.js';
 import { signInHint, thread } from '../comments.js';
 import { avatar, busy, empty, fill, h, icon, userLink, webURL } from '../dom.js';
 import { byline, caption, image, likeButton, likesText } from '../photo.js';
+import { setViewer, viewer } from '../state.js';
 import { oops, toast } from '../toast.js';
 
 // remove deletes at once and offers the way back.
@@ -29,6 +30,19 @@ function remove(p) {
     });
     location.hash = `#/@${p.author.handle}`;
   }) }, icon('trash'));
+}
+
+// face shows the photo as the viewer's picture.
+function face(p) {
+  return h('button', { class: 'act', type: 'button', 'aria-label': 'Use as profile picture', title: 'Use as profile picture', testid: 'use-as-avatar', onclick: (e) => busy(e.currentTarget, async () => {
+    try {
+      const u = await api.setAvatar(p.photo_id);
+      setViewer({ ...viewer(), ...u });
+      toast('This is your picture now.');
+    } catch (err) {
+      oops(err);
+    }
+  }) }, icon('user'));
 }
 
 function stage(p) {
@@ -57,6 +71,7 @@ export async function photo({ me, signal }, id) {
     h('div', { class: 'side' },
       h('header', { class: 'card-head' }, h('a', { href: `#/@${p.author.handle}`, tabindex: '-1', 'aria-hidden': 'true' }, avatar(p.author)),
         h('div', null, h('h1', { class: 'side-name' }, userLink(p.author)), byline(p)),
+        own && p.status === 'ready' && p.visibility === 'public' && face(p),
         own && remove(p)),
       caption(p),
       me && h('div', { class: 'acts' }, like.button, likes),

@@ -35,13 +35,35 @@ function head(u, me, signal) {
   });
   const acts = h('div', { class: 'row' });
   if (own) acts.append(h('button', { class: 'button plain', type: 'button', testid: 'edit-profile', onclick: edit }, 'Edit profile'), signOut());
-  else if (me) acts.append(followButton(u, signal));
+  else if (me) acts.append(...(u.viewer?.blocked ? [] : [followButton(u, signal)]), ...distance(u));
   else acts.append(h('a', { class: 'button', href: '#/signin' }, 'Sign in to follow'));
   return h('header', { class: 'profile' }, avatar(u, 'huge'),
     h('div', { class: 'profile-text' },
       h('div', { class: 'profile-top' }, h('h1', { testid: 'profile-handle' }, u.handle), acts),
       numbers, name, bio,
       u.viewer?.followed_by && h('p', { class: 'quiet', testid: 'follows-you' }, 'Follows you')));
+}
+
+// distance are the buttons to mute and to block somebody, and to end that.
+function distance(u) {
+  const make = (name, verb, undo, call) => {
+    let on = !!u.viewer?.[name];
+    const show = () => { button.textContent = on ? undo : verb; button.setAttribute('aria-pressed', String(on)); };
+    const button = h('button', { class: 'button plain', type: 'button', testid: verb.toLowerCase(), onclick: (e) => busy(e.currentTarget, async () => {
+      try {
+        await call(u.id, !on);
+        on = !on;
+        show();
+        if (name === 'blocked') location.reload(); // another profile altogether
+      } catch (err) {
+        oops(err);
+      }
+    }) });
+    show();
+    return button;
+  };
+  const block = make('blocked', 'Block', 'Unblock', api.block);
+  return u.viewer?.blocked ? [block] : [make('muted', 'Mute', 'Unmute', api.mute), block];
 }
 
 function signOut() {
@@ -94,7 +116,8 @@ export async function profile({ me, signal }, handle) {
   return {
     title: u.name ? `${u.name} (@${u.handle})` : `@${u.handle}`, wide: true, keep: true,
     node: h('div', { class: 'gallery' }, head(u, me, signal), grid, pages.end,
-      own && h('p', { class: 'after' }, h('a', { class: 'quiet', href: '#/deleted', testid: 'to-deleted' }, 'Recently deleted'))),
+      own && h('p', { class: 'after' }, h('a', { class: 'quiet', href: '#/deleted', testid: 'to-deleted' }, 'Recently deleted'), ' · ',
+        h('a', { class: 'quiet', href: '#/settings', testid: 'to-settings' }, 'Settings'))),
   };
 }
 

@@ -1,0 +1,40 @@
+package e2e
+
+// likesComment likes the first comment that is shown, and takes that back.
+func (b *tab) likesComment() {
+	b.t.Helper()
+	for _, want := range []string{"1", "", "1"} {
+		b.click("comment-like")
+		b.until("the comment has "+want+" likes", `document.querySelector('[data-testid="comment-likes"]').textContent === "`+want+`"`)
+	}
+	b.sound("own photo with a comment liked")
+}
+
+// usesSettings takes the photo that is shown for a picture, and goes through the
+// settings: private, a key, another password.
+func (b *tab) usesSettings(password string) {
+	b.t.Helper()
+	b.click("use-as-avatar")
+	b.text("toast", "your picture")
+	b.click("nav-profile")
+	b.click("to-settings")
+	b.see("avatar-remove")
+	b.sound("settings")
+	b.click("avatar-remove")
+	b.text("toast", "removed")
+	b.click("private")
+	b.text("toast", "approve")
+	b.write("key-name", "backup")
+	b.click("key-make")
+	b.text("key-shown", "hlk_")
+	b.click("key-delete")
+	b.until("the key is gone", `!document.querySelector('[data-testid="key-delete"]')`)
+	b.click("private")
+	b.text("toast", "Everybody")
+	b.write("s-old", password)
+	b.write("s-new", password)
+	b.click("password-save")
+	b.text("toast", "password is changed")
+	b.goTo("#/settings")
+	b.until("one session is left", `document.querySelector('[data-testid="sessions"]')?.children.length === 1`)
+}
