@@ -24,6 +24,7 @@ func newBench() *cobra.Command {
 	cmd.AddCommand(newBenchCluster())
 	cmd.AddCommand(newBenchBlob())
 	cmd.AddCommand(newBenchFeed())
+	cmd.AddCommand(newBenchLikes())
 	cmd.AddCommand(newBenchCache())
 	cmd.AddCommand(newBenchCompare())
 	return cmd

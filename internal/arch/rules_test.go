@@ -76,7 +76,7 @@ var samples = map[string][]string{"testdata/photos": {"cmd/hayloft", "bench", "m
 var placement = map[string][]string{
 	"github.com/hashicorp":                 {"internal/raftgroup"},
 	"go.etcd.io/bbolt":                     {"internal/raftgroup"},
-	"github.com/cockroachdb/pebble":        {"directory", "feed", "feed/timeline", "internal/raftgroup", "internal/cutfs", "bench/feed", "feed/search", "feed/derived"}, // it seeds a state
+	"github.com/cockroachdb/pebble":        {"directory", "feed", "feed/timeline", "internal/raftgroup", "internal/cutfs", "bench/feed", "feed/search", "feed/derived", "bench/likes"}, // they seed a state
 	"github.com/valyala/fasthttp":          {"api", "cache", "volume/server", "bench", "bench/feed", "bench/cache"},
 	"C":                                    {"cmd/hayloft-media"},
 	"unsafe":                               {"cmd/hayloft-media", "cache", "volume", "volume/coding", "internal/vfs", "internal/slab", "internal/offheap"},                                                                                                                        // slabs outside the heap; the index's size; alignment for direct I/O
