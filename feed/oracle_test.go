@@ -399,6 +399,25 @@ func (l *life) look(reader int) {
 	}
 }
 
+// TestNewestIsBelowHiddenOnes: what is new names the newest photo of the feed even when a
+// page above the mark shows nothing.
+func TestNewestIsBelowHiddenOnes(t *testing.T) {
+	h := newHouse(t, func(o *Options) { o.Timeline.Tighten(func(int) int { return 0 }) })
+	ctx := context.Background()
+	anna, ben := h.user("anna"), h.user("ben")
+	h.must(h.feed.Follow(ctx, anna, ben))
+	own := h.post(anna, Details{})
+	var last id.ID
+	for range 5 {
+		last = h.post(ben, Details{})
+	}
+	h.must(h.feed.Seen(ctx, anna, last))
+	h.must(h.feed.Mute(ctx, anna, ben))
+	if count, latest, err := h.feed.FeedNew(ctx, anna); err != nil || count != 0 || latest != own {
+		t.Errorf("%d new, latest %v, %v; want 0, %v", count, latest, err, own)
+	}
+}
+
 // compare wants everything to be as the oracle says.
 func (l *life) compare() {
 	for viewer := range l.users {

@@ -155,7 +155,7 @@ func (f *Feed) FeedNew(ctx context.Context, user id.ID) (count int, latest id.ID
 				}
 				count = min(count+1, maxNew)
 			}
-			if next == 0 || next <= seen {
+			if next == 0 || next <= seen && latest != 0 { // the newest may be below the mark
 				return nil
 			}
 			before, limit = next, maxNew/3
