@@ -1,10 +1,13 @@
 package timeline
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 
@@ -228,46 +231,126 @@ func BenchmarkPage(b *testing.B) {
 	}
 }
 
-// BenchmarkFormats writes the same deliveries in three entry formats, straight
-// to Pebble, without trimming for the two that need deletes for it.
+// format is a way to keep entries.
+type format struct {
+	name   string
+	merger *pebble.Merger
+	post   bool // photo and author are in a row of the post's
+	put    func(db *pebble.DB, batch *pebble.Batch, r id.ID, p Post) error
+	page   func(it *pebble.Iterator, r id.ID) []id.ID // the newest 20
+}
+
+const (
+	benchPage  = 20
+	benchBlock = 64 // positions in a packed block
+)
+
+// BenchmarkFormats writes the same deliveries in four formats, straight to Pebble, and
+// reads pages of them. Only the last one trims.
 func BenchmarkFormats(b *testing.B) {
-	formats := []struct {
-		name   string
-		merger *pebble.Merger
-		put    func(batch *pebble.Batch, r id.ID, p Post) error
-	}{
-		{"keys", nil, func(batch *pebble.Batch, r id.ID, p Post) error {
-			op := batch.SetDeferred(17, 16)
-			setKey8(op.Key, keyTimeline, uint64(r))
-			binary.BigEndian.PutUint64(op.Key[9:], ^uint64(p.Pos))
-			copy(op.Value, encodePost(p))
-			return op.Finish()
-		}},
-		{"merged-24B", &pebble.Merger{Name: "append", Merge: pebble.DefaultMerger.Merge}, func(batch *pebble.Batch, r id.ID, p Post) error {
-			op := batch.MergeDeferred(9, 24)
-			setKey8(op.Key, keyTimeline, uint64(r))
-			binary.BigEndian.PutUint64(op.Value, uint64(p.Pos))
-			copy(op.Value[8:], encodePost(p))
-			return op.Finish()
-		}},
-		{"merged-packed", newMerger(benchCap), func(batch *pebble.Batch, r id.ID, p Post) error {
-			op := batch.MergeDeferred(9, 9)
-			setKey8(op.Key, keyTimeline, uint64(r))
-			putPush(op.Value, p.Pos)
-			return op.Finish()
-		}},
+	formats := []format{
+		{"keys", nil, false, putKey, pageOfKeys},
+		{"blocks", nil, true, putBlock, pageOfBlocks},
+		{"merged-24B", &pebble.Merger{Name: "append", Merge: pebble.DefaultMerger.Merge}, false, putWhole, pageOfWhole},
+		{"merged-packed", newMerger(benchCap), true, putPacked, pageOfPacked},
 	}
 	for _, wal := range []bool{false, true} {
 		for _, f := range formats {
-			b.Run(fmt.Sprintf("%s/wal=%v", f.name, wal), func(b *testing.B) {
-				benchFormat(b, f.merger, wal, f.put)
-			})
+			b.Run(fmt.Sprintf("%s/wal=%v", f.name, wal), func(b *testing.B) { benchFormat(b, f, wal) })
 		}
 	}
 }
 
-func benchFormat(b *testing.B, merger *pebble.Merger, wal bool, put func(*pebble.Batch, id.ID, Post) error) {
-	s := &Store{o: Options{MemoryBytes: 64 << 20}.withDefaults(), merger: merger}
+// putKey: (reader, ^pos) → photo, author.
+func putKey(_ *pebble.DB, batch *pebble.Batch, r id.ID, p Post) error {
+	op := batch.SetDeferred(17, 16)
+	setKey8(op.Key, keyTimeline, uint64(r))
+	binary.BigEndian.PutUint64(op.Key[9:], ^uint64(p.Pos))
+	copy(op.Value, encodePost(p))
+	return op.Finish()
+}
+
+func pageOfKeys(it *pebble.Iterator, r id.ID) (page []id.ID) {
+	prefix := key8(keyTimeline, uint64(r))
+	for ok := it.SeekGE(prefix); ok && bytes.HasPrefix(it.Key(), prefix) && len(page) < benchPage; ok = it.Next() {
+		page = append(page, id.ID(^binary.BigEndian.Uint64(it.Key()[9:])))
+	}
+	return page
+}
+
+// putBlock: (reader, ^first pos) → a packed block, which is read and written again. The
+// batch is applied at once: the next delivery to the reader must see it.
+func putBlock(db *pebble.DB, _ *pebble.Batch, r id.ID, p Post) error {
+	it, err := db.NewIter(nil)
+	if err != nil {
+		return err
+	}
+	prefix := key8(keyTimeline, uint64(r))
+	key := binary.BigEndian.AppendUint64(prefix, ^uint64(p.Pos))
+	var block run
+	if it.SeekGE(prefix) && bytes.HasPrefix(it.Key(), prefix) {
+		if err := decodeOperand(&block, it.Value()); err != nil {
+			return err
+		}
+		if len(block.pos) < benchBlock {
+			key = bytes.Clone(it.Key())
+		} else {
+			block = run{}
+		}
+	}
+	block.pos = slices.Insert(block.pos, 0, p.Pos)
+	if err := it.Close(); err != nil {
+		return err
+	}
+	return db.Set(key, appendRun(nil, block), pebble.NoSync)
+}
+
+func pageOfBlocks(it *pebble.Iterator, r id.ID) (page []id.ID) {
+	prefix := key8(keyTimeline, uint64(r))
+	var block run
+	for ok := it.SeekGE(prefix); ok && bytes.HasPrefix(it.Key(), prefix) && len(block.pos) < benchPage; ok = it.Next() {
+		_ = decodeOperand(&block, it.Value()) // written a moment ago
+	}
+	return block.pos[:min(benchPage, len(block.pos))]
+}
+
+// putWhole: reader → pos, photo, author, appended.
+func putWhole(_ *pebble.DB, batch *pebble.Batch, r id.ID, p Post) error {
+	op := batch.MergeDeferred(9, 24)
+	setKey8(op.Key, keyTimeline, uint64(r))
+	binary.BigEndian.PutUint64(op.Value, uint64(p.Pos))
+	copy(op.Value[8:], encodePost(p))
+	return op.Finish()
+}
+
+func pageOfWhole(it *pebble.Iterator, r id.ID) (page []id.ID) {
+	if it.SeekGE(key8(keyTimeline, uint64(r))) {
+		v := it.Value()
+		for ; len(v) >= 24 && len(page) < benchPage; v = v[:len(v)-24] {
+			page = append(page, id.ID(binary.BigEndian.Uint64(v[len(v)-24:])))
+		}
+	}
+	return page
+}
+
+// putPacked: reader → pos, joined by the merge operator of the real thing.
+func putPacked(_ *pebble.DB, batch *pebble.Batch, r id.ID, p Post) error {
+	op := batch.MergeDeferred(9, 9)
+	setKey8(op.Key, keyTimeline, uint64(r))
+	putPush(op.Value, p.Pos)
+	return op.Finish()
+}
+
+func pageOfPacked(it *pebble.Iterator, r id.ID) (page []id.ID) {
+	var t run
+	if it.SeekGE(key8(keyTimeline, uint64(r))) {
+		_ = decodeOperand(&t, it.Value()) // written a moment ago
+	}
+	return t.pos[:min(benchPage, len(t.pos))]
+}
+
+func benchFormat(b *testing.B, f format, wal bool) {
+	s := &Store{o: Options{MemoryBytes: 64 << 20}.withDefaults(), merger: f.merger}
 	s.places.init(vfs.Default, []string{"bench"})
 	o := s.pebbleOptions(&instance{place: s.places.list()[0]})
 	o.CacheSize, o.DisableWAL = 64<<20, !wal
@@ -287,8 +370,11 @@ func benchFormat(b *testing.B, merger *pebble.Merger, wal bool, put func(*pebble
 		e := src.event(post)
 		followers, _ = snap.Followers(followers[:0], e.Post.Author, 0, benchFollowers)
 		batch := db.NewBatch()
+		if f.post {
+			err = batch.Set(key8(keyPost, uint64(e.Post.Pos)), encodePost(e.Post), nil)
+		}
 		for _, r := range followers {
-			if err := put(batch, r, e.Post); err != nil {
+			if err = errors.Join(err, f.put(db, batch, r, e.Post)); err != nil {
 				b.Fatal(err)
 			}
 		}
@@ -301,13 +387,16 @@ func benchFormat(b *testing.B, merger *pebble.Merger, wal bool, put func(*pebble
 		b.Fatal(err)
 	}
 	wrote := time.Since(start)
+	debt := db.Metrics().Compact.EstimatedDebt
 	settle(b, db)
 	all := time.Since(start)
 	b.StopTimer()
 	b.ReportMetric(float64(n)/wrote.Seconds(), "deliveries/s")
 	b.ReportMetric(float64(n)/all.Seconds(), "settled/s")
+	b.ReportMetric(float64(debt)/1e6, "debt-MB")
 	b.ReportMetric(written(db)/float64(n), "written-B/delivery")
 	b.ReportMetric(0, "ns/op")
+	pages(b, db, f)
 	if err := db.Compact(context.Background(), []byte{0}, []byte{255}, true); err != nil {
 		b.Fatal(err)
 	}
@@ -318,4 +407,31 @@ func benchFormat(b *testing.B, merger *pebble.Merger, wal bool, put func(*pebble
 	}
 	live := min(n, benchReaders*benchCap)
 	b.ReportMetric(float64(disk)/float64(live), "disk-B/entry")
+}
+
+// pages reads the newest entries of random readers as the writing has left them.
+func pages(b *testing.B, db *pebble.DB, f format) {
+	rng := rand.New(rand.NewPCG(5, 6))
+	took := make([]time.Duration, 20_000)
+	for i := range took {
+		r := benchReader(rng.Uint64N(benchReaders))
+		start := time.Now()
+		it, err := db.NewIter(nil)
+		if err != nil {
+			b.Fatal(err)
+		}
+		page := f.page(it, r)
+		for _, pos := range page {
+			if f.post && !it.SeekGE(key8(keyPost, uint64(pos))) {
+				b.Fatal("no post")
+			}
+		}
+		if err := it.Close(); err != nil {
+			b.Fatal(err)
+		}
+		took[i] = time.Since(start)
+	}
+	slices.Sort(took)
+	b.ReportMetric(float64(took[len(took)/2].Microseconds()), "page-p50-µs")
+	b.ReportMetric(float64(took[len(took)*99/100].Microseconds()), "page-p99-µs")
 }
