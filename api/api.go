@@ -24,6 +24,7 @@ type API struct {
 	keys    *flights // idempotency keys whose first request is running
 	ingests *mutexes // one ingest per photo at a time
 	conns   *connTable
+	streams streams
 	server  *fasthttp.Server
 
 	laneHead []byte // first lines of what the lane answers
@@ -33,6 +34,8 @@ type API struct {
 	end       context.CancelFunc
 	drain     chan struct{} // closed when Shutdown begins: long waits end
 	drainOnce sync.Once
+	live      context.Context // of streams; ends when Shutdown begins
+	endLive   context.CancelFunc
 }
 
 // New checks o and returns an API that serves nothing yet.
@@ -43,6 +46,7 @@ func New(o Options) (*API, error) {
 	o = o.withDefaults()
 	a := &API{opt: o, drain: make(chan struct{})}
 	a.base, a.end = context.WithCancel(context.Background())
+	a.live, a.endLive = context.WithCancel(a.base)
 	a.routes = newRouteTable(a.routeList())
 	a.limits = newLimiters(o.Clock, o.Limits.Rates)
 	hasher, err := newHasher(o.Rand, o.Limits.Hashers, o.Limits.HashQueue)
@@ -95,6 +99,7 @@ func (a *API) Serve(ln net.Listener) error {
 // cuts what is left and returns ctx's error.
 func (a *API) Shutdown(ctx context.Context) error {
 	a.drainOnce.Do(func() { close(a.drain) })
+	a.endLive()
 	a.conns.closeUnused()
 	err := a.server.ShutdownWithContext(ctx)
 	a.end()

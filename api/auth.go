@@ -1,6 +1,7 @@
 package api
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/base64"
 	"errors"
@@ -91,10 +92,13 @@ func (r *request) signIn(token string) error {
 	if b, err := b64url.DecodeString(raw); !ok || err != nil || len(b) != tokenBytes {
 		return feed.ErrNotFound
 	}
-	s, err := r.a.opt.Feed.SessionByToken(r.ctx, sha256.Sum256([]byte(token)))
+	hash := sha256.Sum256([]byte(token))
+	s, err := r.a.opt.Feed.SessionByToken(r.ctx, hash)
 	if err != nil {
 		return err
 	}
+	f := r.a.opt.Feed
+	r.alive = func(ctx context.Context) error { _, err := f.SessionByToken(ctx, hash); return err }
 	if !r.a.opt.Clock.Now().Before(s.ExpiresAt) {
 		return feed.ErrNotFound
 	}

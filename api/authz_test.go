@@ -49,6 +49,8 @@ func (x *matrix) body(op string) any {
 		return m{"bio": "x"}
 	case "patchPhoto":
 		return m{"title": "x"}
+	case "patchPreferences":
+		return m{"like": true}
 	case "setAvatar":
 		return m{"photo_id": nil}
 	case "createKey":
@@ -101,10 +103,11 @@ func (x *matrix) target(method, pattern, visibility string) string {
 	return strings.NewReplacer("{id}", named, "{user}", "@ada", "{tag}", "sun", "{variant}", "small", "{name}", "not-found", "{ref}", named+"-"+named).Replace(pattern)
 }
 
-// endsLogins are calls after which their caller is signed out, or not who they were.
-// They have tests of their own.
+// endsLogins are calls after which their caller is signed out, or not who they were,
+// and one that does not end. They have tests of their own.
 var endsLogins = map[string]bool{
 	"DELETE /api/v1/sessions": true, "DELETE /api/v1/users/me": true, "PUT /api/v1/users/me/password": true,
+	"GET /api/v1/notifications/stream": true,
 }
 
 // Every call of the document, by everybody, on things of every visibility: who
@@ -169,9 +172,13 @@ func (x *matrix) checkCell(method, pattern string, op m, role, visibility string
 		if none := x.call(x.tokens[role], method, missing, x.body(name)); none.status != 404 || !bytes.Equal(none.body, got.body) {
 			x.t.Errorf("%v: a thing that is missing looks different: %d %s, %s", cell, none.status, none.body, got.body)
 		}
-	case slices.Contains([]string{"follow", "followShort", "block", "mute"}, name) && role == "owner": // nobody is that to themselves
+	case slices.Contains([]string{"follow", "followShort", "block", "mute", "listen"}, name) && role == "owner": // nobody is that to themselves
 		if got.status != 422 {
 			x.t.Errorf("%v: want 422", cell)
+		}
+	case name == "listen" && role == "stranger": // who follows nobody hears of nobody
+		if got.status != 409 {
+			x.t.Errorf("%v: want 409", cell)
 		}
 	case name == "approveFollow" || name == "declineFollow": // ada asks nobody
 		if got.status != 404 {

@@ -32,6 +32,7 @@ type Feed interface {
 	People
 	Personal
 	Search
+	Telling
 
 	// BeginUpload reserves a photo id and records what its upload URL binds.
 	BeginUpload(ctx context.Context, owner id.ID, spec feed.UploadSpec) (id.ID, error)

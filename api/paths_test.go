@@ -85,7 +85,7 @@ func TestEncodedPaths(t *testing.T) {
 		"/media":                               404,
 		"/app.js/..":                           404,
 		"/%61pp.js":                            404,
-		"/api/v1/notifications":                404,
+		"/api/v1/notified":                     404,
 		"/api/v1/tags/caf%C3%A9/photos":        200,
 		"/api/v1/tags/caf%c3%a9/photos":        200,
 		"/api/v1/tags/caf%C3/photos":           404,

@@ -248,7 +248,9 @@ func (r *request) feedSeen() error {
 
 // withAPIKey makes the account of an API key the call's.
 func (r *request) withAPIKey(token string) error {
-	k, err := r.a.opt.Feed.KeyByToken(r.ctx, sha256.Sum256([]byte(token)))
+	hash, f := sha256.Sum256([]byte(token)), r.a.opt.Feed
+	r.alive = func(ctx context.Context) error { _, err := f.KeyByToken(ctx, hash); return err }
+	k, err := f.KeyByToken(r.ctx, hash)
 	switch {
 	case errors.Is(err, feed.ErrNotFound):
 		return pUnauthorized.because("the API key is not valid")

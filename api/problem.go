@@ -104,6 +104,7 @@ var (
 	_              = kind(media.RejectUndecodable, 422, "The image cannot be decoded", "Seen as the failure of a photo: its header was fine, its content was not.")
 	pIdemOther     = kind("idempotency-key-reused", 422, "The key was used for another request", "The same Idempotency-Key came with another payload within 24 hours.")
 	pRateLimited   = kind("rate-limited", 429, "Too many requests", "Wait for Retry-After. RateLimit and RateLimit-Policy (draft-ietf-httpapi-ratelimit-headers) name the limit.")
+	pStreams       = kind("too-many-streams", 429, "Too many streams at once", "This account has as many notification streams open as one account may. Close one.")
 	pUploadsBusy   = kind("too-many-uploads", 429, "Too many uploads at once", "This account has as many bytes under way as one account may. Wait for one to finish.")
 	pHeaderLarge   = kind("header-too-large", 431, "The header is too large", "Request line and header fields together are limited.")
 	pInternal      = kind("internal", 500, "A fault of the server", "The request may be repeated; the operator's log has the reason.")

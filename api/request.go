@@ -53,6 +53,7 @@ type request struct {
 	session  feed.Session // the viewer's
 	key      BlobKey      // of a call of the blob API: viewer stands for it
 	byCookie bool
+	alive    func(context.Context) error // asks whether the viewer's token still is one
 
 	bodyRead int64
 	bodyDone bool // the body was read to its end

@@ -65,7 +65,7 @@ func commonRoutes() []route {
 }
 
 func accountRoutes() []route {
-	return slices.Concat(coreRoutes(), peopleRoutes(), personalRoutes(), searchRoutes())
+	return slices.Concat(coreRoutes(), peopleRoutes(), personalRoutes(), searchRoutes(), tellingRoutes())
 }
 
 func coreRoutes() []route {

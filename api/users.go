@@ -37,6 +37,7 @@ type relationBody struct {
 	Requested  bool `json:"requested"`
 	Blocked    bool `json:"blocked"`
 	Muted      bool `json:"muted"`
+	Listens    bool `json:"listens"`
 }
 
 func (r *request) user(u feed.UserView) userBody {
@@ -45,7 +46,7 @@ func (r *request) user(u feed.UserView) userBody {
 		PhotoCount: u.Photos, FollowerCount: u.Followers, FollowingCount: u.Following,
 		CreatedAt: utc(u.CreatedAt),
 		Viewer: relationBody{Follows: u.Viewer.Follows, FollowedBy: u.Viewer.FollowedBy, Requested: u.Viewer.Requested,
-			Blocked: u.Viewer.Blocked, Muted: u.Viewer.Muted},
+			Blocked: u.Viewer.Blocked, Muted: u.Viewer.Muted, Listens: u.Viewer.Listens},
 	}
 }
 

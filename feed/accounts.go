@@ -223,6 +223,7 @@ func (v *view) userView(viewer id.ID, a *accountRow) (UserView, error) {
 		{&r.Requested, key2(tabRequest, a.ID, viewer)},
 		{&r.Blocked, key2(tabBlock, viewer, a.ID)},
 		{&r.Muted, key2(tabMute, viewer, a.ID)},
+		{&r.Listens, key2(tabListener, a.ID, viewer)},
 	} {
 		has, err := v.has(q.key)
 		if err != nil {

@@ -67,6 +67,8 @@ type User struct {
 // Relation is how a viewer stands to a user.
 type Relation struct {
 	Follows, FollowedBy, Requested, Blocked, Muted bool
+
+	Listens bool // the viewer is told when the user publishes
 }
 
 // UserView is a user as one viewer sees it.
