@@ -13,6 +13,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"golang.org/x/sys/unix"
 
 	"hayloft/internal/id"
 )
@@ -364,7 +365,7 @@ func benchFormat(b *testing.B, f format, wal bool) {
 	snap := src.Snapshot()
 	var followers []id.ID
 	b.ResetTimer()
-	start := time.Now()
+	start, cpu := time.Now(), cpuTime(b)
 	n := 0
 	for post := uint64(1); n < b.N; post++ {
 		e := src.event(post)
@@ -391,6 +392,7 @@ func benchFormat(b *testing.B, f format, wal bool) {
 	settle(b, db)
 	all := time.Since(start)
 	b.StopTimer()
+	b.ReportMetric(float64((cpuTime(b)-cpu).Nanoseconds())/float64(n), "cpu-ns/delivery") // with compactions
 	b.ReportMetric(float64(n)/wrote.Seconds(), "deliveries/s")
 	b.ReportMetric(float64(n)/all.Seconds(), "settled/s")
 	b.ReportMetric(float64(debt)/1e6, "debt-MB")
@@ -407,6 +409,15 @@ func benchFormat(b *testing.B, f format, wal bool) {
 	}
 	live := min(n, benchReaders*benchCap)
 	b.ReportMetric(float64(disk)/float64(live), "disk-B/entry")
+}
+
+// cpuTime is what this process has used of the processors: busy machines leave it be.
+func cpuTime(b *testing.B) time.Duration {
+	var u unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_SELF, &u); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 // pages reads the newest entries of random readers as the writing has left them.
