@@ -34,7 +34,7 @@ func (r *cmdLikeComment) apply(t *tx) (outcome, error) {
 	t.putEdge(tabLike, tabLikes, r.Comment, r.User, r.Like)
 	row.Likes++
 	t.putComment(row)
-	return outcome{}, nil
+	return outcome{}, t.tell(notificationKey{To: row.Author, Kind: NotifyLike, Subject: row.ID}, r.Like, r.User)
 }
 
 type cmdUnlikeComment struct{ User, Comment id.ID }
@@ -63,5 +63,12 @@ func (r *cmdUnlikeComment) apply(t *tx) (outcome, error) {
 		return outcome{}, err
 	}
 	t.dropEdge(tabLike, tabLikes, r.Comment, r.User, like)
+	row, err := t.comment(r.Comment)
+	if err == nil && row != nil {
+		err = t.untell(notificationKey{To: row.Author, Kind: NotifyLike, Subject: row.ID}, like)
+	}
+	if err != nil {
+		return outcome{}, err
+	}
 	return outcome{}, t.unlike(r.Comment)
 }

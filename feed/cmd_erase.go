@@ -286,16 +286,3 @@ func (t *tx) eraseRelations(a *accountRow, _ uint64, budget *int) (bool, error) 
 	}
 	return true, nil
 }
-
-// eraseInbox removes what an account was told. That is bounded, and done at once.
-func (t *tx) eraseInbox(a *accountRow, _ uint64, _ *int) (bool, error) {
-	err := t.list(tabNotifications, a.ID, 0, func(seq id.ID, v []byte) error {
-		k, err := parseNotificationTail(a.ID, v)
-		if err == nil {
-			t.dropNotification(k, seq)
-		}
-		return err
-	})
-	t.inboxes.add(a.ID, nil)
-	return err == nil, err
-}

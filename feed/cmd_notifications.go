@@ -12,6 +12,9 @@ func (t *tx) tell(k notificationKey, cause, actor id.ID) error {
 	if k.To == actor {
 		return nil
 	}
+	if to, err := t.account(k.To); err != nil || to == nil || to.Gone {
+		return err
+	}
 	if ok, err := heralds(t, k.To, actor); err != nil || !ok {
 		return err
 	}
@@ -56,14 +59,23 @@ func (t *tx) trimNotifications(to id.ID, box *inboxRow) error {
 		if kept++; kept <= notificationsKept {
 			return nil
 		}
-		t.dropNotification(k, seq)
-		box.Entries--
+		t.dropNotification(k, seq, box)
 		return nil
 	})
 }
 
-// dropNotification removes a notification whose place in the list is seq.
-func (t *tx) dropNotification(k notificationKey, seq id.ID) {
+// dropNotification removes a notification of box whose place in the list is seq. Again
+// in the same command is nothing.
+func (t *tx) dropNotification(k notificationKey, seq id.ID, box *inboxRow) {
+	if t.untold[k] {
+		return
+	}
+	if t.untold == nil {
+		t.untold = make(map[notificationKey]bool)
+	}
+	t.untold[k] = true
+	box.Entries--
+	t.inboxes.add(k.To, box)
 	t.del(k.key(tabNotification))
 	t.del(keyDesc(tabNotifications, k.To, seq))
 	causes := k.key(tabCause)
@@ -99,16 +111,24 @@ func (t *tx) untell(k notificationKey, cause id.ID) error {
 		return err
 	}
 	box, err := t.inbox(k.To)
-	if err != nil {
+	if err != nil || box == nil {
 		return err
 	}
-	if at == 0 || box.Entries == 0 {
+	if at == 0 {
 		return corrupt("notification %x is in no list", k.key(tabNotification))
 	}
-	t.dropNotification(k, at)
-	box.Entries--
-	t.inboxes.add(k.To, box)
+	t.dropNotification(k, at, box)
 	return nil
+}
+
+// eraseInbox removes all that an account was told.
+func (t *tx) eraseInbox(a *accountRow, _ uint64, _ *int) (bool, error) {
+	for _, table := range []byte{tabNotification, tabNotifications, tabCause} {
+		prefix := key1(table, a.ID)
+		t.delRange(prefix, after(prefix))
+	}
+	t.inboxes.add(a.ID, nil)
+	return true, nil
 }
 
 // commentNotifications calls do for each user who is told of a comment: the photo's author,
@@ -371,22 +391,20 @@ func (t *tx) clearNotifications(photo id.ID) error {
 		return err
 	}
 	box, err := t.inbox(p.Author)
-	if err != nil {
+	if err != nil || box == nil {
 		return err
 	}
 	for _, kind := range []NotificationKind{NotifyLike, NotifyComment} {
 		prefix := notificationKey{To: p.Author, Kind: kind, Subject: photo}.key(tabNotification)[:18]
 		err := t.scan(prefix, after(prefix), func(k, v []byte) error {
-			if len(k) != 22 || len(v) != 8 || box.Entries == 0 {
+			if len(k) != 22 || len(v) != 8 {
 				return corrupt("notification %x", k)
 			}
 			key, err := parseNotificationTail(p.Author, k[9:])
 			if err != nil {
 				return err
 			}
-			t.dropNotification(key, id.ID(parseBE(v)))
-			box.Entries--
-			t.inboxes.add(p.Author, box)
+			t.dropNotification(key, id.ID(parseBE(v)), box)
 			return nil
 		})
 		if err != nil {

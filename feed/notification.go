@@ -26,7 +26,7 @@ type NotificationKind uint8
 const (
 	NotifyFollow  NotificationKind = iota + 1 // somebody follows the recipient
 	NotifyRequest                             // somebody asks to
-	NotifyLike                                // a photo of theirs was liked
+	NotifyLike                                // a photo or a comment of theirs was liked
 	NotifyComment                             // a photo of theirs was commented on, or a comment replied to
 	NotifyMention                             // they are named with a photo, or in a comment
 	NotifyPost                                // somebody they asked to hear from has published
@@ -54,14 +54,14 @@ func NotificationKinds() []NotificationKind {
 // Notification is what a user is told: one for each kind, subject and day.
 type Notification struct {
 	Kind    NotificationKind
-	Subject id.ID     // the photo; of NotifyPost the author; of NotifyFollow and NotifyRequest the recipient
+	Subject id.ID     // the photo or comment; of NotifyPost the author; of NotifyFollow and NotifyRequest the recipient
 	Day     time.Time // midnight UTC
 	Seq     uint64    // of the newest thing in it; ascends for each recipient
 	At      time.Time // of the newest thing in it
 	Count   int       // how many people, of NotifyPost how many photos; notificationCount at most
 	Actors  []UserView
 	Photo   *PhotoView // the subject, or the newest one; nil where there is none
-	Comment *Comment   // the newest one; nil where there is none
+	Comment *Comment   // the subject, or the newest one; nil where there is none
 	Seen    bool
 }
 
@@ -151,15 +151,10 @@ func (s store) inbox(user id.ID) (*inboxRow, error) {
 	return row, err
 }
 
-// heralds says whether recipient is told what actor does: not of those with a block
-// either way, nor of whom they have muted.
+// heralds says whether recipient is told what actor does: they hear them, and have not
+// muted them.
 func heralds(s state, recipient, actor id.ID) (bool, error) {
-	a, err := s.account(actor)
-	if err != nil || a == nil || a.hidden() {
-		return false, err
-	}
-	hidden, err := blockedEitherWay(s, recipient, actor)
-	if err != nil || hidden {
+	if ok, err := heard(s, recipient, actor); err != nil || !ok {
 		return false, err
 	}
 	muted, err := s.has(key2(tabMute, recipient, actor))

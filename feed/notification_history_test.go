@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"math/rand/v2"
 	"runtime"
 	"slices"
@@ -97,8 +96,9 @@ func (h *noteHistory) step() {
 		do     func()
 	}{
 		{12, h.follow}, {4, h.unfollow}, {5, h.answer}, {2, h.block}, {3, h.unblock}, {4, h.mute}, {2, h.setPrivate}, {10, h.post},
-		{4, h.edit}, {4, h.remove}, {3, h.restore}, {14, h.like}, {7, h.unlike}, {14, h.addComment}, {5, h.removeComment},
-		{8, h.listen}, {6, h.tellSome}, {4, h.see}, {4, h.want}, {3, h.advance}, {2, h.crash},
+		{4, h.edit}, {4, h.remove}, {3, h.restore}, {14, h.like}, {7, h.unlike}, {8, h.likeComment}, {14, h.addComment}, {5, h.removeComment},
+		{8, h.listen}, {6, h.tellSome}, {4, h.see}, {4, h.want}, {3, h.advance}, {2, h.crash}, {2, h.suspend},
+		{1, h.erase},
 	}
 	total := 0
 	for _, a := range actions {
@@ -237,17 +237,44 @@ func (h *noteHistory) setPrivate() {
 	}
 }
 
+func (h *noteHistory) suspend() {
+	u, suspended := h.some(), h.rng.IntN(3) == 0
+	if h.did(h.feed.Suspend(context.Background(), u, suspended), "%v suspended: %v", u, suspended) {
+		h.m.hidden[u] = suspended
+	}
+}
+
+// erase deletes an account, now and then, and lets a step or all of its chores be done.
+func (h *noteHistory) erase() {
+	u := h.some()
+	if h.rng.IntN(2) == 0 || len(h.m.gone) > 2 || !h.did(h.feed.DeleteAccount(context.Background(), u), "%v leaves", u) {
+		return
+	}
+	_, err := h.sweepNow()
+	h.did(err, "sweep")
+	h.m.erase(u)
+	h.must(store{h.group.db}.scan([]byte{tabInbox}, []byte{tabTelling}, func(k, _ []byte) error {
+		if first(k) == u {
+			h.t.Errorf("%x is left of %v", k, u)
+		}
+		return nil
+	}))
+}
+
 func (h *noteHistory) post() {
 	u := h.some()
+	if h.m.hidden[u] {
+		return
+	}
 	d := Details{}
 	var names map[id.ID]bool
 	d.Caption, names = h.names()
 	if h.rng.IntN(3) == 0 {
 		d.Visibility = Visibility(h.rng.IntN(3))
 	}
-	if h.rng.IntN(3) == 0 {
-		d.People = []id.ID{h.some()}
-		names[d.People[0]] = true
+	if on := h.some(); h.rng.IntN(3) == 0 && !h.m.hidden[on] {
+		d.People = []id.ID{on}
+		names[on] = true
 	}
 	photo := h.house.post(u, d)
 	row, err := h.feed.PhotoRow(context.Background(), photo)
@@ -300,8 +327,7 @@ func (h *noteHistory) remove() {
 	if !purge {
 		return
 	}
-	delete(h.m.photos, p.id)
-	maps.DeleteFunc(h.m.comments, func(_ id.ID, c *noteComment) bool { return c.photo == p.id })
+	h.m.purge(p.id)
 	if h.rng.IntN(2) == 0 {
 		_, err := h.sweepNow()
 		h.did(err, "sweep")
@@ -335,12 +361,32 @@ func (h *noteHistory) unlike() {
 	}
 }
 
+func (h *noteHistory) likeComment() {
+	c, u := h.m.comments[pick(h.rng, sortedKeys(h.m.comments))], h.some()
+	if c == nil {
+		return
+	}
+	if h.rng.IntN(3) == 0 {
+		if h.did(h.feed.UnlikeComment(context.Background(), u, c.id), "%v unlikes comment %v", u, c.id) {
+			delete(c.likes, u)
+		}
+		return
+	}
+	if !h.did(h.feed.LikeComment(context.Background(), u, c.id), "%v likes comment %v", u, c.id) {
+		return
+	}
+	if _, likes := c.likes[u]; !likes {
+		c.likes[u] = h.last
+		h.m.tell(c.author, noteEvent{kind: NotifyLike, subject: c.id, cause: h.last, actor: u, photo: c.photo, comment: c.id}, u)
+	}
+}
+
 func (h *noteHistory) addComment() {
 	p, u := h.somePhoto(), h.some()
 	if p == nil {
 		return
 	}
-	c := &noteComment{photo: p.id, author: u}
+	c := &noteComment{photo: p.id, author: u, likes: map[id.ID]id.ID{}}
 	if on := h.m.comments[pick(h.rng, sortedKeys(h.m.comments))]; on != nil && h.rng.IntN(2) == 0 {
 		c.photo = on.photo
 		if c.parent = on.id; on.parent != 0 {
@@ -362,8 +408,7 @@ func (h *noteHistory) removeComment() {
 	if c == nil || !h.did(h.feed.DeleteComment(context.Background(), c.author, c.id), "delete comment %v", c.id) {
 		return
 	}
-	delete(h.m.comments, c.id)
-	maps.DeleteFunc(h.m.comments, func(_ id.ID, r *noteComment) bool { return r.parent == c.id })
+	h.m.dropComment(c.id)
 	if h.rng.IntN(2) == 0 {
 		_, err := h.sweepNow()
 		h.did(err, "sweep")
@@ -380,6 +425,7 @@ func (h *noteHistory) listen() {
 	}
 	err := h.feed.Listen(context.Background(), u, a)
 	_, follows := h.m.follows[pair{u, a}]
+	follows = follows && !h.m.hidden[u] && !h.m.hidden[a]
 	if h.did(err, "%v listens to %v", u, a) != follows {
 		h.t.Errorf("%v listens to %v: %v, follows %v", u, a, err, follows)
 	}
@@ -398,6 +444,9 @@ func (h *noteHistory) tellSome() {
 
 func (h *noteHistory) see() {
 	u := h.some()
+	if h.m.hidden[u] {
+		return
+	}
 	box := h.m.boxes[u]
 	through := uint64(0)
 	if h.rng.IntN(2) == 0 {
@@ -412,6 +461,9 @@ func (h *noteHistory) see() {
 
 func (h *noteHistory) want() {
 	u, k, on := h.some(), NotificationKinds()[h.rng.IntN(6)], h.rng.IntN(3) > 0
+	if h.m.hidden[u] {
+		return
+	}
 	h.did(h.feed.WantNotifications(context.Background(), u, map[NotificationKind]bool{k: on}), "%v wants %v: %v", u, k, on)
 	h.m.boxes[u].off[k] = !on
 	got, err := h.feed.NotificationsWanted(context.Background(), u)
@@ -463,6 +515,11 @@ func unseenOf(notes []note) (n int) {
 func (h *noteHistory) compare() {
 	h.check()
 	for _, u := range h.m.users {
+		if h.m.hidden[u] {
+			_, _, err := h.feed.Notifications(context.Background(), u, Page{Limit: 1})
+			h.wants(err, ErrNotFound)
+			continue
+		}
 		want := h.m.notes(u)
 		var got []note
 		p := Page{Limit: 1 + h.rng.IntN(4)}
@@ -489,7 +546,7 @@ func (h *noteHistory) compare() {
 // nothing be left out.
 func (h *noteHistory) compareStreams() {
 	for _, u := range h.m.users {
-		if h.rng.IntN(4) > 0 {
+		if h.rng.IntN(4) > 0 || h.m.hidden[u] {
 			continue
 		}
 		limit := 1 + h.rng.IntN(3)

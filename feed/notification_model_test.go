@@ -14,6 +14,8 @@ import (
 type noteModel struct {
 	users    []id.ID
 	private  map[id.ID]bool
+	hidden   map[id.ID]bool // suspended, or gone
+	gone     map[id.ID]bool
 	follows  map[pair]id.ID // reader, author: the edge
 	requests map[pair]id.ID
 	blocks   map[pair]bool
@@ -38,6 +40,7 @@ type notePhoto struct {
 type noteComment struct {
 	id, photo, author, parent id.ID
 	names                     map[id.ID]bool
+	likes                     map[id.ID]id.ID
 }
 
 type noteTelling struct {
@@ -61,7 +64,7 @@ type noteEvent struct {
 
 func newNoteModel() *noteModel {
 	return &noteModel{
-		private: map[id.ID]bool{}, follows: map[pair]id.ID{}, requests: map[pair]id.ID{}, blocks: map[pair]bool{},
+		private: map[id.ID]bool{}, hidden: map[id.ID]bool{}, gone: map[id.ID]bool{}, follows: map[pair]id.ID{}, requests: map[pair]id.ID{}, blocks: map[pair]bool{},
 		mutes: map[pair]bool{}, listens: map[pair]bool{}, photos: map[id.ID]*notePhoto{},
 		comments: map[id.ID]*noteComment{}, boxes: map[id.ID]*noteBox{},
 	}
@@ -69,14 +72,53 @@ func newNoteModel() *noteModel {
 
 func (m *noteModel) blocked(a, b id.ID) bool { return m.blocks[pair{a, b}] || m.blocks[pair{b, a}] }
 
+// hears says whether to is shown what author says.
+func (m *noteModel) hears(to, author id.ID) bool { return !m.hidden[author] && !m.blocked(to, author) }
+
+// erase removes all that a user has.
+func (m *noteModel) erase(u id.ID) {
+	m.hidden[u], m.gone[u] = true, true
+	for p := range m.photos {
+		if m.photos[p].owner == u {
+			m.purge(p)
+		}
+		if m.photos[p] != nil {
+			delete(m.photos[p].likes, u)
+		}
+	}
+	for c, row := range m.comments {
+		if delete(row.likes, u); row.author == u {
+			m.dropComment(c)
+		}
+	}
+	of := func(e pair) bool { return e[0] == u || e[1] == u }
+	maps.DeleteFunc(m.follows, func(e pair, _ id.ID) bool { return of(e) })
+	maps.DeleteFunc(m.requests, func(e pair, _ id.ID) bool { return of(e) })
+	for _, edges := range []map[pair]bool{m.blocks, m.mutes, m.listens} {
+		maps.DeleteFunc(edges, func(e pair, _ bool) bool { return of(e) })
+	}
+}
+
+// purge ends a photo for good.
+func (m *noteModel) purge(photo id.ID) {
+	delete(m.photos, photo)
+	maps.DeleteFunc(m.comments, func(_ id.ID, c *noteComment) bool { return c.photo == photo })
+}
+
+// dropComment removes a comment with its replies.
+func (m *noteModel) dropComment(comment id.ID) {
+	delete(m.comments, comment)
+	maps.DeleteFunc(m.comments, func(_ id.ID, c *noteComment) bool { return c.parent == comment })
+}
+
 // heeds says whether to hears of actor.
 func (m *noteModel) heeds(to, actor id.ID) bool {
-	return !m.blocked(to, actor) && !m.mutes[pair{to, actor}]
+	return !m.hidden[actor] && !m.blocked(to, actor) && !m.mutes[pair{to, actor}]
 }
 
 func (m *noteModel) sees(viewer id.ID, photo id.ID) bool {
 	p := m.photos[photo]
-	if p == nil || p.deleted || p.pos == 0 {
+	if p == nil || p.deleted || m.hidden[p.owner] {
 		return false
 	}
 	if p.owner == viewer {
@@ -88,7 +130,7 @@ func (m *noteModel) sees(viewer id.ID, photo id.ID) bool {
 }
 
 func (m *noteModel) tell(to id.ID, e noteEvent, by id.ID) {
-	if to == by || !m.heeds(to, by) {
+	if to == by || m.gone[to] || !m.heeds(to, by) {
 		return
 	}
 	box := m.boxes[to]
@@ -115,7 +157,10 @@ func (m *noteModel) holds(to id.ID, e noteEvent) bool {
 		if c.parent != 0 {
 			top = m.comments[c.parent]
 		}
-		return top != nil && !m.blocked(to, top.author) && m.sees(to, c.photo)
+		if top == nil || !m.hears(to, top.author) || !m.hears(to, c.author) || !m.sees(to, c.photo) {
+			return false
+		}
+		return e.kind != NotifyLike || c.likes[e.actor] == e.cause
 	}
 	switch e.kind {
 	case NotifyFollow:

@@ -12,7 +12,7 @@ type notificationReader struct {
 	to     id.ID
 	box    *inboxRow
 	actors map[id.ID]bool // whom the recipient is told of
-	photos map[id.ID]bool // that the recipient may see, by those whose page it is
+	photos map[id.ID]bool // and comments: which of them the recipient may see
 }
 
 func (v *view) notificationsOf(user id.ID) (*notificationReader, error) {
@@ -41,6 +41,11 @@ func (r *notificationReader) sees(photo id.ID) (bool, error) {
 		return false, err
 	}
 	ok, err := visible(r.view, r.to, p, permalink)
+	if p == nil { // what is liked may be a comment
+		var row *commentRow
+		row, err = hear(r.view, r.to, photo)
+		ok = row != nil
+	}
 	r.photos[photo] = ok
 	return ok, err
 }
@@ -117,8 +122,8 @@ func (r *notificationReader) shows(k notificationKey, c cause) (bool, error) {
 	case NotifyLike:
 		return r.is(key2(tabLike, k.Subject, c.actor), c.id)
 	case NotifyComment:
-		row, err := r.said(k, c)
-		return row != nil, err
+		row, err := hear(r.view, r.to, c.id)
+		return row != nil && row.Photo == k.Subject, err
 	case NotifyMention:
 		return r.names(k, c)
 	default:
@@ -138,23 +143,6 @@ func (r *notificationReader) is(key []byte, want id.ID) (bool, error) {
 	return got == want, err
 }
 
-// said returns the comment that a notification tells of; nil when it is gone, or in a thread
-// that is gone or hidden.
-func (r *notificationReader) said(k notificationKey, c cause) (*commentRow, error) {
-	row, err := r.comment(c.id)
-	if err != nil || row == nil || row.Photo != k.Subject || row.Author != c.actor {
-		return nil, err
-	}
-	top, err := topComment(r.view, c.id)
-	if err != nil || top == nil {
-		return nil, err
-	}
-	if hidden, err := blockedEitherWay(r.view, r.to, top.Author); err != nil || hidden {
-		return nil, err
-	}
-	return row, nil
-}
-
 // names says whether a photo or a comment still names the recipient.
 func (r *notificationReader) names(k notificationKey, c cause) (bool, error) {
 	p, err := r.photo(k.Subject)
@@ -165,8 +153,8 @@ func (r *notificationReader) names(k notificationKey, c cause) (bool, error) {
 		named, err := r.namedWith(&p.Details)
 		return slices.Contains(named, r.to), err
 	}
-	row, err := r.said(k, c)
-	return row != nil, err
+	row, err := hear(r.view, r.to, c.id)
+	return row != nil && row.Photo == k.Subject, err
 }
 
 // show makes a notification of what is told.
@@ -191,28 +179,44 @@ func (r *notificationReader) show(t told) (Notification, error) {
 		}
 		n.Actors = append(n.Actors, u)
 	}
-	if photo == 0 {
-		return n, nil
+	if photo != 0 {
+		return n, r.showPhoto(t, photo, &n)
 	}
+	return n, nil
+}
+
+// showPhoto adds what a notification is about: a photo, or a comment and its photo.
+func (r *notificationReader) showPhoto(t told, photo id.ID, n *Notification) error {
 	p, err := r.photo(photo)
-	if err != nil || p == nil {
-		return n, firstErr(err, corrupt("photo %v is gone", photo))
+	if err != nil {
+		return err
+	}
+	said := t.newest.id
+	switch {
+	case p == nil && t.Kind == NotifyLike:
+		said = t.Subject
+	case p == nil:
+		return corrupt("photo %v is gone", photo)
+	case t.Kind != NotifyComment && (t.Kind != NotifyMention || said == p.Pos):
+		said = 0
+	}
+	if said != 0 {
+		row, err := r.comment(said)
+		if err != nil || row == nil {
+			return firstErr(err, corrupt("comment %v is gone", said))
+		}
+		c, _, err := r.commentView(r.to, row)
+		if err != nil {
+			return err
+		}
+		n.Comment = &c
+		if p, err = r.photo(row.Photo); err != nil || p == nil {
+			return firstErr(err, corrupt("photo %v is gone", row.Photo))
+		}
 	}
 	pv, err := r.photoView(r.to, p)
-	if err != nil {
-		return n, err
-	}
 	n.Photo = &pv
-	if t.Kind != NotifyComment && (t.Kind != NotifyMention || t.newest.id == p.Pos) {
-		return n, nil
-	}
-	row, err := r.comment(t.newest.id)
-	if err != nil || row == nil {
-		return n, firstErr(err, corrupt("comment %v is gone", t.newest.id))
-	}
-	c, _, err := r.commentView(r.to, row)
-	n.Comment = &c
-	return n, err
+	return err
 }
 
 // unseen counts the notifications with something that the recipient has not seen, up to

@@ -22,6 +22,7 @@ type tx struct {
 	photos   rowCache[photoRow]
 	comments rowCache[commentRow]
 	inboxes  rowCache[inboxRow]
+	untold   map[notificationKey]bool // removed
 	woken    signals
 	subjects []subject // whose entries in the list of changes move to its end
 }
@@ -102,6 +103,7 @@ func (t *tx) comment(comment id.ID) (*commentRow, error) {
 	return t.comments.get(comment, t.store.comment)
 }
 
+// inbox is nil when the command has removed it.
 func (t *tx) inbox(user id.ID) (*inboxRow, error) { return t.inboxes.get(user, t.store.inbox) }
 
 func (t *tx) putAccount(r *accountRow) { t.accounts.add(r.ID, r) }
