@@ -133,9 +133,9 @@ func TestFaultAtEveryCall(t *testing.T) {
 
 // Bits flip and sectors are lost anywhere in the file, its header included, under
 // a running tier and before a start.
-func TestRot(t *testing.T) {
+func TestRandomRot(t *testing.T) {
 	for _, seed := range seeds(20) {
-		t.Logf("repeat with: go test ./cache/ssd -run TestRot -seed %d", seed)
+		t.Logf("repeat with: go test ./cache/ssd -run TestRandomRot -seed %d", seed)
 		rng := rand.New(rand.NewPCG(seed, 1))
 		synctest.Test(t, func(t *testing.T) {
 			r := newRig(t, small)

@@ -14,6 +14,37 @@ type index struct {
 	limit int64 // entries
 	count atomic.Int64
 	parts [256]part
+
+	mu     sync.Mutex // guards all below; taken after that of a part, or alone
+	hidden map[id.ID]bool
+	many   bool // hidden would be too long: anything may be
+}
+
+// maxHidden bounds how many hidden blobs are remembered one by one.
+const maxHidden = 1 << 16
+
+// hide remembers that records of a blob may be on the device though the index does
+// not lead to them any more: a restart would find them.
+func (x *index) hide(blob id.ID) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.many = x.many || len(x.hidden) == maxHidden; x.many {
+		x.hidden = nil
+		return
+	}
+	if x.hidden == nil {
+		x.hidden = make(map[id.ID]bool)
+	}
+	x.hidden[blob] = true
+}
+
+// wasHidden reports whether records of a blob may be hidden, and forgets it.
+func (x *index) wasHidden(blob id.ID) bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	was := x.many || x.hidden[blob]
+	delete(x.hidden, blob)
+	return was
 }
 
 // part is the part of the index for one in 256 blobs: an open table with linear
@@ -97,6 +128,7 @@ func (x *index) put(region int, r row) bool {
 		return true
 	}
 	if x.count.Load() >= x.limit {
+		x.hide(r.blob)
 		return false
 	}
 	if (p.n+1)*5 > len(p.slots)*4 {
@@ -154,6 +186,7 @@ func (x *index) drop(blob id.ID, s slot) bool {
 	}
 	p.remove(i)
 	x.count.Add(-1)
+	x.hide(blob)
 	return true
 }
 

@@ -32,6 +32,7 @@ type Tier struct {
 	queued  int64   // bytes of queue and writing
 	writing []*item // objects that the writer has taken
 	purges  []id.ID // to be noted on the device
+	noting  []id.ID // purges that the writer has taken
 	missed  []id.ID // purges while there was no device
 	lost    bool    // there were too many of them to remember
 }
@@ -166,8 +167,8 @@ func (t *Tier) detach() {
 	defer t.mu.Unlock()
 	t.dev.Store(nil)
 	// What was not noted on the device is purged again when it is back.
-	t.missed = append(t.missed, t.purges...)
-	t.queue, t.writing, t.purges, t.queued = nil, nil, nil, 0
+	t.missed = append(append(t.missed, t.noting...), t.purges...)
+	t.queue, t.writing, t.purges, t.noting, t.queued = nil, nil, nil, nil, 0
 }
 
 // Get returns the object of k, verified, when the device has it and says so in
@@ -363,7 +364,7 @@ func (t *Tier) purgeFrom(dev *device, blob id.ID) {
 			}
 		}
 	}
-	if n == 0 {
+	if n == 0 && !dev.index.wasHidden(blob) {
 		return // nothing on the device that a restart could find
 	}
 	t.n.purged.Add(uint64(n))

@@ -489,3 +489,47 @@ func TestFileInUse(t *testing.T) {
 		r.close()
 	})
 }
+
+// A purge whose record could not be written holds when the device is back: it was lost
+// with the batch that failed.
+func TestPurgeThatCouldNotBeNoted(t *testing.T) {
+	bubble(t, all, func(r *rig) {
+		k := keyOf(1, "small")
+		r.offer(k, keyOf(2, "small"))
+		r.fail(func(op vfs.Op) vfs.Outcome {
+			if op.Kind == vfs.OpWrite {
+				return vfs.Outcome{Err: unix.EIO}
+			}
+			return vfs.Outcome{}
+		})
+		r.Purge(1)
+		synctest.Wait()
+		r.fail(nil)
+		time.Sleep(2 * time.Minute)
+		if !r.Stats().Up || r.has(k) || !r.has(keyOf(2, "small")) {
+			t.Errorf("purged, and back: %v; stats %+v", r.has(k), r.Stats())
+		}
+	})
+}
+
+// A purge of what a failed read took out of the index is noted all the same: a restart
+// would find the record.
+func TestPurgeOfWhatCouldNotBeRead(t *testing.T) {
+	bubble(t, all, func(r *rig) {
+		k := keyOf(1, "small")
+		r.offer(k)
+		r.fail(func(vfs.Op) vfs.Outcome { return vfs.Outcome{Err: unix.EIO} })
+		if r.has(k) {
+			t.Error("read from a dead device")
+		}
+		r.fail(nil)
+		r.Purge(1)
+		synctest.Wait()
+		mem := r.mem.Kill()
+		r.close()
+		r.open(mem)
+		if r.has(k) {
+			t.Error("purged, and back after a restart")
+		}
+	})
+}

@@ -98,9 +98,10 @@ func (t *Tier) take(dev *device) ([]id.ID, []*item) {
 	}
 	t.writing = t.queue[:n:n]
 	t.queue = t.queue[n:]
-	purges := t.purges[:min(len(t.purges), dev.maxRows()/2, maxPurges)]
-	t.purges = t.purges[len(purges):]
-	return purges, t.writing
+	n = min(len(t.purges), dev.maxRows()/2, maxPurges)
+	t.noting = t.purges[:n:n]
+	t.purges = t.purges[n:]
+	return t.noting, t.writing
 }
 
 // append writes purges and items, in this order. Purges come first: what they

@@ -62,15 +62,15 @@ func (w *world) samePage(viewer id.ID) {
 	same(w, "next", next, next2)
 }
 
-// TestPagesAreNeverStale makes random changes to everything that a page shows or depends
+// TestRandomChangesShowOnPages makes random changes to everything that a page shows or depends
 // on. After each of them every viewer's page is what the feed says, though the shelf forgets
 // nothing.
-func TestPagesAreNeverStale(t *testing.T) {
+func TestRandomChangesShowOnPages(t *testing.T) {
 	seed := *seedFlag
 	if seed == 0 {
 		seed = rand.Uint64() | 1
 	}
-	t.Logf("repeat with: go test ./feed/remote -run TestPagesAreNeverStale -seed %d", seed)
+	t.Logf("repeat with: go test ./feed/remote -run TestRandomChangesShowOnPages -seed %d", seed)
 	rng := rand.New(rand.NewPCG(seed, 1))
 	w, s := hydrated(t)
 	var users []id.ID

@@ -163,6 +163,7 @@ var sleepers = map[string]string{
 	"api/limits_test.go":                "the server's own goroutines, seen from outside",
 	"api/spool_test.go":                 "in a synctest bubble, whose clock is not the machine's",
 	"volume/server/peer/slow_test.go":   "in a synctest bubble, whose clock is not the machine's",
+	"cache/ssd/model_test.go":           "in a synctest bubble, whose clock is not the machine's",
 	"cache/ssd/crash_test.go":           "in a synctest bubble, whose clock is not the machine's",
 	"cache/ssd/tier_test.go":            "in a synctest bubble, whose clock is not the machine's",
 	"internal/raftgroup/faults_test.go": "Sleep(0): yields",
