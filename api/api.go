@@ -11,7 +11,10 @@ import (
 	"hayloft/internal/id"
 )
 
-const serverName = "hayloft"
+const (
+	serverName = "hayloft"
+	workerLife = 10 * time.Second // of a goroutine without a connection
+)
 
 // API is the public HTTP face of one process.
 type API struct {
@@ -78,12 +81,13 @@ func (a *API) newServer() *fasthttp.Server {
 		IdleTimeout:        l.IdleTimeout,
 		MaxRequestBodySize: maxBodyBytes, // what may be read before a handler runs; handlers have limits of their own
 		StreamRequestBody:  true,
-		// WriteTimeout stays 0: conn.Write bounds slow readers by their rate.
+		// WriteTimeout stays 0: conn bounds slow readers by their rate. MaxConnsPerIP
+		// stays 0: the connTable counts, and the machinery would wrap connections,
+		// which then are not TCP ones. Keep-alive probes are set by conn.
+		MaxIdleWorkerDuration:        workerLife,
 		DisablePreParseMultipartForm: true,
 		NoDefaultContentType:         true,
 		SecureErrorLogMessage:        true,
-		TCPKeepalive:                 true,
-		TCPKeepalivePeriod:           time.Minute,
 		CloseOnShutdown:              true,
 		ConnState:                    a.connState,
 	}
@@ -92,6 +96,10 @@ func (a *API) newServer() *fasthttp.Server {
 // Serve answers connections from ln until Shutdown or until ln fails for good.
 // It closes ln. One API may serve several listeners.
 func (a *API) Serve(ln net.Listener) error {
+	// Shutdown knows the listeners that the machinery has begun with: this is for one
+	// that comes at the same moment or later.
+	stop := context.AfterFunc(a.base, func() { _ = ln.Close() }) // Accept reports it
+	defer stop()
 	return a.server.Serve(&listener{ln, a})
 }
 

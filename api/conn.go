@@ -154,12 +154,16 @@ type conn struct {
 	once   sync.Once
 }
 
+// probes notice within three minutes that a peer's machine is gone.
+var probes = net.KeepAliveConfig{Enable: true, Idle: time.Minute, Interval: 30 * time.Second, Count: 4}
+
 // useTCP lets answers go straight to a TCP socket.
 func (c *conn) useTCP() {
 	tcp, ok := c.Conn.(*net.TCPConn)
 	if !ok {
 		return
 	}
+	_ = tcp.SetKeepAliveConfig(probes)             // deadlines end the connection without them
 	if raw, err := tcp.SyscallConn(); err == nil { // else as on any other connection
 		c.tcp, c.raw, c.out.step = tcp, raw, c.out.sendPages
 	}
