@@ -270,8 +270,8 @@ func TestLaneAndMachineryTakeTurns(t *testing.T) {
 // lane was there before.
 func TestLaneKeepsTimes(t *testing.T) {
 	g := newGallery(t, nil, func(o *Options) {
-		o.Limits.IdleTimeout = 300 * time.Millisecond
-		o.Limits.HeaderTimeout = 100 * time.Millisecond
+		o.Limits.IdleTimeout = 2 * time.Second
+		o.Limits.HeaderTimeout = time.Second
 	})
 	idle, begun := g.dial(0), g.dial(0)
 	for _, c := range []io.ReadWriter{idle, begun} {
@@ -308,7 +308,7 @@ func TestShutdownKnowsTheLane(t *testing.T) {
 	eventually(t, "the lane sends", func() bool { return g.laned.Load() == 2 })
 	done := make(chan error, 1)
 	go func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		done <- g.api.Shutdown(ctx)
 	}()

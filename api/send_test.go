@@ -89,7 +89,7 @@ func newGallery(t *testing.T, wrap func(net.Listener) net.Listener, change ...fu
 	done := make(chan error, 1)
 	go func() { done <- g.api.Serve(ln) }()
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		if err := g.api.Shutdown(ctx); err != nil {
 			t.Error(err)
@@ -136,7 +136,7 @@ func (g *gallery) dial(buffer int) *net.TCPConn {
 	if buffer > 0 {
 		must(g.t, tcp.SetReadBuffer(buffer))
 	}
-	must(g.t, tcp.SetDeadline(time.Now().Add(30*time.Second)))
+	must(g.t, tcp.SetDeadline(time.Now().Add(2*time.Minute)))
 	return tcp
 }
 
@@ -222,9 +222,9 @@ func (l shallowListener) Accept() (net.Conn, error) {
 // TestFairSlowReaderGetsAll: who reads at twice the least rate gets a photo although
 // that takes longer than any one deadline.
 func TestFairSlowReaderGetsAll(t *testing.T) {
-	const size = 6 * mib
+	const size = 14 * mib
 	g := newGallery(t, func(ln net.Listener) net.Listener { return shallowListener{ln} }, func(o *Options) {
-		o.Limits.HeaderTimeout = 300 * time.Millisecond
+		o.Limits.HeaderTimeout = 700 * time.Millisecond
 		o.Limits.BytesPerSecond = 2 * mib
 	})
 	c := g.dial(128 * kib)
