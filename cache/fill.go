@@ -294,7 +294,7 @@ func (c *Cache) newLoose(s *shard, k key, obj Object) *entry {
 
 // describe returns an entry without its bytes.
 func (c *Cache) describe(s *shard, k key, obj Object) *entry {
-	return &entry{key: k, etag: `"` + obj.ETag + `"`, typ: c.names.types[k.format], filled: c.clock.Now(), shard: s}
+	return &entry{key: k, etag: `"` + obj.ETag + `"`, typ: c.names.types[k.format], filled: c.clock.Now().Add(-obj.Age), shard: s}
 }
 
 // discard gives up an entry that was not published. Needs mu of its shard, which

@@ -101,20 +101,19 @@ func (c *Cache) grow(ctx context.Context, s *shard, e *entry, rest Rest) {
 		s.drop(e)
 	}
 	s.unlock()
-	g.step(0, err)
 	rest.Done(nil)
-	key := c.external(e.key)
-	e.unpin()
-	if errors.Is(err, errDeserted) {
-		return
-	}
-	c.n.fillErrors.Add(1)
-	if c.ctx.Err() == nil {
-		if ctx.Err() != nil {
-			err = context.Cause(ctx)
+	if !errors.Is(err, errDeserted) {
+		c.n.fillErrors.Add(1)
+		if c.ctx.Err() == nil {
+			why := err
+			if ctx.Err() != nil {
+				why = context.Cause(ctx)
+			}
+			c.opts.Events(Event{Kind: FillFailed, Key: c.external(e.key), Err: why})
 		}
-		c.opts.Events(Event{Kind: FillFailed, Key: key, Err: err})
 	}
+	g.step(0, err)
+	e.unpin()
 }
 
 var errDeserted = errors.New("cache: nobody reads what could not be kept")

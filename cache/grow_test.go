@@ -77,6 +77,24 @@ func (r *drip) Done(whole []byte) {
 	}
 }
 
+// ends waits until so many objects have ended, which is a moment after the last reader
+// has it, and wants so many of them whole.
+func (d *dripping) ends(t *testing.T, ended, whole int) {
+	t.Helper()
+	for {
+		d.mu.Lock()
+		e, w := d.ended, d.whole
+		d.mu.Unlock()
+		if e >= ended {
+			if e != ended || w != whole {
+				t.Errorf("%d ended, %d whole, want %d and %d", e, w, ended, whole)
+			}
+			return
+		}
+		<-time.After(time.Millisecond)
+	}
+}
+
 // ask begins a request and returns what has come of it so far as it is read.
 func (s *site) ask(t *testing.T, target string, header ...string) *http.Response {
 	t.Helper()
@@ -161,9 +179,7 @@ func TestServedWhileItGrows(t *testing.T) {
 		t.Errorf("afterwards: %d bytes, %v", len(got.body), got.header)
 	}
 	audit(t, s.c)
-	if d.whole != 1 || d.ended != 1 {
-		t.Errorf("%d whole, %d ended", d.whole, d.ended)
-	}
+	d.ends(t, 1, 1)
 }
 
 // TestBrokenOffIsNotKept: who reads what breaks off sees that, nobody is given a part for
@@ -184,8 +200,9 @@ func TestBrokenOffIsNotKept(t *testing.T) {
 		}
 		a.Body.Close()
 	}
-	if d.fetched(k) != 2 || d.ended != 2 || d.whole != 0 {
-		t.Errorf("%d fetches, %d ended, %d whole", d.fetched(k), d.ended, d.whole)
+	d.ends(t, 2, 0)
+	if d.fetched(k) != 2 {
+		t.Errorf("%d fetches", d.fetched(k))
 	}
 	st := s.c.Stats()
 	if st.Entries != 0 || st.FillErrors != 2 {
@@ -250,11 +267,7 @@ func TestNobodyReadsWhatIsNotKept(t *testing.T) {
 		case <-time.After(time.Millisecond):
 		}
 	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.ended != 1 || d.whole != 0 {
-		t.Errorf("%d ended, %d whole", d.ended, d.whole)
-	}
+	d.ends(t, 1, 0)
 	audit(t, s.c)
 }
 

@@ -122,8 +122,9 @@ func (c *Cache) respond(ctx *fasthttp.RequestCtx, e *entry, from how, grant *sig
 	h := &ctx.Response.Header
 	h.Set(fasthttp.HeaderETag, e.etag)
 	h.Set("Cache-Status", c.cacheStatus(e, from))
-	if from != byFill && from != byCollapse {
-		h.Set(fasthttp.HeaderAge, strconv.FormatInt(age(e, now), 10))
+	// What was just made by the store has no age; what another tier had has one.
+	if old := age(e, now); old > 0 || from != byFill && from != byCollapse {
+		h.Set(fasthttp.HeaderAge, strconv.FormatInt(old, 10))
 	}
 	h.Set(fasthttp.HeaderCacheControl, cacheControl(grant, now))
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"time"
 
 	"hayloft/internal/id"
 	"hayloft/internal/sign"
@@ -24,8 +25,9 @@ func forTier(grant *sign.MediaGrant) bool { return grant == tierGrant || grant =
 type Lent struct {
 	Data        []byte
 	ContentType string
-	ETag        string // quoted
-	Hit         bool   // it was in memory
+	ETag        string        // quoted
+	Hit         bool          // it was in memory
+	Age         time.Duration // for how long caches had it
 	e           *entry
 }
 
@@ -67,7 +69,8 @@ func (c *Cache) Lend(k Key, gutter bool) (Lent, error) {
 	if err != nil {
 		return Lent{}, err
 	}
-	return Lent{Data: e.data, ContentType: e.typ, ETag: e.etag, Hit: from == byHit || from == byRevalidation, e: e}, nil
+	return Lent{Data: e.data, ContentType: e.typ, ETag: e.etag, Hit: from == byHit || from == byRevalidation,
+		Age: max(0, c.clock.Now().Sub(e.filled)), e: e}, nil
 }
 
 // Verdict answers another tier what Access says of a blob. It answers from memory when

@@ -22,6 +22,8 @@ type Object struct {
 	Data        []byte
 	ContentType string // must be the type of the key's extension
 	ETag        string // strong, without quotes: characters '!' and '#' to '~'
+	// Age is for how long caches had it that it comes from.
+	Age time.Duration
 	// Rest, when not nil, brings the bytes: Data is nil, and there will be Size of them.
 	Rest Rest
 	Size int

@@ -95,7 +95,7 @@ func (c *Chain) Fetch(ctx context.Context, k cache.Key) (cache.Object, error) {
 		return cache.Object{}, err
 	}
 	r := &rest{c: c, ctx: ctx, k: k, o: o}
-	obj := cache.Object{ContentType: o.typ, ETag: o.tag}
+	obj := cache.Object{ContentType: o.typ, ETag: o.tag, Age: o.age}
 	if o.size > chunk {
 		obj.Rest, obj.Size = r, o.size
 		return obj, nil

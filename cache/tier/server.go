@@ -89,6 +89,7 @@ func (s *Server) object(w http.ResponseWriter, r *http.Request) {
 	h.Set("ETag", lent.ETag)
 	h.Set("Content-Length", strconv.FormatInt(framed(len(lent.Data))-framed(from), 10))
 	h.Set(headerPath, k.Path())
+	h.Set(headerAge, strconv.FormatInt(int64(lent.Age/time.Second), 10))
 	h.Set(headerSize, strconv.Itoa(len(lent.Data)))
 	out := http.NewResponseController(w)
 	_ = writeObject(w, lent.Data, from, func(n int) error {

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"hayloft/cache"
 	"hayloft/internal/clock"
@@ -34,6 +35,7 @@ type opened struct {
 
 	size     int
 	typ, tag string
+	age      time.Duration
 	sum      uint32 // CRC32C of the object up to the next byte
 	at       int    // of the object: the next byte
 	sent     uint64
@@ -77,7 +79,7 @@ func (o *opened) head(k cache.Key, from *opened) (err error) {
 	if o.size, o.tag, err = sizeAndTag(h); err != nil {
 		return err
 	}
-	o.typ = h.Get("Content-Type")
+	o.typ, o.age = h.Get("Content-Type"), ageOf(h)
 	if o.at >= o.size || o.resp.ContentLength != framed(o.size)-framed(o.at) {
 		return fmt.Errorf("tier: an object of %d bytes, from %d on in %d", o.size, o.at, o.resp.ContentLength)
 	}
@@ -94,6 +96,18 @@ func sizeAndTag(h http.Header) (size int, tag string, err error) {
 		return 0, "", fmt.Errorf("tier: an object of %q bytes", h.Get(headerSize))
 	}
 	return size, strings.Trim(h.Get("ETag"), `"`), nil
+}
+
+// maxAge is the greatest age that is believed.
+const maxAge = 100 * 365 * 24 * time.Hour
+
+// ageOf reads how old an object is; what can't be read is 0: nothing depends on it.
+func ageOf(h http.Header) time.Duration {
+	s, err := strconv.ParseInt(h.Get(headerAge), 10, 64)
+	if err != nil || s < 0 || s > int64(maxAge/time.Second) {
+		return 0
+	}
+	return time.Duration(s) * time.Second
 }
 
 // watch ends the call when nothing comes for too long.

@@ -112,6 +112,7 @@ func TestGutter(t *testing.T) {
 				t.Errorf("took %v", took)
 			}
 		}
+		synctest.Wait() // an upstream's figures are there a moment after the last byte
 		if st := b.chain.Stats()[1]; st.Gutter == 0 {
 			t.Errorf("no guests: %+v", st)
 		}
@@ -119,6 +120,7 @@ func TestGutter(t *testing.T) {
 		pass(5 * time.Second)
 		before := b.chain.Stats()[0].Fills
 		status(t, "home is back", b.get(t, mine[7], ""), 200)
+		synctest.Wait()
 		if st := b.chain.Stats()[0]; st.Fills != before+1 || st.Open {
 			t.Errorf("not asked: %+v", st)
 		}
@@ -229,6 +231,42 @@ func TestResume(t *testing.T) {
 		}
 		if int(sent) != want {
 			t.Errorf("%d bytes were sent for %d", sent, want)
+		}
+	})
+}
+
+// An answer says for how long tiers had it, all of them together.
+func TestAgeThroughTiers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHome(1)
+		a := inner(t, "a", h)
+		b := outer(t, "b", Options{}, &link{to: a.srv})
+		c := outer(t, "c", Options{}, &link{to: b.srv})
+		pass(time.Second)
+		for _, v := range []string{"thumbnail", "original"} {
+			age := func(n *node, want string) {
+				t.Helper()
+				var ctx fasthttp.RequestCtx
+				ctx.Request.SetRequestURI(keyOf(1, v).Path())
+				n.Handle(&ctx)
+				if got := string(ctx.Response.Header.Peek("Age")); got != want {
+					t.Errorf("%s: Age %q, want %q", v, got, want)
+				}
+				if _, err := io.Copy(io.Discard, ctx.Response.BodyStream()); err != nil {
+					t.Error(err)
+				}
+				if err := ctx.Response.CloseBodyStream(); err != nil {
+					t.Error(err)
+				}
+			}
+			age(a, "") // just read
+			pass(10 * time.Second)
+			age(b, "10") // from a
+			pass(5 * time.Second)
+			age(c, "15") // from b
+			pass(2 * time.Second)
+			age(c, "17")
+			age(a, "17")
 		}
 	})
 }

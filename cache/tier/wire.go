@@ -24,6 +24,7 @@ const (
 
 const (
 	headerVia  = "Via"
+	headerAge  = "Age"          // of the object, in seconds
 	headerSize = "Hayloft-Size" // of the object, in bytes
 	headerPath = "Hayloft-Path" // of the object: an answer to another question is found out
 	// gutterParam says that the key has its home at another upstream.

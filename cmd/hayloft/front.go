@@ -54,7 +54,7 @@ func (n *node) openCache() (err error) {
 	o := cache.Options{Ring: n.mediaRing, Clock: n.clock, Budget: int64(n.s.cacheMemory), Policy: n.s.cachePolicy, Events: n.cacheEvent}
 	if n.edge != nil {
 		o.Origin, o.Access, o.Purges = n.edge.chain, n.edge.chain, n.edge.chain
-		o.FillTimeout = edgeFill
+		o.FillTimeout, o.Name = edgeFill, n.who.name
 	} else {
 		o.Origin, o.Access, o.Purges = origin{n.blobs}, access{n.theFeed()}, purger{n.theFeed()}
 	}

@@ -167,6 +167,7 @@ func (n *node) collectors() []prometheus.Collector {
 func (n *node) edgeCollectors() []prometheus.Collector {
 	c := &collector{}
 	n.cacheMetrics(c)
+	n.deviceMetrics(c)
 	n.meshMetrics(c)
 	return append(n.tierMetrics(), c, n.metrics.requests, n.metrics.took)
 }
