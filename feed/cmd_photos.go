@@ -44,6 +44,9 @@ func (r *cmdUpdatePhoto) fields(c *codec) {
 }
 
 func (r *cmdUpdatePhoto) apply(t *tx) (outcome, error) {
+	if _, err := t.active(r.Owner); err != nil {
+		return outcome{}, err
+	}
 	p, err := t.photo(r.Photo)
 	if err != nil {
 		return outcome{}, err

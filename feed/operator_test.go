@@ -42,3 +42,18 @@ func TestAccounts(t *testing.T) {
 		}
 	}
 }
+
+// A change that a suspended user asks for is refused, and not made and then denied.
+func TestSuspendedChangesNothing(t *testing.T) {
+	h := newHouse(t, nil)
+	ctx := context.Background()
+	anna := h.user("anna")
+	photo, after := h.post(anna, Details{Caption: "before"}), "after"
+	h.must(h.feed.Suspend(ctx, anna, true))
+	_, err := h.feed.UpdatePhoto(ctx, anna, photo, PhotoChange{Caption: &after})
+	h.wants(err, ErrNotFound)
+	row, err := h.feed.PhotoRow(ctx, photo)
+	if err != nil || row.Details.Caption != "before" {
+		t.Errorf("%+v, %v", row.Details, err)
+	}
+}
