@@ -76,6 +76,7 @@ type visit struct {
 	hidden  bool               // the author is suspended or gone
 	photos  map[string]id.ID   // of the author, by visibility
 	blobs   map[string][]id.ID // master and rendition of each
+	place   string             // where they were taken
 	third   id.ID              // a photo of eve's, which the author likes and comments on
 	comment id.ID              // the author's there; eve has replied
 	levels  map[string]int     // by relation
@@ -100,11 +101,13 @@ func newVisit(t *testing.T, private bool) *visit {
 	}
 	author := v.tokens[v.author]
 	for _, visibility := range []string{"public", "followers", "only_me"} {
-		p := v.newPhoto(author, m{"visibility": visibility})
+		p := v.newPhoto(author, m{"visibility": visibility, "tags": []string{"harbour"}, "location": m{"lat": 59.9, "lng": 10.7, "name": "Oslo"}})
 		row, err := v.feed.PhotoRow(t.Context(), p)
 		must(t, err)
 		v.photos[visibility], v.blobs[visibility] = p, []id.ID{row.Master.Blob, row.Rendition.Blob}
 	}
+	taken := into[photoBody](v.call(author, "GET", "/api/v1/photos/"+v.photos["public"].String(), nil, "Accept", typeJSON).is(200))
+	v.place = taken.Location.PlaceID
 	v.third = v.newPhoto(v.tokens["eve"], nil)
 	at := "/api/v1/photos/" + v.third.String()
 	v.call(author, "POST", "/api/v1/follow/eve", nil).is(204)
@@ -234,8 +237,29 @@ func (v *visit) check(who string, author id.ID) {
 	}
 	v.shows(who, at+"/comments", comments)
 	v.has(who, "/comments/"+v.comment.String()+"/replies", level > nothing)
+	v.checkSearch(who, author)
 	if who != "anonymous" && (who != v.author || !v.hidden) {
 		v.checkFeed(who)
+	}
+}
+
+// checkSearch wants the index to show what profiles do, and no more.
+func (v *visit) checkSearch(who string, author id.ID) {
+	v.t.Helper()
+	v.shows(who, "/tags/harbour/photos", v.seen(who))
+	v.shows(who, "/places/"+v.place+"/photos", v.seen(who))
+	var photos []id.ID
+	for _, p := range v.search(v.tokens[who], "q=harbour&type=photos").Photos {
+		photos = append(photos, p.PhotoID)
+	}
+	slices.Sort(photos)
+	if want := v.seen(who); !slices.Equal(photos, want) {
+		v.t.Errorf("private %v, hidden %v: %s finds %v, want %v", v.private, v.hidden, who, photos, want)
+	}
+	users := v.search(v.tokens[who], "q="+v.author+"&type=users").Users
+	found := slices.ContainsFunc(users, func(u userBody) bool { return u.ID == author })
+	if want := v.level(who) > nothing; found != want {
+		v.t.Errorf("private %v, hidden %v: %s finds the author: %v, want %v", v.private, v.hidden, who, found, want)
 	}
 }
 
