@@ -66,7 +66,10 @@ func (t *tx) doChore(seq uint64, row *choreRow, budget *int) (done bool, err err
 		}
 		return done, err
 	case choreAccount:
-		return t.clearAccount(row, budget)
+		if done, err = t.clearAccount(row, budget); err == nil && !done {
+			t.setRow(key1(tabChore, seq), row)
+		}
+		return done, err
 	default:
 		return false, corrupt("chore kind %d", row.Kind)
 	}

@@ -71,20 +71,24 @@ func (r *cmdDeleteAccount) apply(t *tx) (outcome, error) {
 	return outcome{ID: a.ID}, t.chore(choreRow{Kind: choreAccount, Subject: a.ID, Threshold: r.Threshold, Due: r.Due})
 }
 
-// clearAccount removes what a deleted account has, in steps of at most budget rows,
-// the row last. The counters of others move with each row. The handle stays with nobody for a while: who
-// takes it is not to be taken for who had it.
+// clearAccount removes what a deleted account has, at most budget rows at a time, its
+// row last. The counters of others move with each row. Nothing can be added meanwhile,
+// so row says where to go on: what was removed would be passed over again and again.
+// The handle stays with nobody for a while: who takes it is not to be taken for who
+// had it.
 func (t *tx) clearAccount(row *choreRow, budget *int) (bool, error) {
 	a, err := t.account(row.Subject)
 	if err != nil || a == nil {
 		return true, err
 	}
-	for _, step := range []func(*accountRow, uint64, *int) (bool, error){
-		t.erasePhotos, t.eraseComments, t.eraseLikes, t.eraseFollows, t.eraseRelations, t.eraseInbox,
-	} {
-		if done, err := step(a, row.Threshold, budget); err != nil || !done {
+	steps := []func(*accountRow, *choreRow, *int) (bool, error){
+		t.erasePhotos, t.eraseComments, t.eraseLikes, t.eraseFollows, t.eraseFollowers, t.eraseRelations, t.eraseInbox,
+	}
+	for ; row.Step < uint64(len(steps)); row.Step++ {
+		if done, err := steps[row.Step](a, row, budget); err != nil || !done {
 			return false, err
 		}
+		row.After = 0
 	}
 	t.del(handleKey(a.Handle))
 	if !row.Due.IsZero() {
@@ -95,12 +99,15 @@ func (t *tx) clearAccount(row *choreRow, budget *int) (bool, error) {
 	return true, nil
 }
 
-// eachOf calls do for the second part of every key (table, owner, …) while there is
-// budget, one row of it each, and says whether it came to the end.
-func (t *tx) eachOf(table byte, owner id.ID, budget *int, do func(other id.ID) error) (done bool, err error) {
+// eachOf calls do for the second part of every key (table, owner, …) above *from while
+// there is budget, one row of it each, and says whether it came to the end. *from is
+// the last that was done; nil: all, from the first on.
+func (t *tx) eachOf(table byte, owner id.ID, from *id.ID, budget *int, do func(other id.ID) error) (done bool, err error) {
 	done = true
-	prefix := key1(table, owner)
-	err = t.scan(prefix, after(prefix), func(k, _ []byte) error {
+	if from == nil {
+		from = new(id.ID)
+	}
+	err = t.scan(key2(table, owner, *from+1), after(key1(table, owner)), func(k, _ []byte) error {
 		if len(k) != 17 {
 			return corrupt("key %x", k)
 		}
@@ -108,9 +115,11 @@ func (t *tx) eachOf(table byte, owner id.ID, budget *int, do func(other id.ID) e
 			done = false
 			return errStop
 		}
-		if err := do(id.ID(parseBE(k[9:]))); err != nil {
+		other := id.ID(parseBE(k[9:]))
+		if err := do(other); err != nil {
 			return err
 		}
+		*from = other
 		*budget = max(*budget-1, 0) // do may have used it up
 		return nil
 	})
@@ -119,9 +128,9 @@ func (t *tx) eachOf(table byte, owner id.ID, budget *int, do func(other id.ID) e
 
 // erasePhotos removes an account's photos in whatever state, each with its likes and
 // comments before the next.
-func (t *tx) erasePhotos(a *accountRow, _ uint64, budget *int) (bool, error) {
+func (t *tx) erasePhotos(a *accountRow, row *choreRow, budget *int) (bool, error) {
 	cleared := true
-	done, err := t.eachOf(tabOwned, a.ID, budget, func(photo id.ID) error {
+	done, err := t.eachOf(tabOwned, a.ID, &row.After, budget, func(photo id.ID) error {
 		p, err := t.photo(photo)
 		if err != nil || p == nil {
 			t.del(key2(tabOwned, a.ID, photo))
@@ -170,9 +179,9 @@ func (t *tx) erasePhoto(p *photoRow) error {
 }
 
 // eraseComments removes what an account has said, as it could itself.
-func (t *tx) eraseComments(a *accountRow, _ uint64, budget *int) (bool, error) {
+func (t *tx) eraseComments(a *accountRow, row *choreRow, budget *int) (bool, error) {
 	cleared := true
-	done, err := t.eachOf(tabSaid, a.ID, budget, func(comment id.ID) error {
+	done, err := t.eachOf(tabSaid, a.ID, &row.After, budget, func(comment id.ID) error {
 		row, err := t.comment(comment)
 		if err != nil || row == nil {
 			t.del(key2(tabSaid, a.ID, comment))
@@ -205,8 +214,8 @@ func (t *tx) eraseComments(a *accountRow, _ uint64, budget *int) (bool, error) {
 }
 
 // eraseLikes takes back what an account likes.
-func (t *tx) eraseLikes(a *accountRow, _ uint64, budget *int) (bool, error) {
-	return t.eachOf(tabLiked, a.ID, budget, func(subject id.ID) error {
+func (t *tx) eraseLikes(a *accountRow, row *choreRow, budget *int) (bool, error) {
+	return t.eachOf(tabLiked, a.ID, &row.After, budget, func(subject id.ID) error {
 		like, err := t.idAt(key2(tabLike, subject, a.ID))
 		if err != nil {
 			return err
@@ -243,28 +252,31 @@ func (t *tx) unlike(subject id.ID) error {
 	return nil
 }
 
-// eraseFollows ends the follows of an account, both ways.
-func (t *tx) eraseFollows(a *accountRow, threshold uint64, budget *int) (bool, error) {
-	end := func(reader, author id.ID) error {
-		r, err := t.account(reader)
-		if err != nil {
-			return err
-		}
-		to, err := t.account(author)
-		if err != nil || r == nil || to == nil {
-			return firstErr(err, corrupt("%v follows %v, and one of them is no account", reader, author))
-		}
-		return t.dropFollow(r, to, threshold)
+// eraseFollows ends the follows of an account.
+func (t *tx) eraseFollows(a *accountRow, row *choreRow, budget *int) (bool, error) {
+	return t.eachOf(tabFollow, a.ID, &row.After, budget, func(author id.ID) error { return t.endFollow(a.ID, author, row.Threshold) })
+}
+
+// eraseFollowers ends what others follow of it.
+func (t *tx) eraseFollowers(a *accountRow, row *choreRow, budget *int) (bool, error) {
+	return t.eachOf(tabFollowedBy, a.ID, &row.After, budget, func(reader id.ID) error { return t.endFollow(reader, a.ID, row.Threshold) })
+}
+
+// endFollow ends a follow of two accounts whose rows must be there.
+func (t *tx) endFollow(reader, author id.ID, threshold uint64) error {
+	r, err := t.account(reader)
+	if err != nil {
+		return err
 	}
-	done, err := t.eachOf(tabFollow, a.ID, budget, func(author id.ID) error { return end(a.ID, author) })
-	if err != nil || !done {
-		return false, err
+	to, err := t.account(author)
+	if err != nil || r == nil || to == nil {
+		return firstErr(err, corrupt("%v follows %v, and one of them is no account", reader, author))
 	}
-	return t.eachOf(tabFollowedBy, a.ID, budget, func(reader id.ID) error { return end(reader, a.ID) })
+	return t.dropFollow(r, to, threshold)
 }
 
 // eraseRelations ends what else an account is to others, and they to it.
-func (t *tx) eraseRelations(a *accountRow, _ uint64, budget *int) (bool, error) {
+func (t *tx) eraseRelations(a *accountRow, _ *choreRow, budget *int) (bool, error) {
 	for _, r := range []struct{ table, list byte }{
 		{tabRequest, tabRequests}, {tabBlock, tabBlocks}, {tabMute, tabMutes},
 	} {
@@ -275,11 +287,11 @@ func (t *tx) eraseRelations(a *accountRow, _ uint64, budget *int) (bool, error) 
 			}
 			return err
 		}
-		done, err := t.eachOf(r.table, a.ID, budget, func(to id.ID) error { return drop(a.ID, to) })
+		done, err := t.eachOf(r.table, a.ID, nil, budget, func(to id.ID) error { return drop(a.ID, to) })
 		if err != nil || !done {
 			return false, err
 		}
-		done, err = t.eachOf(inverses[r.table], a.ID, budget, func(from id.ID) error { return drop(from, a.ID) })
+		done, err = t.eachOf(inverses[r.table], a.ID, nil, budget, func(from id.ID) error { return drop(from, a.ID) })
 		if err != nil || !done {
 			return false, err
 		}

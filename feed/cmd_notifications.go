@@ -122,7 +122,7 @@ func (t *tx) untell(k notificationKey, cause id.ID) error {
 }
 
 // eraseInbox removes all that an account was told.
-func (t *tx) eraseInbox(a *accountRow, _ uint64, _ *int) (bool, error) {
+func (t *tx) eraseInbox(a *accountRow, _ *choreRow, _ *int) (bool, error) {
 	for _, table := range []byte{tabNotification, tabNotifications, tabCause} {
 		prefix := key1(table, a.ID)
 		t.delRange(prefix, after(prefix))

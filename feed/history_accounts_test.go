@@ -295,3 +295,44 @@ func (h *history) compareComment(viewer id.ID, c Comment) {
 		h.t.Errorf("comment %v for %v: %+v, want %+v", c.ID, viewer, c, want)
 	}
 }
+
+// Who has many followers leaves in many small steps: none of them passes over what
+// the steps before have removed.
+func TestDeletedAccountGoesOn(t *testing.T) {
+	h := newHouse(t, nil)
+	h.feed.sweepRows = 4
+	ctx := context.Background()
+	star := h.user("star")
+	for i := range 10 {
+		fan := h.user(fmt.Sprintf("fan%d", i))
+		h.must(h.feed.Follow(ctx, fan, star))
+		h.must(h.feed.Follow(ctx, star, fan))
+	}
+	h.must(h.feed.DeleteAccount(ctx, star))
+	reached := map[uint64]id.ID{}
+	for range 100 {
+		if wait, err := h.feed.untilDue(ctx, h.clock.Now()); err != nil || wait > 0 {
+			break
+		}
+		_, err := h.feed.propose(ctx, &cmdSweep{Limit: 4, Through: h.clock.Now()})
+		h.must(err)
+		h.check()
+		h.must(store{h.group.db}.scan([]byte{tabChore}, []byte{tabChore + 1}, func(_, v []byte) error {
+			var row choreRow
+			if err := decodeRow(v, &row); err != nil || row.Kind != choreAccount {
+				return err
+			}
+			if row.After < reached[row.Step] {
+				t.Errorf("step %d is back at %v from %v", row.Step, row.After, reached[row.Step])
+			}
+			reached[row.Step] = row.After
+			return nil
+		}))
+	}
+	if reached[3] == 0 || reached[4] == 0 {
+		t.Errorf("where the steps were: %v", reached)
+	}
+	if there, err := (store{h.group.db}).has(key1(tabAccount, star)); err != nil || there {
+		t.Errorf("the account is there: %v, %v", there, err)
+	}
+}

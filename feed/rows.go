@@ -270,9 +270,10 @@ const (
 type choreRow struct {
 	Kind      choreKind
 	Subject   id.ID
-	After     id.ID     // chorePrivacy, choreAudience: position reached
+	After     id.ID     // chorePrivacy, choreAudience: position reached; choreAccount: what its step has reached
 	Threshold uint64    // choreAccount: of celebrities, whose followers become fewer
 	Due       time.Time // choreAccount: until then nobody gets the handle
+	Step      uint64    // choreAccount: how many kinds of rows are removed
 }
 
 func (r *choreRow) fields(c *codec) {
@@ -281,6 +282,7 @@ func (r *choreRow) fields(c *codec) {
 	c.id(3, &r.After)
 	num(c, 4, &r.Threshold)
 	c.time(5, &r.Due)
+	num(c, 6, &r.Step)
 }
 
 // retiredRow keeps the handle of one who is gone from those who come.
