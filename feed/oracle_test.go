@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"testing"
 	"time"
@@ -34,6 +35,9 @@ func TestOracleLives(t *testing.T) {
 		newLife(t, *oracleSeed).play()
 		return
 	}
+	// Each life opens and drops two small instances: let collections wait for more.
+	before := debug.SetGCPercent(400)
+	t.Cleanup(func() { debug.SetGCPercent(before) })
 	base := rand.Uint64()
 	workers := runtime.GOMAXPROCS(0)
 	for worker := range workers {
@@ -103,9 +107,9 @@ func (l *life) play() {
 	for range 2 + l.rng.IntN(3) {
 		l.join()
 	}
-	actions := 20 + l.rng.IntN(25)
+	actions := 16 + l.rng.IntN(20)
 	if l.storm {
-		actions = 10 + l.rng.IntN(8)
+		actions = 9 + l.rng.IntN(6)
 	}
 	for range actions {
 		l.act()
