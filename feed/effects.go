@@ -241,30 +241,6 @@ func shorten(s string) string {
 	return strings.ToValidUTF8(s, "")
 }
 
-// ParkedEffect is an effect that its handler called poisonous.
-type ParkedEffect struct {
-	Effect
-	Reason string // of the last failure
-}
-
-// ParkedEffects lists parked effects with Seq > after, in order.
-func (f *Feed) ParkedEffects(ctx context.Context, after uint64, limit int) (list []ParkedEffect, err error) {
-	err = f.read(ctx, func(v *view) error {
-		return v.scan(key1(tabParked, after+1), []byte{tabParked + 1}, func(k, value []byte) error {
-			if len(list) >= limit {
-				return errStop
-			}
-			var row effectRow
-			if err := decodeRow(value, &row); err != nil {
-				return err
-			}
-			list = append(list, ParkedEffect{*effectOf(parseBE(k[1:]), &row), row.Reason})
-			return nil
-		})
-	})
-	return list, err
-}
-
 // RetryEffect takes a parked effect back to work; ErrNotFound when it is not
 // parked.
 func (f *Feed) RetryEffect(ctx context.Context, seq uint64) error {
@@ -276,6 +252,7 @@ func (f *Feed) RetryEffect(ctx context.Context, seq uint64) error {
 type Backlog struct {
 	Queued  map[EffectKind]int // effects, those under way included
 	Parked  int
+	Tell    int           // photos of which listeners are still to be told
 	Events  uint64        // that the timelines have not processed
 	Chores  int           //
 	Oldest  time.Duration // since the effect that waits longest was owed, retries included, parked ones not; 0: none
@@ -320,7 +297,7 @@ func (f *Feed) Backlog(ctx context.Context) (b Backlog, err error) {
 		for _, t := range []struct {
 			table byte
 			to    *int
-		}{{tabParked, &b.Parked}, {tabChore, &b.Chores}} {
+		}{{tabParked, &b.Parked}, {tabChore, &b.Chores}, {tabTelling, &b.Tell}} {
 			err := v.scan([]byte{t.table}, []byte{t.table + 1}, func(_, _ []byte) error { *t.to++; return nil })
 			if err != nil {
 				return err

@@ -63,6 +63,7 @@ func newAdmin(n *node, log *slog.Logger) *adminListener {
 		keyCalls{n}.serve(a.door)
 		userCalls{n}.serve(a.door)
 		feedCalls{n}.serve(a.door)
+		outboxCalls{n}.serve(a.door)
 	}
 	mux.Handle("/admin/", a.door)
 	a.srv = adminServer(admin.Named(n.s.adminHosts(), mux), log)

@@ -71,7 +71,7 @@ func newRoot() *cobra.Command {
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usagef("%v (see %s --help)", err, cmd.CommandPath())
 	})
-	root.AddCommand(newServer(), newDemo(), newPhoto(), newUser(), newFeed(), newSearch(), newCert(), newBench(), newMediaWorker(), newVersion(),
+	root.AddCommand(newServer(), newDemo(), newPhoto(), newUser(), newFeed(), newOutbox(), newSearch(), newCert(), newBench(), newMediaWorker(), newVersion(),
 		newVolume(), newEC(), newScrub(), newRescue(), newCluster(), newTorture(), newTortureWriter(), newBenchWriter(),
 		newBenchBytes(), newBenchCacheNode())
 	return root

@@ -199,6 +199,7 @@ func (n *node) feedMetrics(c *collector) {
 	})
 	c.add(levels, "effects_parked", "External effects that are poisonous and wait for an operator.", func() float64 { return float64(n.owed().Parked) })
 	c.add(levels, "effects_oldest_seconds", "Age of the oldest external effect that is owed.", func() float64 { return n.owed().Oldest.Seconds() })
+	c.add(levels, "notification_tellings", "New photos of which listeners are still to be told.", func() float64 { return float64(n.owed().Tell) })
 	c.add(levels, "timeline_lag", "Events that the timelines have not processed.", func() float64 { return float64(n.owed().Events) })
 	ts := n.feed.TimelineStats
 	c.add(counts, "timeline_deliveries_total", "Entries written by fan-out.", func() float64 { return float64(ts().Deliveries) })
