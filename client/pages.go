@@ -63,16 +63,22 @@ func named[T any](ctx context.Context, c *Client, before, name, after string, p 
 
 func page[T any](ctx context.Context, c *Client, path string, p PageOptions) (Page[T], error) {
 	k := get(path)
-	k.query = url.Values{}
-	if p.Limit != 0 {
-		k.query.Set("limit", strconv.Itoa(p.Limit))
-	}
-	if p.Cursor != "" {
-		k.query.Set("cursor", p.Cursor)
-	}
+	k.query = p.values()
 	var out Page[T]
 	err := c.do(ctx, k, &out)
 	return out, err
+}
+
+// values are the options as a query.
+func (p PageOptions) values() url.Values {
+	q := url.Values{}
+	if p.Limit != 0 {
+		q.Set("limit", strconv.Itoa(p.Limit))
+	}
+	if p.Cursor != "" {
+		q.Set("cursor", p.Cursor)
+	}
+	return q
 }
 
 // pages walks a list. A server that answers with the cursor it was given would

@@ -62,6 +62,7 @@ type Relation struct {
 	Requested  bool `json:"requested"`
 	Blocked    bool `json:"blocked"`
 	Muted      bool `json:"muted"`
+	Listens    bool `json:"listens"` // the caller is told when the user publishes
 }
 
 // Author is the part of a user that photos and comments carry.
