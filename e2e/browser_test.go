@@ -95,6 +95,8 @@ func open(t *testing.T, browser context.Context, base, name string, width, heigh
 	b := &tab{t: t, ctx: ctx, name: name, base: base}
 	// A guest's page asks who is signed in; the answer is 401 and browsers log it.
 	b.expect(`401 \(Unauthorized\).*/api/v1/users/me$`)
+	// A stream of notifications ends with the server; browsers log that and open it again.
+	b.expect(`/api/v1/notifications/stream`)
 	messages := chromedp.Console(ctx)
 	done := make(chan struct{})
 	go func() {

@@ -33,6 +33,7 @@ func TestPage(t *testing.T) {
 	ben.reads(photo)
 	ben.searches(photo)
 	ben.answers(photo)
+	ada.isTold(photo)
 	ada.readsAnswers(photo)
 	ada.likesComment()
 	ada.usesSettings("correct horse ada")
@@ -217,6 +218,21 @@ func (b *tab) answers(photo string) {
 		b.t.Error("somebody else's photo offers to be deleted")
 	}
 	b.sound("photo of somebody else")
+}
+
+// isTold hears, while she looks at something else, of a follow, a like and a comment.
+func (b *tab) isTold(photo string) {
+	b.t.Helper()
+	b.text("unread", "3")
+	b.click("nav-notifications")
+	b.until("all three are there", `document.querySelectorAll('[data-testid="notification"]').length === 3`)
+	kinds := eval[[]string](b, `[...document.querySelectorAll('[data-testid="notification"]')].map((e) => e.dataset.kind)`)
+	if strings.Join(kinds, " ") != "comment like follow" {
+		b.t.Errorf("told of %v", kinds)
+	}
+	b.until("they show the photo", fmt.Sprintf(`document.querySelectorAll('[data-testid="notification"] a[href="#/p/%s"] img').length === 2`, photo))
+	b.until("nothing is unread", `document.querySelector('[data-testid="unread"]').hidden`)
+	b.sound("notifications")
 }
 
 // readsAnswers sees on the photo's page what others left there.

@@ -109,6 +109,8 @@ export const api = {
   at: (place) => list(`/places/${seg(place)}/photos`),
   photo: (id, signal, wait) => get(`/photos/${seg(id)}`, { signal, headers: wait ? { Prefer: `wait=${wait}` } : {} }),
   like: (id, on) => call(on ? 'POST' : 'DELETE', `/photos/${seg(id)}/like`),
+  notifications: () => list('/notifications'),
+  notificationsSeen: (seq) => call('POST', '/notifications/seen', { body: { seq } }),
   comments: (id) => list(`/photos/${seg(id)}/comments`),
   comment: (id, text) => call('POST', `/photos/${seg(id)}/comments`, { body: { text } }),
   likeComment: (id, on) => call(on ? 'POST' : 'DELETE', `/comments/${seg(id)}/like`),

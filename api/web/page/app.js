@@ -5,8 +5,10 @@ import { on } from './bus.js';
 import { avatar, empty, fill, h, icon } from './dom.js';
 import { load, viewer } from './state.js';
 import { oops } from './toast.js';
+import { unreadCount } from './told.js';
 import { signIn, signUp } from './views/auth.js';
 import { feed } from './views/feed.js';
+import { notifications } from './views/notifications.js';
 import { list, people } from './views/people.js';
 import { photo } from './views/photo.js';
 import { deleted, profile } from './views/profile.js';
@@ -21,6 +23,7 @@ const routes = [
   [/^\/signup$/, signUp],
   [/^\/upload$/, upload, true],
   [/^\/people$/, people, true],
+  [/^\/notifications$/, notifications, true],
   [/^\/deleted$/, deleted, true],
   [/^\/settings$/, settings, true],
   [/^\/p\/([0-9a-z]{1,26})$/, photo],
@@ -39,6 +42,7 @@ let shown = 0; // counts navigations; a late view of an earlier one is dropped
 const shell = document.getElementById('shell');
 const main = h('main', { id: 'content', tabindex: '-1' });
 let shellFor; // undefined: not built yet
+let shellGone = new AbortController(); // of the shell that is shown
 
 function where() {
   const path = decodeURI(location.hash.replace(/^#/, '')) || '/';
@@ -164,13 +168,30 @@ function build(plain) {
   const want = plain ? 'plain' : me ? `me ${me.id} ${me.avatar_url || ''}` : 'guest';
   if (shellFor === want) return;
   shellFor = want;
+  shellGone.abort();
+  shellGone = new AbortController();
   const brand = h('a', { class: 'brand', href: '#/', 'aria-label': 'Hayloft, home', onclick: (e) => me && again(e, '#/') }, mark(), h('span', null, 'Hayloft'));
   const links = me
     ? [navLink('#/', icon('home'), 'Home', 'nav-home'), navLink('#/search', icon('search'), 'Search', 'nav-search'), navLink('#/people', icon('people'), 'People', 'nav-people'),
-      navLink('#/upload', icon('add'), 'Upload', 'nav-upload'), navLink(`#/@${me.handle}`, avatar(me, 'tiny'), 'Profile', 'nav-profile')]
+      bell(), navLink('#/upload', icon('add'), 'Upload', 'nav-upload'), navLink(`#/@${me.handle}`, avatar(me, 'tiny'), 'Profile', 'nav-profile')]
     : [navLink('#/search', icon('search'), 'Search', 'nav-search'), navLink('#/signin', icon('user'), 'Sign in', 'nav-signin'), navLink('#/signup', icon('add'), 'Sign up', 'nav-signup')];
   document.body.className = plain ? 'plain' : '';
   fill(shell, !plain && h('header', { class: 'bar' }, brand, h('nav', { 'aria-label': 'Main', class: 'nav' }, links)), main);
+}
+
+// bell leads to the notifications and says how many are unread.
+function bell() {
+  const n = h('b', { class: 'badge', testid: 'unread' });
+  const a = navLink('#/notifications', h('span', { class: 'avatar bell' }, icon('bell'), n), 'Notifications', 'nav-notifications');
+  const show = () => {
+    const count = unreadCount();
+    n.textContent = count >= 99 ? '99+' : count || '';
+    n.hidden = !count;
+    a.setAttribute('aria-label', count ? `Notifications, ${count} unread` : 'Notifications');
+  };
+  on('unread', shellGone.signal, show);
+  show();
+  return a;
 }
 
 // mark is the sign of the house: a gable with its hatch.
