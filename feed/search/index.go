@@ -170,7 +170,7 @@ func (x *Index) Photos(q Query, before id.ID, f func(pos, photo id.ID) (enough b
 	if before != 0 {
 		rank = ^uint64(before) + 1
 	}
-	budget := 4 * x.tune.examine * len(lists) // of moves
+	budget := 4 * x.tune.examine // of moves
 	for examined := 0; ; {
 		at, all, moves := meet(lists, q.terms, rank, budget)
 		if budget -= moves; !all {

@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
-	"slices"
 	"strings"
 
 	"hayloft/internal/id"
@@ -81,23 +80,31 @@ func townTerm(town string, v id.ID) string {
 	return string(fieldTown) + town + "\x00" + v.String()
 }
 
+// each calls f for whatever the photo is found by; some come more than once.
+func (p *Photo) each(f func(field byte, text string)) {
+	words := func(text string) {
+		for _, w := range Words(text) {
+			f(fieldWord, w)
+		}
+	}
+	words(p.Title)
+	words(p.Caption)
+	for _, tag := range p.Tags {
+		words(tag)
+		f(fieldTag, tagTerm(tag)[1:])
+	}
+	if p.Place != nil {
+		f(fieldPlace, p.Place.ID.String())
+		for _, t := range p.Place.towns() {
+			f(fieldTown, townTerm(t, p.Place.ID)[1:])
+		}
+	}
+}
+
 // terms are what the photo is found by, each once, ascending.
 func (p *Photo) terms() []string {
 	var out []string
-	for _, text := range append([]string{p.Title, p.Caption}, p.Tags...) {
-		for _, w := range Words(text) {
-			out = append(out, wordTerm(w))
-		}
-	}
-	for _, tag := range p.Tags {
-		out = append(out, tagTerm(tag))
-	}
-	if p.Place != nil {
-		out = append(out, placeTerm(p.Place.ID))
-		for _, t := range p.Place.towns() {
-			out = append(out, townTerm(t, p.Place.ID))
-		}
-	}
+	p.each(func(field byte, text string) { out = append(out, string(field)+text) })
 	return unique(out)
 }
 
@@ -142,13 +149,16 @@ func PlaceQuery(place id.ID) Query { return Query{[]string{placeTerm(place)}} }
 
 // Matches says whether a photo has all that is asked for.
 func (q Query) Matches(p *Photo) bool {
-	has := p.terms()
-	for _, t := range q.terms {
-		if _, ok := slices.BinarySearch(has, t); !ok {
-			return false
+	has, missing := make([]bool, len(q.terms)), len(q.terms)
+	p.each(func(field byte, text string) {
+		for i, t := range q.terms {
+			if !has[i] && t[0] == field && t[1:] == text {
+				has[i] = true
+				missing--
+			}
 		}
-	}
-	return true
+	})
+	return missing == 0
 }
 
 // FirstTown is the least of the ways in which a place's name begins with prefix: the

@@ -58,41 +58,49 @@ func Words(s string) []string { return split(Fold(s), false) }
 // spaces the pairs alone, which say more than the letters.
 func queryWords(s string) []string { return split(Fold(s), true) }
 
+// split returns parts of folded: nothing is copied.
 func split(folded string, query bool) (words []string) {
-	var run []rune // of the same kind
+	start := -1    // of a run of the same kind; -1: none
 	loose := false // the run is of an unspaced script
-	end := func() {
+	end := func(to int) {
 		switch {
-		case len(run) == 0:
+		case start < 0:
 		case !loose:
-			words = append(words, cut(string(run)))
+			words = append(words, cut(folded[start:to]))
 		default:
-			for i := range run {
-				if !query || len(run) == 1 {
-					words = append(words, string(run[i]))
-				}
-				if i > 0 {
-					words = append(words, string(run[i-1:i+1]))
-				}
-			}
+			words = neighbours(words, folded[start:to], query)
 		}
-		run = run[:0]
+		start = -1
 	}
-	for _, r := range folded {
+	for i, r := range folded {
 		switch {
-		case unicode.IsMark(r) && len(run) > 0:
-			run = append(run, r)
-		case isWordRune(r) && !unicode.IsMark(r):
-			if is := unicode.In(r, unspaced...); is != loose {
-				end()
-				loose = is
+		case !isWordRune(r):
+			end(i)
+		case !unicode.IsMark(r): // a mark goes on with what is before it
+			if is := r > unicode.MaxLatin1 && unicode.In(r, unspaced...); start < 0 || is != loose {
+				end(i)
+				start, loose = i, is
 			}
-			run = append(run, r)
-		default:
-			end()
 		}
 	}
-	end()
+	end(len(folded))
+	return words
+}
+
+// neighbours appends the letters of a run and each two that stand side by side; for a
+// query the letters only when there is one.
+func neighbours(words []string, run string, query bool) []string {
+	before := -1 // where the last letter begins
+	for i, r := range run {
+		size := utf8.RuneLen(r)
+		if !query || size == len(run) {
+			words = append(words, run[i:i+size])
+		}
+		if before >= 0 {
+			words = append(words, run[before:i+size])
+		}
+		before = i
+	}
 	return words
 }
 
