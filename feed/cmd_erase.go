@@ -61,6 +61,7 @@ func (r *cmdDeleteAccount) apply(t *tx) (outcome, error) {
 	a.Epoch++
 	a.Name, a.Bio, a.PasswordHash = "", "", ""
 	t.putAccount(a)
+	t.changedAccount(a.ID)
 	if err := t.dropSessions(a.ID, 0); err != nil {
 		return outcome{}, err
 	}

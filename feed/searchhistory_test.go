@@ -44,6 +44,40 @@ func TestSearchHistories(t *testing.T) {
 	}
 }
 
+// Of a deleted account nothing is found from then on, and when its rows are removed the
+// index is the same as one made anew.
+func TestSearchForgetsAccounts(t *testing.T) {
+	f := newFinder(t, 1)
+	ctx := context.Background()
+	anna, name := f.user("anna"), "Anna Lindqvist"
+	_, err := f.feed.UpdateProfile(ctx, anna, ProfileChange{Name: &name})
+	f.must(err)
+	f.post(anna, Details{Title: "sunset", Tags: []string{"sun"}, Location: &Location{1, 2, "here"}})
+	f.rebuild() // so that the index holds it
+	f.must(f.feed.DeleteAccount(ctx, anna))
+	nothing := func() {
+		t.Helper()
+		photos, _, err1 := f.feed.SearchPhotos(ctx, 0, "sunset", Page{Limit: 9})
+		byHandle, _, err2 := f.feed.SearchUsers(ctx, 0, "ann", SearchPage{Limit: 9})
+		byName, _, err3 := f.feed.SearchUsers(ctx, 0, "lindq", SearchPage{Limit: 9})
+		tags, _, err4 := f.feed.SearchTags(ctx, 0, "s", SearchPage{Limit: 9})
+		places, _, err5 := f.feed.SearchPlaces(ctx, 0, "her", SearchPage{Limit: 9})
+		f.must(errors.Join(err1, err2, err3, err4, err5))
+		if n := len(photos) + len(byHandle) + len(byName) + len(tags) + len(places); n != 0 {
+			t.Errorf("%d things of a deleted account are found", n)
+		}
+	}
+	nothing()
+	_, err = f.sweepNow()
+	f.must(err)
+	nothing()
+	f.rebuild()
+	if left := f.rows(); len(left) != 0 {
+		t.Errorf("the index holds %q", left)
+	}
+	f.check()
+}
+
 // finder is a history of search with its oracle.
 type finder struct {
 	*house
@@ -58,6 +92,7 @@ type finder struct {
 type foundUser struct {
 	handle, name string
 	private      bool
+	suspended    bool
 	follows      map[id.ID]bool
 	blocks       map[id.ID]bool
 }
@@ -136,6 +171,11 @@ func (f *finder) play(steps int) {
 func (f *finder) step() {
 	ctx := context.Background()
 	u := f.someUser()
+	if f.users[u].suspended || f.rng.IntN(30) == 0 {
+		f.users[u].suspended = !f.users[u].suspended
+		f.must(f.feed.Suspend(ctx, u, f.users[u].suspended))
+		return
+	}
 	switch n := f.rng.IntN(100); {
 	case n < 8:
 		f.addUser()
@@ -181,7 +221,7 @@ func (f *finder) addUser() {
 func (f *finder) relate(a, b id.ID) {
 	ctx := context.Background()
 	ua, ub := f.users[a], f.users[b]
-	if a == b {
+	if a == b || ub.suspended {
 		return
 	}
 	switch f.rng.IntN(6) {
@@ -212,7 +252,7 @@ func (f *finder) relate(a, b id.ID) {
 // change edits, deletes, restores or destroys a photo.
 func (f *finder) change(photo id.ID) {
 	p, ctx := f.shots[photo], context.Background()
-	if p == nil {
+	if p == nil || f.users[p.author].suspended {
 		return
 	}
 	switch {
@@ -317,7 +357,7 @@ func (f *finder) rows() (out []string) {
 
 func (f *finder) sees(viewer id.ID, p *foundPhoto) bool {
 	author := f.users[p.author]
-	if p.deleted {
+	if p.deleted || author.suspended {
 		return false
 	}
 	if viewer == p.author {
@@ -454,7 +494,7 @@ func (f *finder) wantUsers(viewer id.ID, query string) [3][]id.ID {
 	var out [3][]id.ID
 	for _, u := range slices.SortedFunc(maps.Keys(f.users), func(a, b id.ID) int { return strings.Compare(f.users[a].handle, f.users[b].handle) }) {
 		v := f.users[viewer]
-		if v != nil && (v.blocks[u] || f.users[u].blocks[viewer]) {
+		if f.users[u].suspended || v != nil && (v.blocks[u] || f.users[u].blocks[viewer]) {
 			continue
 		}
 		if n := phaseOf(f.users[u], query); n < 3 {
