@@ -23,7 +23,7 @@ import (
 
 // Random people write, edit, hide and delete, the index follows, stops, crashes, is lost
 // and rebuilt; whatever is searched for, by whomever, is what plain maps say.
-func TestSearchHistories(t *testing.T) {
+func TestSearchOracle(t *testing.T) {
 	for range testenv.Rounds(testenv.Times("HAYLOFT_SEARCH_HISTORIES", 12)) {
 		seed := rand.Uint64()
 		if *seedFlag != 0 {
@@ -33,7 +33,7 @@ func TestSearchHistories(t *testing.T) {
 			t.Parallel()
 			defer func() {
 				if t.Failed() {
-					t.Logf("repeat: go test ./feed -run TestSearchHistories -feed.seed %d", seed)
+					t.Logf("repeat: go test ./feed -run TestSearchOracle -feed.seed %d", seed)
 				}
 			}()
 			newFinder(t, seed).play(150)
