@@ -16,7 +16,7 @@ import (
 // Random users do what others are told of, and take it back; everybody's
 // notifications, their order, counts and marks, and what a stream would have brought,
 // must equal those of a model that filters all that ever happened, through crashes.
-func TestNotificationHistories(t *testing.T) {
+func TestNotificationOracle(t *testing.T) {
 	seeds := []uint64{*seedFlag}
 	if *seedFlag == 0 {
 		seeds = nil
@@ -31,7 +31,7 @@ func TestNotificationHistories(t *testing.T) {
 			defer func() {
 				if t.Failed() {
 					t.Logf("last steps:\n%v", h.log[max(0, len(h.log)-30):])
-					t.Logf("repeat: go test ./feed -run TestNotificationHistories -feed.steps %d -feed.seed %d", *stepsFlag, seed)
+					t.Logf("repeat: go test ./feed -run TestNotificationOracle -feed.steps %d -feed.seed %d", *stepsFlag, seed)
 				}
 			}()
 			h.play(*stepsFlag)
