@@ -48,7 +48,7 @@ func newReplicas(t *testing.T) *replicas {
 		r.start(name)
 	}
 	for _, name := range []string{"n2", "n3"} {
-		r.must(r.any().group.AddVoter(r.within(20*time.Second), name))
+		r.must(r.any().group.AddVoter(r.within(testenv.Patience), name))
 	}
 	t.Cleanup(func() {
 		for name := range r.dirs {
@@ -253,7 +253,7 @@ func (r *replicas) ready(f *replica, photo id.ID) {
 // feedOf is a reader's whole feed, on one replica, which has applied index.
 func (r *replicas) feedOf(f *replica, reader id.ID, index uint64) (out []id.ID) {
 	r.t.Helper()
-	r.must(f.WaitApplied(r.within(20*time.Second), index))
+	r.must(f.WaitApplied(r.within(testenv.Patience), index))
 	for p := (Page{Limit: 3}); ; {
 		rows, next, err := f.FeedPage(r.ctx, reader, p)
 		r.must(err)
@@ -305,7 +305,7 @@ func TestReplicas(t *testing.T) {
 	last := r.post(f[0], anna)
 	r.ready(f[1], last)
 	again := r.start(lead.name)
-	r.must(again.group.Fresh(r.within(20 * time.Second))) // before, it knows that it may be behind
+	r.must(again.group.Fresh(r.within(testenv.Patience))) // before, it knows that it may be behind
 	if got := r.feedOf(again, bob, f[1].AppliedIndex()); len(got) != 8 || got[0] != last {
 		t.Errorf("%s came back and shows %v", again.name, got)
 	}
@@ -387,7 +387,7 @@ func TestEffectsAreLentOnce(t *testing.T) {
 		photos = append(photos, r.post(lead, anna))
 	}
 	for _, p := range photos {
-		if v, err := lead.WaitReady(r.within(20*time.Second), anna, p); err != nil || v.Status != Ready {
+		if v, err := lead.WaitReady(r.within(testenv.Patience), anna, p); err != nil || v.Status != Ready {
 			t.Fatalf("%v: %+v, %v", p, v.Status, err)
 		}
 	}
