@@ -48,7 +48,10 @@ func (p *Path) enter(blob id.ID, tiers []string) (leave func()) {
 	}
 }
 
-// of are the tiers that ask about a blob now, in no order that means anything.
+// of are the tiers that ask about a blob now, in no order that means anything. Of a
+// photo that all want at once they are many: how many says nothing of how far a question
+// has come. Beyond maxVia some are left out, so that the field has room in a header; a
+// circle of these is ended by the time of its questions.
 func (p *Path) of(blob id.ID) (tiers []string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -56,7 +59,7 @@ func (p *Path) of(blob id.ID) (tiers []string) {
 		tiers = append(tiers, t)
 	}
 	slices.Sort(tiers)
-	return tiers
+	return tiers[:min(len(tiers), maxVia)]
 }
 
 // viaField is the field Via of a question that passed these tiers.

@@ -45,8 +45,7 @@ func NewServer(o ServerOptions) *Server {
 
 // ServeHTTP implements http.Handler.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	via := viaTiers(r.Header.Get(headerVia))
-	if slices.Contains(via, s.o.Name) || len(via) > maxHops {
+	if slices.Contains(viaTiers(r.Header.Get(headerVia)), s.o.Name) {
 		refuse(w, http.StatusLoopDetected, "this question was here before: tiers fill from one another in a circle")
 		return
 	}

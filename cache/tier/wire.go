@@ -34,7 +34,7 @@ const (
 
 	chunk     = 64 << 10
 	maxAnswer = 1 << 20   // bytes of an answer that is no object
-	maxHops   = 8         // tiers that a question passes
+	maxVia    = 512       // tiers that a question names
 	maxPurges = 1024      // in one answer
 	maxHot    = 4096      // names in one answer
 	maxObject = 256 << 20 // bytes of an object, whatever its header says
