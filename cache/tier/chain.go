@@ -257,8 +257,8 @@ func (c *Chain) do(ctx context.Context, u *upstream, path string, q url.Values, 
 		return resp, nil
 	}
 	defer resp.Body.Close()
-	text, _ := io.ReadAll(io.LimitReader(resp.Body, 1<<10)) // it only explains
-	if resp.StatusCode == http.StatusNotFound {
+	text, _ := io.ReadAll(io.LimitReader(resp.Body, 1<<10))           // it only explains
+	if resp.StatusCode == http.StatusNotFound && path == pathObject { // of a question it only says that it is not known there
 		return nil, cache.ErrNotFound
 	}
 	return nil, &statusError{resp.StatusCode, strings.TrimSpace(string(text))}

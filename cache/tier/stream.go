@@ -67,6 +67,7 @@ func (c *Chain) attempt(ctx, race context.Context, u *upstream, k cache.Key, fro
 		o.end(err)
 		return nil, err
 	}
+	u.answers()
 	return o, nil
 }
 

@@ -111,6 +111,16 @@ func (u *upstream) load() int {
 	return u.fills
 }
 
+// answers tells that a call under way has an answer, of which the rest may take long: the
+// upstream is there, and may be asked by all. One failure more, and it is left alone again.
+func (u *upstream) answers() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.trial {
+		u.trial, u.failed = false, breakAfter-1
+	}
+}
+
 func (u *upstream) count(f func(*UpstreamStats)) {
 	u.mu.Lock()
 	f(&u.counters)
