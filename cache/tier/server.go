@@ -11,11 +11,12 @@ import (
 	"time"
 
 	"hayloft/cache"
+	"hayloft/internal/clock"
 	"hayloft/internal/id"
 	"hayloft/internal/sign"
 )
 
-// ServerOptions are for NewServer; all but Push must be given.
+// ServerOptions are for NewServer; all but Push and Stall must be given.
 type ServerOptions struct {
 	Name  string // of this tier, unique among all
 	Cache *cache.Cache
@@ -23,6 +24,9 @@ type ServerOptions struct {
 	Path  *Path
 	// Push reports whether who asks may put objects in. Nil: nobody may.
 	Push func(context.Context) bool
+	// Stall is how long a tier may take to read a piece of an object; default 10 s.
+	// Beyond, it is cut off: what it reads stays in memory meanwhile.
+	Stall time.Duration
 }
 
 // Server lends the objects of a cache. Mount it where only tiers can ask.
@@ -33,6 +37,7 @@ type Server struct {
 
 // NewServer returns a Server.
 func NewServer(o ServerOptions) *Server {
+	o.Stall = cmp.Or(o.Stall, 10*time.Second)
 	s := &Server{o: o, mux: http.NewServeMux()}
 	s.mux.HandleFunc("GET "+pathObject, s.object)
 	s.mux.HandleFunc("PUT "+pathObject, s.push)
@@ -92,12 +97,21 @@ func (s *Server) object(w http.ResponseWriter, r *http.Request) {
 	h.Set(headerSize, strconv.Itoa(len(lent.Data)))
 	out := http.NewResponseController(w)
 	_ = writeObject(w, lent.Data, from, func(n int) error {
+		s.patience(out)
 		if lent.There(n) {
 			return nil
 		}
 		_ = out.Flush() // what was written is of use already; an error shows at the next write
-		return lent.Wait(n)
+		err := lent.Wait(n)
+		s.patience(out)
+		return err
 	}) // who asked sees that it was cut off
+}
+
+// patience lets the next writes take until Stall is over: deadlines of connections follow
+// the machine's clock.
+func (s *Server) patience(out *http.ResponseController) {
+	_ = out.SetWriteDeadline(clock.Real{}.Now().Add(s.o.Stall)) // what is no connection does not stall
 }
 
 // push takes an object that was just made.
