@@ -16,6 +16,7 @@ import (
 	"hayloft/internal/clock"
 	"hayloft/internal/id"
 	"hayloft/internal/raftgroup"
+	"hayloft/internal/testenv"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -210,7 +211,7 @@ func TestStopped(t *testing.T) {
 		if !errors.Is(err, id.ErrStopped) || !errors.Is(err, ErrUnavailable) || !errors.Is(err, raftgroup.ErrStopped) {
 			t.Errorf("mint: %v", err)
 		}
-	case <-time.After(10 * time.Second):
+	case <-time.After(testenv.Patience):
 		t.Fatal("Mint waits for a directory that has stopped")
 	}
 	if err := k.Close(t.Context()); err != nil || len(told) != 1 {

@@ -86,8 +86,8 @@ func start(t testing.TB, dir string, flags ...string) *server {
 		s.started = time.Since(began)
 	case <-s.exited:
 		t.Fatalf("the server ended before it was ready: %v\n%s", s.waitErr, s.log)
-	case <-time.After(30 * time.Second):
-		t.Fatalf("the server is not ready after 30 s\n%s", s.log)
+	case <-time.After(testenv.Patience):
+		t.Fatalf("the server is not ready after %v\n%s", testenv.Patience, s.log)
 	}
 	s.admin = await(t, s.log, regexp.MustCompile(`admin=(http://\S+)`))[1]
 	return s
@@ -125,7 +125,7 @@ func (s *server) stop(t testing.TB) {
 	}
 	select {
 	case <-s.exited:
-	case <-time.After(30 * time.Second):
+	case <-time.After(testenv.Patience):
 		t.Fatalf("the server did not stop\n%s", s.log)
 	}
 	if s.waitErr != nil {

@@ -11,12 +11,13 @@ import (
 	"time"
 
 	"hayloft/internal/id"
+	"hayloft/internal/testenv"
 )
 
 // await takes a value from ch while the clock runs on in steps.
 func await[T any](h *house, ch <-chan T, step time.Duration) T {
 	h.t.Helper()
-	deadline := time.After(20 * time.Second)
+	deadline := time.After(testenv.Patience)
 	for {
 		select {
 		case v := <-ch:

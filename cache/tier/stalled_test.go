@@ -12,6 +12,7 @@ import (
 
 	"hayloft/cache"
 	"hayloft/internal/id"
+	"hayloft/internal/testenv"
 )
 
 // huge is a home of objects that fit into no socket.
@@ -45,7 +46,7 @@ func TestTierThatDoesNotRead(t *testing.T) {
 	fmt.Fprintf(conn, "GET %s?path=%s HTTP/1.1\r\nHost: a\r\n\r\n", pathObject, keyOf(id.ID(1), "large").Path())
 	select {
 	case <-over:
-	case <-time.After(20 * time.Second):
+	case <-time.After(testenv.Patience):
 		conn.Close()
 		t.Fatal("the object is still lent")
 	}

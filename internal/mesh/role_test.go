@@ -19,6 +19,7 @@ import (
 	"hayloft/internal/mesh"
 	"hayloft/internal/mesh/certs"
 	"hayloft/internal/mesh/meshtest"
+	"hayloft/internal/testenv"
 	"hayloft/internal/vfs"
 )
 
@@ -49,7 +50,7 @@ func (j *journal) find(k mesh.EventKind) (mesh.Event, bool) {
 // await waits until ok is true.
 func await(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	limit := time.After(10 * time.Second)
+	limit := time.After(testenv.Patience)
 	for !ok() {
 		select {
 		case <-time.After(time.Millisecond):
