@@ -66,6 +66,8 @@ var (
 var (
 	ErrDown = errors.New("tier: no upstream can be asked")
 	ErrBusy = errors.New("tier: every upstream has too many fills under way")
+
+	errNoKeys = errors.New("tier: it has no keys yet")
 )
 
 // New returns a Chain. It does not ask.
@@ -142,7 +144,7 @@ func (c *Chain) Access(ctx context.Context, blob id.ID) (cache.Verdict, error) {
 	return cache.Verdict{}, errors.Join(append([]error{ErrDown}, errs...)...)
 }
 
-// Keys asks for what private URLs are checked with.
+// Keys asks for what private URLs are checked with, of which there is always some.
 func (c *Chain) Keys(ctx context.Context) ([]sign.Key, error) {
 	var errs []error
 	for _, u := range c.ups {
@@ -152,6 +154,9 @@ func (c *Chain) Keys(ctx context.Context) ([]sign.Key, error) {
 		var list []keyAnswer
 		err := c.ask(ctx, u, c.o.Ask, pathKeys, nil, 0, &list)
 		c.ended(ctx, u, err)
+		if err == nil && len(list) == 0 { // it has not heard of them yet: with none, every private URL is "not found"
+			err = errNoKeys
+		}
 		if err == nil {
 			return keysOf(list)
 		}

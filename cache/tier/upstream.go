@@ -72,10 +72,13 @@ func (u *upstream) begin() bool {
 func (u *upstream) end(err error, givenUp bool) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
+	tried := u.trial
 	u.trial = false
 	switch {
 	case err == nil:
 		u.failed, u.pause, u.lastErr = 0, 0, nil
+	case givenUp && tried: // nobody knows; not everybody needs to find out
+		u.openTo = u.clock.Elapsed() + u.pause
 	case givenUp:
 	default:
 		u.counters.Failures++
