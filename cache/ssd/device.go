@@ -61,8 +61,9 @@ func (f deviceFile) Close() error {
 }
 
 var (
-	errSlow  = errors.New("ssd: the device is slow")
-	errSmall = errors.New("ssd: no room for a single region")
+	errSlow   = errors.New("ssd: the device is slow")
+	errSmall  = errors.New("ssd: no room for a single region")
+	errBehind = errors.New("ssd: the device does not write")
 )
 
 // maxStrikes is how many reads may fail or be late, one after the other, before

@@ -341,7 +341,7 @@ func (t *Tier) Purge(blob id.ID) {
 		t.purgeFrom(dev, blob)
 		return
 	}
-	if len(t.missed) == maxMissed {
+	if len(t.missed) >= maxMissed {
 		t.missed, t.lost = nil, true
 	}
 	if !t.lost {
@@ -349,8 +349,8 @@ func (t *Tier) Purge(blob id.ID) {
 	}
 }
 
-// maxMissed is how many purges are remembered for a device that is away; when
-// there are more, it is not believed what it held.
+// maxMissed is how many purges are remembered for a device that is away, or writes
+// nothing; when there are more, it is not believed what it held.
 const maxMissed = 1 << 20
 
 // purgeFrom purges dev. Needs mu.
@@ -368,7 +368,13 @@ func (t *Tier) purgeFrom(dev *device, blob id.ID) {
 		return // nothing on the device that a restart could find
 	}
 	t.n.purged.Add(uint64(n))
-	t.purges = append(t.purges, blob)
+	if len(t.purges) >= maxMissed { // nothing has been written for a long time
+		t.purges, t.lost = nil, true
+		dev.fail(errBehind)
+	}
+	if !t.lost {
+		t.purges = append(t.purges, blob)
+	}
 	t.rouse()
 }
 

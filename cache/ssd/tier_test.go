@@ -533,3 +533,43 @@ func TestPurgeOfWhatCouldNotBeRead(t *testing.T) {
 		}
 	})
 }
+
+// However much is purged while the device writes nothing, what is remembered of it is
+// bounded.
+func TestPurgesOfADeviceThatHangs(t *testing.T) {
+	bubble(t, all, func(r *rig) {
+		r.offer(keyOf(1, "small"))
+		hang := make(chan struct{})
+		r.fail(func(op vfs.Op) vfs.Outcome {
+			if op.Kind == vfs.OpWrite {
+				<-hang
+				return vfs.Outcome{Err: unix.EIO}
+			}
+			return vfs.Outcome{}
+		})
+		r.Purge(1)
+		synctest.Wait()                // the writer hangs
+		r.dev.Load().index.many = true // and for all that is known any blob may be hidden on the device
+		for blob := range id.ID(maxMissed + maxMissed/2) {
+			r.Purge(2 + blob)
+		}
+		r.Tier.mu.Lock()
+		if n := len(r.purges) + len(r.noting) + len(r.missed); n > maxMissed+maxPurges {
+			t.Errorf("%d purges are remembered", n)
+		}
+		r.Tier.mu.Unlock()
+		r.fail(nil)
+		close(hang)
+		synctest.Wait()
+		r.Purge(1)
+		r.Tier.mu.Lock()
+		if n := len(r.missed); n > maxMissed+maxPurges || !r.lost {
+			t.Errorf("%d purges are remembered for when it is back; lost: %v", n, r.lost)
+		}
+		r.Tier.mu.Unlock()
+		time.Sleep(2 * time.Minute)
+		if st := r.Stats(); !st.Up || st.Objects != 0 {
+			t.Errorf("what it held is believed: %+v", st)
+		}
+	})
+}
