@@ -216,6 +216,10 @@ func plainGet(p []byte) (req plainRequest, ok bool) {
 				return req, false
 			}
 			req.forwarded = value
+		case connection:
+			if !bytes.EqualFold(value, keepAlive) {
+				return req, false
+			}
 		default:
 			return req, false
 		}
@@ -261,7 +265,12 @@ const (
 	harmless
 	host
 	forwardedFor
+	connection
 )
+
+// keepAlive is the one value of Connection that means nothing in HTTP/1.1; all
+// browsers send it.
+var keepAlive = []byte("keep-alive")
 
 func meaningOf(name []byte) meaning {
 	var buf [32]byte
@@ -278,10 +287,10 @@ func meaningOf(name []byte) meaning {
 }
 
 // meanings has the lower-case names of fields that the lane knows. What clients send
-// beside them, such as conditions, ranges, Connection and all that frames a body, is
-// for the machinery.
+// beside them, such as conditions, ranges and all that frames a body, is for the
+// machinery.
 var meanings = map[string]meaning{
-	"host": host, "x-forwarded-for": forwardedFor,
+	"host": host, "x-forwarded-for": forwardedFor, "connection": connection,
 	"accept": harmless, "accept-charset": harmless, "accept-encoding": harmless, "accept-language": harmless,
 	"authorization": harmless, "cache-control": harmless, "cdn-loop": harmless, "cookie": harmless, "dnt": harmless,
 	"forwarded": harmless, "from": harmless, "origin": harmless, "pragma": harmless, "priority": harmless,

@@ -101,9 +101,12 @@ func TestLaneAnswersAsTheMachinery(t *testing.T) {
 			cases[get(laneSize, strings.ToUpper(name)+":")] = true
 		}
 	}
-	for _, field := range []string{"Range: bytes=0-9", "Range: bytes=5-", "If-Range: \"x\"", "If-None-Match: *", "If-Match: \"x\"", "Connection: close", "Connection: keep-alive",
+	for _, field := range []string{"Range: bytes=0-9", "Range: bytes=5-", "If-Range: \"x\"", "If-None-Match: *", "If-Match: \"x\"", "Connection: close", "Connection: keep-alive, close", "Connection: keep-alive\r\nConnection: close", "Connection: upgrade", "Connection:", "Connection: Accept",
 		"Content-Length: 0", "Content-Length: 5", "Transfer-Encoding: chunked", "Transfer-Encoding: identity", "Expect: 100-continue", "Upgrade: h2c", "TE: trailers", "X-Something: new"} {
 		cases[get(laneSize, field)] = false
+	}
+	for _, browser := range []string{"Connection: keep-alive", "connection: Keep-Alive"} {
+		cases[get(laneSize, browser, "Accept: image/avif,image/webp,*/*;q=0.8", "Sec-Fetch-Dest: image", "Accept-Encoding: gzip, deflate, br")] = true
 	}
 	for text, lane := range cases {
 		for _, alone := range []bool{true, false} {
@@ -163,6 +166,7 @@ var laneSeeds = []string{
 	get(laneSize), get(laneSize, "Accept: */*", "User-Agent: x y", "X-Forwarded-For: 1.2.3.4, 5.6.7.8"), get(laneSize, "Range: bytes=0-5"),
 	get(laneSize, "Content-Length: 5") + "12345", get(laneSize, "Transfer-Encoding: chunked") + "0\r\n\r\n", get(laneSize) + get(laneSize),
 	"GET /media/large/x?v=1&e=2 HTTP/1.1\r\nHost: photos.example:8080\r\nCookie: a=b\r\nConnection: close\r\n\r\n",
+	get(laneSize, "Connection: keep-alive", "Accept: */*"), get(laneSize, "Connection: keep-alive", "Connection: close"),
 }
 
 // TestLaneAgreesAboutRequests: no request, however mangled, is one thing for the
@@ -174,7 +178,7 @@ func TestLaneAgreesAboutRequests(t *testing.T) {
 	}
 	t.Logf("repeat with: go test ./api -run TestLaneAgreesAboutRequests -lane-seed %d", seed)
 	rng := rand.New(rand.NewPCG(seed, 1))
-	pieces := []string{"\r\n", "\n", "\r", " ", "\t", ":", "Host: y\r\n", "Content-Length: 3\r\n", "Transfer-Encoding: chunked\r\n", "Accept: z\r\n", " x", "GET ", "HTTP/1.1", "HTTP/1.0", "\x00", "%2e", "/", "..", "?", "\x80", "-", "_"}
+	pieces := []string{"\r\n", "\n", "\r", " ", "\t", ":", "Host: y\r\n", "Content-Length: 3\r\n", "Transfer-Encoding: chunked\r\n", "Accept: z\r\n", "Connection: close\r\n", " close", " x", "GET ", "HTTP/1.1", "HTTP/1.0", "\x00", "%2e", "/", "..", "?", "\x80", "-", "_"}
 	taken := 0
 	for range testenv.Rounds(300_000) {
 		p := []byte(laneSeeds[rng.IntN(len(laneSeeds))])
