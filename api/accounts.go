@@ -109,7 +109,7 @@ func (r *request) createSession() error {
 			return err
 		}
 	}
-	account, _, err := r.checkPassword(*handle, *password)
+	account, hash, err := r.checkPassword(*handle, *password)
 	if err != nil {
 		return err
 	}
@@ -117,7 +117,11 @@ func (r *request) createSession() error {
 	if err != nil {
 		return err
 	}
-	if _, err := r.a.opt.Feed.CreateSession(r.ctx, account, session); err != nil {
+	s, err := r.a.opt.Feed.CreateSession(r.ctx, account, session)
+	if err != nil {
+		return err
+	}
+	if err := r.stillOpens(*handle, hash, s); err != nil {
 		return err
 	}
 	u, err := r.a.opt.Feed.UserByID(r.ctx, account, account)
@@ -126,6 +130,24 @@ func (r *request) createSession() error {
 	}
 	r.audit(EventSignIn, account)
 	return r.signedIn(u, token, cookie)
+}
+
+// stillOpens refuses a session whose password was replaced since it was compared, and ends
+// it. Whoever replaces a password ends the sessions there are: this one may have come
+// right after.
+func (r *request) stillOpens(handle, hash string, s feed.Session) error {
+	account, now, err := r.a.opt.Feed.Credentials(r.ctx, handle)
+	switch {
+	case err == nil && account == s.User && now == hash:
+		return nil
+	case err != nil && !errors.Is(err, feed.ErrNotFound):
+		return err // nobody is told the session's token
+	}
+	if err := r.a.opt.Feed.DeleteSession(r.ctx, s.User, s.ID); err != nil && !errors.Is(err, feed.ErrNotFound) {
+		return err
+	}
+	r.audit(EventSignInFail, s.User)
+	return pBadLogin.because("")
 }
 
 // checkPassword takes as long for a handle that does not exist, so that time
