@@ -68,15 +68,18 @@ func (r *request) notificationStream() error {
 			return pMalformed.because("Last-Event-ID or after is not the seq of a notification")
 		}
 	}
+	h := &r.rc.Response.Header
+	h.SetContentType("text/event-stream")
+	h.Set("X-Accel-Buffering", "no") // or nginx keeps what there is until there is more
+	if r.rc.IsHead() {
+		return nil // a body of unknown length would leave its end on the connection
+	}
 	if !r.a.streams.begin(r.viewer) {
 		return &problem{kind: pStreams, retryAfter: 10 * time.Second}
 	}
 	s := &eventStream{r: &request{a: r.a, viewer: r.viewer, route: r.route, alive: r.alive, addr: r.addr}, after: after, unseen: -1,
 		until: r.a.opt.Clock.Elapsed() + streamLife}
 	s.ctx, s.cancel = context.WithCancel(r.a.live)
-	h := &r.rc.Response.Header
-	h.SetContentType("text/event-stream")
-	h.Set("X-Accel-Buffering", "no") // or nginx keeps what there is until there is more
 	r.rc.Response.SetBodyStream(s, -1)
 	return nil
 }
@@ -127,11 +130,12 @@ func (s *eventStream) fill() error {
 	if a.opt.Clock.Elapsed() >= s.until {
 		return io.EOF
 	}
-	if err := s.r.alive(s.ctx); err != nil {
-		return s.ended(err)
-	}
 	got, err := a.opt.Feed.NotificationsAfter(s.ctx, s.r.viewer, s.after, s.unseen, streamRows)
 	if err != nil {
+		return s.ended(err)
+	}
+	// Asked after the wait: who has lost the token meanwhile is told nothing more.
+	if err := s.r.alive(s.ctx); err != nil {
 		return s.ended(err)
 	}
 	for _, n := range got.Rows {
