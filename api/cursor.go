@@ -50,24 +50,23 @@ func (l listing) open(ring *sign.Ring, text string) (id.ID, bool) {
 	return after, ring.Verify(cursorPurpose, binary.BigEndian.Uint32(b), b[12:], l.parts(after)...)
 }
 
-// textCursor is cursor for a list whose rows have no ids: key version u32 ‖ code ‖
-// text, in unpadded URL-safe base64. The code covers the same, and the text.
+// textCursor is cursor for a list whose rows have no ids: key version u32 ‖ code and
+// sealed text, in unpadded URL-safe base64. The code covers the same, and the text. It is sealed
+// since a page may end at a row that the viewer may not see.
 func (l listing) textCursor(ring *sign.Ring, after string) string {
-	version, mac := ring.Sign(cursorPurpose, l.textParts(after)...)
-	b := append(binary.BigEndian.AppendUint32(nil, version), mac...)
-	return b64url.EncodeToString(append(b, after...))
+	version, sealed := ring.Seal(cursorPurpose, after, l.textParts()...)
+	return b64url.EncodeToString(append(binary.BigEndian.AppendUint32(nil, version), sealed...))
 }
 
-func (l listing) textParts(after string) []string { return append(l.parts(0), "text", after) }
+func (l listing) textParts() []string { return append(l.parts(0), "text") }
 
 // openText is the inverse of textCursor.
 func (l listing) openText(ring *sign.Ring, text string) (string, bool) {
 	b, err := b64url.DecodeString(text)
-	if err != nil || len(b) < 4+sign.MACSize || b64url.EncodeToString(b) != text {
+	if err != nil || len(b) < 4 || b64url.EncodeToString(b) != text {
 		return "", false
 	}
-	mac, after := b[4:4+sign.MACSize], string(b[4+sign.MACSize:])
-	return after, ring.Verify(cursorPurpose, binary.BigEndian.Uint32(b), mac, l.textParts(after)...)
+	return ring.Open(cursorPurpose, binary.BigEndian.Uint32(b), b[4:], l.textParts()...)
 }
 
 // readPage reads limit and cursor of a list call.

@@ -1,12 +1,15 @@
 package api
 
 import (
+	"bytes"
+	"encoding/hex"
 	"net/url"
 	"slices"
 	"strings"
 	"testing"
 
 	"hayloft/internal/id"
+	"hayloft/internal/sign"
 )
 
 // posted is a ready photo with words.
@@ -109,6 +112,25 @@ func TestSearchCursors(t *testing.T) {
 	}
 	if !slices.Equal(found, photos) || !slices.Equal(tags, []string{"sun", "sunny", "sunset"}) {
 		t.Errorf("found %v and %q, want %v", found, tags, photos)
+	}
+}
+
+// A page may end at a tag or a handle that is hidden from the viewer, and the cursor
+// must not tell it.
+func TestSearchCursorsTellNothing(t *testing.T) {
+	ring, err := sign.NewRing(sign.Key{Version: 1, Secret: [32]byte{1}})
+	must(t, err)
+	l := listing{name: "search tags s", viewer: 7}
+	for _, secret := range []string{"surpriseparty", hex.EncodeToString([]byte("surpriseparty"))} {
+		cursor := l.textCursor(ring, secret)
+		b, err := b64url.DecodeString(cursor)
+		must(t, err)
+		if strings.Contains(cursor, secret) || bytes.Contains(b, []byte(secret)) {
+			t.Errorf("the cursor says %q", b)
+		}
+		if got, ok := l.openText(ring, cursor); !ok || got != secret {
+			t.Errorf("it opens as %q, %v", got, ok)
+		}
 	}
 }
 

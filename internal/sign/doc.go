@@ -5,7 +5,7 @@
 // version, a purpose and a list of parts. The purpose and every part are
 // preceded by their length, so that neither moving a byte from one part to
 // the next nor using a code for another purpose gives a valid code. Codes are
-// compared in constant time.
+// compared in constant time. What is sealed is not readable, too.
 //
 // Keys rotate with overlap. A new key is handed to every node as Standby
 // first: it verifies but does not sign. When all have it, it is handed over
