@@ -38,6 +38,25 @@ func TestNewerFormatIsRefused(t *testing.T) {
 	h.wants(NewMachine().Restored(h.group.db), ErrUnsupported)
 }
 
+// A state that came from elsewhere wakes all who follow it, those of search too: a replica that
+// was given a snapshot would answer no search until somebody publishes.
+func TestRestoredWakesEverybody(t *testing.T) {
+	h := newHouse(t, nil)
+	w := &h.group.machine.watch
+	waits := make(map[int]<-chan struct{})
+	for i, topic := range w.topics() {
+		waits[i] = w.on(topic)
+	}
+	h.must(h.group.machine.Restored(h.group.db))
+	for i, woken := range waits {
+		select {
+		case <-woken:
+		default:
+			t.Errorf("topic %d is not woken", i)
+		}
+	}
+}
+
 // A row that does not decode is not a missing row: it stops commands, fails
 // reads, and is found by Check.
 func TestDamagedRowIsNotAMissingRow(t *testing.T) {

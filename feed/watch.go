@@ -69,7 +69,7 @@ func (w *watch) wakeAll() {
 	settled := slices.Collect(maps.Keys(w.photos))
 	noticed := slices.Collect(maps.Keys(w.inboxes))
 	w.mu.Unlock()
-	w.wake(signals{events: true, effects: true, purges: true, sweep: true, tell: true, settled: settled, noticed: noticed})
+	w.wake(signals{events: true, effects: true, purges: true, sweep: true, tell: true, changes: true, settled: settled, noticed: noticed})
 }
 
 // on returns the channel that is closed at the next change of a topic. Take it
