@@ -117,8 +117,10 @@ func (v *view) avatar(a *accountRow) (Avatar, error) {
 	return out, nil
 }
 
-// maxNew is the largest number that FeedNew counts to.
-const maxNew = 99
+const (
+	maxNew   = 99   // FeedNew counts to here
+	newLooks = 8192 // photos of the feed that it looks at: who has muted much has much that does not count
+)
 
 // Seen moves the user's mark in their feed up to a photo that they may see. A mark
 // that is further already stays.
@@ -130,6 +132,11 @@ func (f *Feed) Seen(ctx context.Context, user, photo id.ID) error {
 // FeedNew counts the photos that the feed shows above the mark, up to 99, and names
 // the newest photo of the feed; 0 when the feed is empty.
 func (f *Feed) FeedNew(ctx context.Context, user id.ID) (count int, latest id.ID, err error) {
+	return f.feedNew(ctx, user, newLooks)
+}
+
+// feedNew is FeedNew that stops, with what it has, when it has looked at so many photos.
+func (f *Feed) feedNew(ctx context.Context, user id.ID, looks int) (count int, latest id.ID, err error) {
 	err = f.serve(ctx, func(v *view) error {
 		if _, err := v.mustAccount(user); err != nil {
 			return err
@@ -139,8 +146,9 @@ func (f *Feed) FeedNew(ctx context.Context, user id.ID) (count int, latest id.ID
 			return err
 		}
 		before, limit := id.ID(0), 1 // mostly there is nothing new
-		for count < maxNew {
+		for count < maxNew && looks > 0 {
 			posts, next, err := f.timeline.Page(ctx, user, before, limit, func(posts []timeline.Post, show []bool) error {
+				looks -= len(posts)
 				return v.inFeed(user, posts, show)
 			})
 			if err != nil {

@@ -67,6 +67,29 @@ func TestFeedNewIsCapped(t *testing.T) {
 	}
 }
 
+// Somebody who has muted very much costs no more than a bounded look.
+func TestFeedNewLooksOnlySoFar(t *testing.T) {
+	h := newHouse(t, func(o *Options) { o.Timeline.Tighten(func(int) int { return 0 }) }) // pages look at two
+	ctx := context.Background()
+	anna, bert, muted := h.user("anna"), h.user("bert"), h.user("carl")
+	for _, author := range []id.ID{bert, muted} {
+		h.must(h.feed.Follow(ctx, anna, author))
+	}
+	below := h.post(bert, Details{})
+	for range 20 {
+		h.post(muted, Details{})
+	}
+	h.must(h.feed.Mute(ctx, anna, muted))
+	for _, tc := range []struct {
+		looks, want int
+		latest      id.ID
+	}{{newLooks, 1, below}, {21, 1, below}, {5, 0, 0}} {
+		if n, latest, err := h.feed.feedNew(ctx, anna, tc.looks); err != nil || n != tc.want || latest != tc.latest {
+			t.Errorf("%d looks: %d new, latest %v, %v; want %d, %v", tc.looks, n, latest, err, tc.want, tc.latest)
+		}
+	}
+}
+
 // A new password ends the other logins, and only who knew the old one sets it.
 func TestSetPassword(t *testing.T) {
 	h := newHouse(t, nil)
