@@ -1,5 +1,7 @@
 package e2e
 
+import "fmt"
+
 // likesComment likes the first comment that is shown, and takes that back.
 func (b *tab) likesComment() {
 	b.t.Helper()
@@ -8,6 +10,29 @@ func (b *tab) likesComment() {
 		b.until("the comment has "+want+" likes", `document.querySelector('[data-testid="comment-likes"]').textContent === "`+want+`"`)
 	}
 	b.sound("own photo with a comment liked")
+}
+
+// hasOneStream looks at the stream of notifications when the page is left and comes
+// back. A page that is kept for the way back and holds its stream takes one of the six
+// connections that a browser has: after six visits nothing loads any more.
+func (b *tab) hasOneStream() {
+	b.t.Helper()
+	got := eval[[]int](b, `(() => {
+		const real = window.EventSource, close = real.prototype.close;
+		let closed = 0, opened = 0;
+		real.prototype.close = function () { closed++; close.call(this); };
+		window.EventSource = class extends real { constructor(url) { super(url); opened++; } };
+		dispatchEvent(new Event('pagehide'));
+		const left = [closed, opened];
+		dispatchEvent(new Event('pageshow'));
+		dispatchEvent(new Event('pageshow'));
+		window.EventSource = real;
+		real.prototype.close = close;
+		return [...left, closed, opened];
+	})()`)
+	if fmt.Sprint(got) != "[1 0 1 1]" {
+		b.t.Errorf("streams closed and opened when the page was left, and when it had come back: %v", got)
+	}
 }
 
 // usesSettings takes the photo that is shown for a picture, and goes through the

@@ -33,6 +33,7 @@ func TestPage(t *testing.T) {
 	ben.reads(photo)
 	ben.searches(photo)
 	ben.answers(photo)
+	ada.hasOneStream()
 	ada.isTold(photo)
 	ada.readsAnswers(photo)
 	ada.likesComment()

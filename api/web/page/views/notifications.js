@@ -4,7 +4,7 @@ import { api } from '../api.js';
 import { on } from '../bus.js';
 import { avatar, empty, h, userLink, webURL, when } from '../dom.js';
 import { pager } from '../pager.js';
-import { setUnread } from '../told.js';
+import { heard, setUnread } from '../told.js';
 
 const others = (n) => `${n >= 98 ? '98 or more' : n} other${n === 1 ? '' : 's'}`;
 
@@ -46,7 +46,10 @@ export function notifications({ signal }) {
   const seen = (seq) => api.notificationsSeen(seq).then(() => setUnread(0)).catch(() => { /* they stay unread */ });
   const list = pager(rows, api.notifications(), row, {
     signal,
-    first: (page) => page.seq > 0 && seen(page.seq),
+    first: (page) => {
+      heard(page.seq);
+      if (page.seq > 0) seen(page.seq);
+    },
     empty: () => empty('bell', 'Nothing yet', 'Who likes, comments or follows shows up here.'),
   });
   on('told', signal, (n) => { // the newest goes to the front, instead of what it was before
