@@ -1,6 +1,10 @@
 package e2e
 
-import "fmt"
+import (
+	"fmt"
+
+	"github.com/chromedp/chromedp"
+)
 
 // likesComment likes the first comment that is shown, and takes that back.
 func (b *tab) likesComment() {
@@ -10,6 +14,23 @@ func (b *tab) likesComment() {
 		b.until("the comment has "+want+" likes", `document.querySelector('[data-testid="comment-likes"]').textContent === "`+want+`"`)
 	}
 	b.sound("own photo with a comment liked")
+}
+
+// replies answers the older of two comments, finds the answer again, with the one it
+// names as a link, and deletes it.
+func (b *tab) replies() {
+	b.t.Helper()
+	b.do("answer", chromedp.Click(chromedp.CSS(`[data-testid="comment"]:last-child [data-testid="reply"]`)))
+	b.write("reply-input", "So it is, @Ben.\r")
+	b.until("the reply is there", `document.querySelector('[data-testid="replies"] [data-testid="comment-text"]')?.textContent === 'So it is, @Ben.'`)
+	b.sound("reply")
+	b.goTo(eval[string](b, `location.hash`))
+	b.until("one reply is told of", `document.querySelector('[data-testid="replies-show"]:not([hidden])')?.textContent === 'Show 1 reply'`)
+	b.do("show it", chromedp.Click(chromedp.CSS(`[data-testid="replies-show"]:not([hidden])`)))
+	b.until("the reply names ben", `document.querySelector('[data-testid="replies"] .named')?.hash === '#/@ben'`)
+	b.do("delete the reply", chromedp.Click(chromedp.CSS(`[data-testid="replies"] [data-testid="comment-delete"]`)))
+	b.until("the reply is gone", `document.querySelectorAll('[data-testid="comment"]').length === 2`)
+	b.sound("reply deleted")
 }
 
 // hasOneStream looks at the stream of notifications when the page is left and comes

@@ -37,6 +37,7 @@ func TestPage(t *testing.T) {
 	ada.isTold(photo)
 	ada.readsAnswers(photo)
 	ada.likesComment()
+	ada.replies()
 	ada.usesSettings("correct horse ada")
 	ada.looksAtProfile(photo)
 	media := ada.mediaOf(photo)

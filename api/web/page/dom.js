@@ -110,6 +110,19 @@ export function webURL(url) {
 export const userLink = (user, ...children) =>
   h('a', { class: 'handle', href: `#/@${user.handle}` }, children.length ? children : user.handle);
 
+// said is a text of somebody with the handles in it as links to their profiles. A
+// handle is what the server takes for one when it tells people that they are named.
+export function said(text) {
+  const parts = [];
+  let from = 0;
+  for (const m of text.matchAll(/(?<![A-Za-z0-9_.])@([A-Za-z0-9_](?:\.?[A-Za-z0-9_])*)/g)) {
+    if (m[1].length > 32) continue;
+    parts.push(text.slice(from, m.index), h('a', { class: 'named', href: `#/@${m[1].toLowerCase()}` }, m[0]));
+    from = m.index + m[0].length;
+  }
+  return [...parts, text.slice(from)];
+}
+
 export function empty(drawing, title, text, ...actions) {
   return h('section', { class: 'empty', testid: 'empty' },
     h('span', { class: 'empty-art' }, icon(drawing)),

@@ -5,7 +5,7 @@ import { api } from './api.js';
 import { paint } from './blurhash.js';
 import { emit, on } from './bus.js';
 import { thread } from './comments.js';
-import { avatar, count, h, icon, plural, userLink, webURL, when } from './dom.js';
+import { avatar, count, h, icon, plural, said, userLink, webURL, when } from './dom.js';
 import { oops } from './toast.js';
 
 // The renditions that keep the photo's shape; the thumbnail is cropped.
@@ -135,7 +135,7 @@ export function caption(p, clamp) {
   if (!p.title && !p.caption && !p.tags?.length) return null;
   return h('div', { class: clamp ? 'caption clamp' : 'caption', testid: 'caption' },
     p.title && h('strong', { class: 'title' }, p.title),
-    p.caption && h('p', null, p.caption),
+    p.caption && h('p', null, said(p.caption)),
     p.tags?.length > 0 && h('p', { class: 'tags' }, p.tags.map((t) => h('a', { class: 'tag', href: tagHref(t), testid: 'tag' }, `#${t}`))));
 }
 
