@@ -99,6 +99,7 @@ func (b *tab) upload(file, caption, alt string) string {
 		b.t.Errorf("after another choice the caption reads %q", got)
 	}
 	b.write("alt-input", alt)
+	b.write("tags-input", "#Moss, water")
 	b.sound("upload chosen")
 	// Noted by the page itself: on a fast machine the pending state is short.
 	eval[bool](b, `(() => {
@@ -115,6 +116,7 @@ func (b *tab) upload(file, caption, alt string) string {
 		b.t.Errorf("the pending photo was shown as %v", states)
 	}
 	b.text("caption", caption)
+	b.until("the tags are links", `[...document.querySelectorAll('[data-testid="tag"]')].map((e) => e.hash).join() === '#/t/moss,#/t/water'`)
 	if got := eval[string](b, `document.querySelector('[data-testid="photo-image"]').alt`); got != alt {
 		b.t.Errorf("the image's text is %q", got)
 	}
@@ -174,6 +176,7 @@ func (b *tab) searches(photo string) {
 	b.click("search-submit")
 	b.until("the photo is found", fmt.Sprintf(`document.querySelector('[data-testid="found-photos"] [data-photo="%s"]')`, photo))
 	b.loaded(`[data-testid="found-photos"]`)
+	b.until("the bar says where one is", `document.querySelector('[data-testid="nav-search"][aria-current]')`)
 	b.sound("search results")
 	b.rewrite("search-input", "ad")
 	b.click("search-submit")

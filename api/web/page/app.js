@@ -204,12 +204,18 @@ function mark() {
 
 function markNav() {
   for (const a of shell.querySelectorAll('.nav-link')) {
-    if (a.getAttribute('href') === (location.hash || '#/')) a.setAttribute('aria-current', 'page');
+    const href = a.getAttribute('href');
+    const here = location.hash || '#/';
+    if (href === here || (href === '#/search' && here.startsWith('#/search/'))) a.setAttribute('aria-current', 'page');
     else a.removeAttribute('aria-current');
   }
 }
 
 on('me', undefined, () => dropAll());
+on('face', undefined, () => { // a new picture: the bar shows it, kept views are made anew
+  for (const key of [...kept.keys()]) drop(key);
+  shell.querySelector('[data-testid="nav-profile"] .avatar')?.replaceWith(avatar(viewer(), 'tiny'));
+});
 addEventListener('hashchange', navigate);
 document.querySelector('.skip').addEventListener('click', (e) => {
   e.preventDefault();

@@ -10,10 +10,12 @@ export const viewer = () => me;
 
 export function setViewer(user) {
   const before = me?.id;
+  const face = me?.avatar_url;
   me = user;
   if (before && before !== user?.id) forget();
   if (user && before !== user.id) recover();
   if (before !== user?.id) emit('me', user);
+  else if (user && face !== user.avatar_url) emit('face', user);
 }
 
 // load asks the server who is signed in; nobody is no error.

@@ -74,10 +74,12 @@ function listing(title, fetchPage, ctx, none) {
   return box;
 }
 
+// requests lists those who ask to follow. An account that was made public may have some, too.
 function requests(ctx) {
   const rows = h('ul', { class: 'persons' });
-  const box = h('section', { class: 'panel' }, h('h2', null, 'Asking to follow you'), rows);
-  pager(rows, api.requests(), request, { signal: ctx.signal, manual: true, empty: () => h('p', { class: 'quiet none' }, 'Nobody at the moment.') }).start();
+  const box = h('section', { class: 'panel', hidden: !ctx.me.is_private }, h('h2', null, 'Asking to follow you'), rows);
+  const first = (page) => { if (page.items.length > 0 || page.next_cursor) box.hidden = false; };
+  pager(rows, api.requests(), request, { signal: ctx.signal, manual: true, first, empty: () => h('p', { class: 'quiet none' }, 'Nobody at the moment.') }).start();
   return box;
 }
 
@@ -107,7 +109,7 @@ export function people(ctx) {
   return {
     title: 'People', keep: true,
     node: h('div', { class: 'column' }, h('h1', null, 'People'), form,
-      ctx.me.is_private && requests(ctx),
+      requests(ctx),
       listing('You follow', api.following('me'), ctx, 'Nobody yet. Open a profile by its handle and press Follow.'),
       listing('Following you', api.followers('me'), ctx, 'Nobody yet. Share a photo and tell your friends your handle.')),
   };

@@ -122,6 +122,7 @@ export async function profile({ me, signal }, handle) {
 }
 
 function noPhotos(u, own) {
+  if (u.viewer?.blocked) return empty('lock', 'You have blocked this account', 'Neither of you sees what the other shares. Unblock it to see its photos.');
   if (own) return empty('photo', 'Your first photo goes here', 'Everything you share is kept on this page.', h('a', { class: 'button', href: '#/upload' }, 'Share a photo'));
   if (u.is_private && !u.viewer?.follows) return empty('lock', 'This account is private', 'Follow it to see its photos.');
   return empty('photo', 'No photos yet', `When ${u.handle} shares a photo it appears here.`);

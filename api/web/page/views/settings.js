@@ -44,7 +44,8 @@ function password() {
   const save = h('button', { class: 'button', type: 'submit', testid: 'password-save' }, 'Change password');
   const field = (id, name, label, auto) => h('div', { class: 'field' }, h('label', { for: id }, label),
     h('input', { id, name, type: 'password', required: true, autocomplete: auto, testid: id }));
-  const form = h('form', null, field('s-old', 'old', 'Password until now', 'current-password'), field('s-new', 'fresh', 'New password', 'new-password'), error, save);
+  const who = h('input', { hidden: true, name: 'username', autocomplete: 'username', value: viewer().handle, readonly: true }); // for keepers of passwords
+  const form = h('form', null, who, field('s-old', 'old', 'Password until now', 'current-password'), field('s-new', 'fresh', 'New password', 'new-password'), error, save);
   form.addEventListener('submit', (e) => {
     e.preventDefault();
     const v = Object.fromEntries(new FormData(form));
@@ -135,7 +136,7 @@ function end() {
 
 export function settings({ signal }) {
   const picture = viewer().avatar_url && panel('Profile picture', h('p', { class: 'row' }, avatar(viewer()),
-    press('Remove', 'avatar-remove', async () => { setViewer({ ...viewer(), ...await api.setAvatar(null) }); toast('Your picture is removed.'); })));
+    press('Remove', 'avatar-remove', async () => { setViewer({ ...viewer(), ...await api.setAvatar(null) }); picture.remove(); toast('Your picture is removed.'); })));
   return {
     title: 'Settings',
     node: h('div', { class: 'column' }, h('h1', null, 'Settings'), privacy(), picture, password(), sessions(signal), keys(signal),

@@ -64,6 +64,9 @@ function details() {
   const caption = h('textarea', { id: 'u-caption', name: 'caption', rows: 4, maxlength: maxCaption, placeholder: 'Say something about it', testid: 'caption-input', oninput: () => { left.textContent = caption.value.length > maxCaption - 300 ? `${maxCaption - caption.value.length} left` : ''; } });
   return [
     h('div', { class: 'field' }, h('label', { for: 'u-caption' }, 'Caption'), caption, left),
+    h('div', { class: 'field' }, h('label', { for: 'u-tags' }, 'Tags'),
+      h('input', { id: 'u-tags', name: 'tags', maxlength: 1000, placeholder: 'sea, holiday', autocapitalize: 'none', 'aria-describedby': 'u-tags-h', testid: 'tags-input' }),
+      h('p', { class: 'hint', id: 'u-tags-h' }, 'Single words by which it is found, with spaces or commas between them.')),
     h('div', { class: 'field' }, h('label', { for: 'u-alt' }, 'Description'),
       h('input', { id: 'u-alt', name: 'alt', maxlength: 500, 'aria-describedby': 'u-alt-h', testid: 'alt-input' }),
       h('p', { class: 'hint', id: 'u-alt-h' }, 'What is to be seen, for people who cannot see it.')),
@@ -76,7 +79,7 @@ function details() {
 // words is what the form says about the photo.
 function words(form) {
   const v = Object.fromEntries(new FormData(form));
-  return { caption: v.caption.trim(), alt: v.alt.trim(), visibility: v.visibility };
+  return { caption: v.caption.trim(), tags: v.tags.split(/[\s,]+/).filter(Boolean), alt: v.alt.trim(), visibility: v.visibility };
 }
 
 // composer shows the chosen photo and the form around it.
@@ -118,7 +121,7 @@ export function upload({ signal }) {
       return;
     }
     const c = composer(file, { restart: (said) => { kept = said; note.textContent = ''; reset(); }, fail: refused });
-    for (const [name, value] of Object.entries(said || kept)) c.form.elements[name].value = value;
+    for (const [name, value] of Object.entries(said || kept)) c.form.elements[name].value = Array.isArray(value) ? value.join(' ') : value;
     c.error.textContent = problem || '';
     fill(box, c.form);
     c.form.elements.caption.focus({ preventScroll: true });
