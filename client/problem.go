@@ -55,9 +55,9 @@ func (p *Problem) Error() string {
 		text += ")"
 	}
 	if p.Type == "" || p.Type == "about:blank" {
-		return fmt.Sprintf("hayloft: %d: %s", p.Status, text)
+		return fmt.Sprintf("%d: %s", p.Status, text)
 	}
-	return fmt.Sprintf("hayloft: %d %s: %s", p.Status, p.Type, text)
+	return fmt.Sprintf("%d %s: %s", p.Status, p.Type, text)
 }
 
 // IsStatus reports whether err is a refusal with this HTTP status.

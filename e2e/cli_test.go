@@ -69,13 +69,16 @@ func TestPhotoCommands(t *testing.T) {
 		"no arguments":     {[]string{"photo", "get"}, 2},
 		"an unknown flag":  {[]string{"photo", "get", id, "--colour"}, 2},
 		"no such command":  {[]string{"fotos"}, 2},
+		"nor in a group":   {[]string{"photo", "list"}, 2},
+		"no such variant":  {append([]string{"photo", "get", id, "--variant", "huge"}, as...), 2},
+		"no token":         {[]string{"photo", "put", file}, 2},
 		"no server there":  {[]string{"photo", "get", id, "--server", "http://127.0.0.1:1"}, 1},
 		"a wrong setting":  {[]string{"server", "--volume-size", "12"}, 2},
 		"a small volume":   {[]string{"server", "--volume-size", "1MiB"}, 2},
 		"demo on the wire": {[]string{"demo", "--server", "http://192.0.2.1:8080"}, 2},
 	} {
 		out, errs, code := command(t, bad.args...)
-		if code != bad.code || out != "" || strings.Count(errs, "\n") != 1 {
+		if code != bad.code || out != "" || strings.Count(errs, "\n") != 1 || strings.Contains(errs, " hayloft: ") {
 			t.Errorf("%s: code %d, want %d and one line on standard error: %q %q", what, code, bad.code, out, errs)
 		}
 	}

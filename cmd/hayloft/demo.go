@@ -75,7 +75,7 @@ func loadDemo(ctx context.Context, server, secret string, progress io.Writer) er
 	}
 	defer anyone.CloseIdle()
 	users := []*demoUser{
-		{handle: demoHandle, name: "You"}, {handle: "mara", name: "Mara"},
+		{handle: demoHandle, name: "Demo"}, {handle: "mara", name: "Mara"},
 		{handle: "jonas", name: "Jonas"}, {handle: "lin", name: "Lin"},
 	}
 	for _, u := range users {

@@ -80,6 +80,9 @@ func newRoot() *cobra.Command {
 // wantArgs refuses a wrong number of arguments as wrong usage.
 func wantArgs(least, most int, what string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
+		if len(args) > 0 && cmd.HasSubCommands() {
+			return usagef("%s has no command %q (see %s --help)", cmd.Name(), args[0], cmd.CommandPath())
+		}
 		if len(args) < least || most >= 0 && len(args) > most {
 			return usagef("%s wants %s (see %s --help)", cmd.Name(), what, cmd.CommandPath())
 		}

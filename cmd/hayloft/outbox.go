@@ -116,6 +116,9 @@ func retryEffects(cmd *cobra.Command, r *remoteServer, seqs []uint64, all bool) 
 		for _, e := range list.Effects {
 			seqs = append(seqs, e.Seq)
 		}
+		if len(seqs) == 0 {
+			fmt.Fprintln(cmd.ErrOrStderr(), "nothing is parked")
+		}
 	}
 	for _, seq := range seqs {
 		var got retried

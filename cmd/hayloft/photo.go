@@ -5,7 +5,9 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"time"
 
 	"hayloft/client"
 	"hayloft/media"
@@ -21,6 +23,7 @@ func (r *remote) define(cmd *cobra.Command) {
 	cmd.PersistentFlags().StringVar(&r.token, "token", "", "login token (default the environment variable HAYLOFT_TOKEN)")
 }
 
+// client returns the client of who has the token, or without one of a guest.
 func (r *remote) client() (*client.Client, error) {
 	token := r.token
 	if token == "" {
@@ -31,6 +34,14 @@ func (r *remote) client() (*client.Client, error) {
 		return nil, usageError{err}
 	}
 	return c, nil
+}
+
+// signedIn is client for what no guest can do.
+func (r *remote) signedIn() (*client.Client, error) {
+	if r.token == "" && os.Getenv("HAYLOFT_TOKEN") == "" {
+		return nil, usagef("whose photos? give a token as --token or in HAYLOFT_TOKEN: POST /api/v1/sessions answers one")
+	}
+	return r.client()
 }
 
 func newPhoto() *cobra.Command {
@@ -50,7 +61,7 @@ func newPhotoPut(r *remote) *cobra.Command {
 		Short: "Upload photos; prints one id per line",
 		Args:  wantArgs(1, -1, "at least one file"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := r.client()
+			c, err := r.signedIn()
 			if err != nil {
 				return err
 			}
@@ -91,6 +102,9 @@ func putFile(cmd *cobra.Command, c *client.Client, name string, d client.Details
 	return posted.PhotoID, untilReady(cmd.Context(), c, posted.PhotoID)
 }
 
+// renditions are what get can download.
+var renditions = []string{"master", "original", "large", "medium", "small", "thumbnail"}
+
 func newPhotoGet(r *remote) *cobra.Command {
 	var variant, out string
 	cmd := &cobra.Command{
@@ -98,6 +112,9 @@ func newPhotoGet(r *remote) *cobra.Command {
 		Short: "Download one variant of a photo, or its verbatim master",
 		Args:  wantArgs(1, 1, "one photo id"),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if !slices.Contains(renditions, variant) {
+				return usagef("--variant: %q is none of %s", variant, strings.Join(renditions, ", "))
+			}
 			c, err := r.client()
 			if err != nil {
 				return err
@@ -119,7 +136,7 @@ func newPhotoGet(r *remote) *cobra.Command {
 			return saveAs(out, o.Body)
 		},
 	}
-	cmd.Flags().StringVar(&variant, "variant", "large", "master, original, large, medium, small or thumbnail")
+	cmd.Flags().StringVar(&variant, "variant", "large", "one of "+strings.Join(renditions, ", "))
 	cmd.Flags().StringVarP(&out, "output", "o", "", "file to write (default standard output)")
 	return cmd
 }
@@ -174,7 +191,7 @@ func newPhotoShow(r *remote) *cobra.Command {
 func showPhoto(w io.Writer, p client.Photo) error {
 	lines := [][2]string{
 		{"photo", p.ID}, {"author", "@" + p.Author.Handle}, {"status", p.Status}, {"visibility", p.Visibility},
-		{"title", p.Title}, {"caption", p.Caption}, {"created", p.CreatedAt.String()},
+		{"title", p.Title}, {"caption", p.Caption}, {"tags", strings.Join(p.Tags, " ")}, {"created", p.CreatedAt.Format(time.RFC3339)},
 		{"likes", fmt.Sprint(p.LikeCount)}, {"comments", fmt.Sprint(p.CommentCount)},
 	}
 	if p.Failure != nil {
@@ -202,7 +219,7 @@ func newPhotoRm(r *remote) *cobra.Command {
 		Short: "Delete photos; restorable within the grace unless --purge",
 		Args:  wantArgs(1, -1, "at least one photo id"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := r.client()
+			c, err := r.signedIn()
 			if err != nil {
 				return err
 			}
