@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"mime/multipart"
-	"time"
 
 	"hayloft/feed"
 	"hayloft/internal/id"
@@ -92,7 +91,7 @@ func (r *request) storeForm(img photoFile, d feed.Details) (id.ID, error) {
 		}
 	}
 	photo, err := r.a.opt.Feed.BeginUpload(r.ctx, r.viewer, feed.UploadSpec{Size: int64(len(img.data)), ContentType: img.info.ContentType,
-		Digest: &img.digest, ExpiresAt: r.a.opt.Clock.Now().Add(r.a.opt.Limits.Uploads).Truncate(time.Second)})
+		Digest: &img.digest, ExpiresAt: r.uploadEnds(), Lasts: r.a.opt.Limits.Uploads})
 	if err != nil {
 		return 0, err
 	}

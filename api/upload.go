@@ -130,8 +130,7 @@ func (r *request) uploadURL() error {
 	if err != nil {
 		return err
 	}
-	spec := feed.UploadSpec{Size: size, ContentType: *contentType, Digest: digest,
-		ExpiresAt: r.a.opt.Clock.Now().Add(r.a.opt.Limits.Uploads).Truncate(time.Second)}
+	spec := feed.UploadSpec{Size: size, ContentType: *contentType, Digest: digest, ExpiresAt: r.uploadEnds(), Lasts: r.a.opt.Limits.Uploads}
 	photo, err := r.a.opt.Feed.BeginUpload(key.tie(r.ctx), r.viewer, spec)
 	if err != nil {
 		return err
@@ -143,6 +142,11 @@ func (r *request) uploadURL() error {
 	g.photo, g.expires = photo, up.Spec.ExpiresAt.Unix()
 	left := up.Spec.ExpiresAt.Sub(r.a.opt.Clock.Now()).Round(time.Second)
 	return r.json(201, uploadURLBody{r.a.opt.PublicURL + g.path() + "?" + g.query(r.a.opt.Ring), photo, int64(max(left, 0) / time.Second)})
+}
+
+// uploadEnds is for a feed of the version before, which knows nothing of Lasts.
+func (r *request) uploadEnds() time.Time {
+	return r.a.opt.Clock.Now().Add(r.a.opt.Limits.Uploads).Truncate(time.Second)
 }
 
 // reserved returns the upload that a URL can still be given out for. A repeat

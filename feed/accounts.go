@@ -267,8 +267,15 @@ func (f *Feed) SetPrivate(ctx context.Context, user id.ID, private bool) (User, 
 	return f.UpdateProfile(ctx, user, ProfileChange{Private: &private})
 }
 
-// due is d from now on.
-func (f *Feed) due(d time.Duration) time.Time { return f.now().Add(d) }
+// due is d from now on, or from the latest command known when this node's clock is
+// behind that: else what it begins would be over at once for all others.
+func (f *Feed) due(d time.Duration) time.Time {
+	now := f.now()
+	if latest := timeOf(f.machine.latest.Load()); latest.After(now) {
+		now = latest
+	}
+	return now.Add(d)
+}
 
 // photosFor is how many of the photos another user may see.
 func (r *accountRow) photosFor(follows bool) uint64 {

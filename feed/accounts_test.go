@@ -323,3 +323,21 @@ func TestPhotoCountIsTheViewers(t *testing.T) {
 	}
 	h.check()
 }
+
+// The clock of the node that begins an upload is an hour behind the others': for them
+// the upload is not over at once.
+func TestUploadBeginsOnANodeThatIsBehind(t *testing.T) {
+	h := newHouse(t, nil)
+	ctx := context.Background()
+	anna := h.user("anna")
+	others := h.clock.Now().Add(time.Hour)
+	h.feed.machine.latest.Store(millis(others)) // of a command of theirs
+	photo, err := h.feed.BeginUpload(ctx, anna, UploadSpec{Size: 1000, ContentType: "image/jpeg", ExpiresAt: h.clock.Now().Add(15 * time.Minute), Lasts: 15 * time.Minute})
+	h.must(err)
+	h.clock.Advance(others.Add(14 * time.Minute).Sub(h.clock.Now()))
+	h.must(second2(h.sweepNow()))
+	up, err := h.feed.Upload(ctx, photo)
+	if err != nil || up.Status != Reserved || !up.Spec.ExpiresAt.After(h.clock.Now()) {
+		t.Errorf("%+v, %v", up, err)
+	}
+}

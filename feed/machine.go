@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -103,9 +104,10 @@ func refusal(err error) bool {
 }
 
 // Machine is the feed's state machine (docs/feed-format.md). It keeps nothing
-// in memory but who waits for what.
+// in memory but who waits for what, and how late it is elsewhere.
 type Machine struct {
-	pending signals // of commands whose batch is not committed yet; apply goroutine only
+	pending signals       // of commands whose batch is not committed yet; apply goroutine only
+	latest  atomic.Uint64 // milliseconds of the latest command seen; written by the apply goroutine only
 	watch   watch
 }
 
@@ -125,6 +127,7 @@ func (m *Machine) Apply(b *pebble.Batch, cmd []byte) (any, error) {
 	if err != nil {
 		return nil, stop(err)
 	}
+	m.latest.Store(max(m.latest.Load(), millis(env.Now)))
 	t := &tx{store: store{b}, now: env.Now}
 	out, err := t.run(env.Idempotency, body)
 	if err != nil {

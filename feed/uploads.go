@@ -3,6 +3,7 @@ package feed
 import (
 	"context"
 	"errors"
+	"time"
 
 	"hayloft/internal/id"
 )
@@ -14,6 +15,9 @@ func (f *Feed) BeginUpload(ctx context.Context, owner id.ID, spec UploadSpec) (i
 	}
 	if spec.ContentType == "" {
 		return 0, Invalid{"content_type", "is missing"}
+	}
+	if spec.Lasts > 0 {
+		spec.ExpiresAt, spec.Lasts = f.due(spec.Lasts).Truncate(time.Second), 0
 	}
 	if !spec.ExpiresAt.After(f.now()) {
 		return 0, Invalid{"expires_at", "lies in the past"}
