@@ -162,6 +162,7 @@ func TestLateFollowerUnderLoad(t *testing.T) {
 		stop := make(chan struct{})
 		var added atomic.Uint64
 		var wg sync.WaitGroup
+		leader := c.open[lead] // the map is written to meanwhile
 		for w := range 4 {
 			wg.Go(func() {
 				for i := 0; ; i++ {
@@ -170,7 +171,7 @@ func TestLateFollowerUnderLoad(t *testing.T) {
 						return
 					default:
 					}
-					if _, err := c.open[lead].Propose(t.Context(), addCmd(fmt.Sprintf("w%d", w), 1)); err != nil {
+					if _, err := leader.Propose(t.Context(), addCmd(fmt.Sprintf("w%d", w), 1)); err != nil {
 						t.Errorf("under load: %v", err)
 						return
 					}
