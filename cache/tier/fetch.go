@@ -69,13 +69,16 @@ func mix(x uint64) uint64 {
 const fewFills = 8
 
 // bound is how many fills one upstream may have now: a quarter more than its share
-// (Mirrokni, Thorup and Zadimoghaddam 2016).
+// (Mirrokni, Thorup and Zadimoghaddam 2016) among those that can be asked.
 func (c *Chain) bound() int {
 	sum, n := 1, 0
 	for _, u := range c.ups {
-		sum += u.load()
-		n++
+		if load, works := u.load(); works {
+			sum += load
+			n++
+		}
 	}
+	n = max(n, 1)
 	return min(max((5*sum+4*n-1)/(4*n), fewFills), c.o.MaxFills)
 }
 
@@ -161,39 +164,59 @@ type heat struct {
 	from      *opened
 	results   chan result
 	rest      []*upstream // who was not asked yet
+	full      []*upstream // who was not asked because it has more than its share
 	home      *upstream
 	running   int
 	errs      []error
 }
 
-// next has one more upstream asked; false when there is none.
+// next has one more upstream asked; false when there is none. Who has more than its share
+// is asked when all others have failed.
 func (h *heat) next() bool {
 	for len(h.rest) > 0 {
 		u := h.rest[0]
 		h.rest = h.rest[1:]
 		if !u.take(h.c.bound()) {
+			h.full = append(h.full, u)
+			continue
+		}
+		if h.ask(u) {
+			return true
+		}
+	}
+	for h.running == 0 && len(h.full) > 0 {
+		u := h.full[0]
+		h.full = h.full[1:]
+		if !u.take(h.c.o.MaxFills) {
 			h.errs = append(h.errs, fmt.Errorf("%s: %w", u.name, ErrBusy))
 			continue
 		}
-		if !u.begin() {
-			u.give()
-			u.count(func(s *UpstreamStats) { s.Refused++ })
-			continue
+		if h.ask(u) {
+			return true
 		}
-		h.running++
-		go func() {
-			o, err := h.c.attempt(h.ctx, h.race, u, h.k, h.from, u != h.home)
-			select {
-			case h.results <- result{o, err, u}:
-			case <-h.race.Done():
-				if o != nil {
-					o.end(errLeft)
-				}
-			}
-		}()
-		return true
 	}
 	return false
+}
+
+// ask asks an upstream, of which a fill was taken; false when it is left alone.
+func (h *heat) ask(u *upstream) bool {
+	if !u.begin() {
+		u.give()
+		u.count(func(s *UpstreamStats) { s.Refused++ })
+		return false
+	}
+	h.running++
+	go func() {
+		o, err := h.c.attempt(h.ctx, h.race, u, h.k, h.from, u != h.home)
+		select {
+		case h.results <- result{o, err, u}:
+		case <-h.race.Done():
+			if o != nil {
+				o.end(errLeft)
+			}
+		}
+	}()
+	return true
 }
 
 // receive reads an object, verified, that comes with these headers.

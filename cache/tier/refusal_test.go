@@ -2,6 +2,7 @@ package tier
 
 import (
 	"net/http"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -119,5 +120,53 @@ func TestNoKeysAreNoAnswer(t *testing.T) {
 		if keys, err := c.chain.Keys(t.Context()); err == nil {
 			t.Errorf("from one that has none: %d", len(keys))
 		}
+	})
+}
+
+// Whose neighbour is down does its work, too: the bound of an upstream's load is a share
+// of those that can be asked.
+func TestBoundWithoutTheDead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		blobs := someBlobs(300)
+		h := newHome(blobs...)
+		l1, l2 := &link{to: inner(t, "a", h).srv}, &link{to: inner(t, "a2", h).srv}
+		b := outer(t, "b", Options{}, l1, l2)
+		pass(time.Second)
+		l1.setCut(true)
+		leftAlone(t, b, blobs)
+		h.mu.Lock()
+		h.hold = make(chan struct{})
+		h.mu.Unlock()
+		var all sync.WaitGroup
+		for _, blob := range blobs[100:140] {
+			all.Go(func() { status(t, "one of two is left", b.get(t, keyOf(blob, "small"), ""), 200) })
+		}
+		synctest.Wait()
+		if st := b.chain.Stats()[1]; st.Busy != 40 {
+			t.Errorf("40 fills, of which the one that is left has %d: %+v", st.Busy, st)
+		}
+		close(h.hold)
+		all.Wait()
+	})
+}
+
+// An upstream that works and has nothing to say, as one whose store is away, does not keep
+// the others below their share either.
+func TestBoundBesideOneThatRefuses(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		blobs := someBlobs(40)
+		h, away := newHome(blobs...), newHome(blobs...)
+		away.down = true
+		a2 := inner(t, "a2", h)
+		b := outer(t, "b", Options{}, &link{to: inner(t, "a", away).srv}, &link{to: a2.srv})
+		pass(time.Second)
+		h.hold = make(chan struct{})
+		var all sync.WaitGroup
+		for _, blob := range blobs {
+			all.Go(func() { status(t, "one of two refuses", b.get(t, keyOf(blob, "small"), ""), 200) })
+		}
+		synctest.Wait()
+		close(h.hold)
+		all.Wait()
 	})
 }

@@ -108,10 +108,11 @@ func (u *upstream) give() {
 	u.mu.Unlock()
 }
 
-func (u *upstream) load() int {
+// load is how many fills are under way, and whether it is not left alone.
+func (u *upstream) load() (fills int, works bool) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	return u.fills
+	return u.fills, u.failed < breakAfter
 }
 
 // answers tells that a call under way has an answer, of which the rest may take long: the
