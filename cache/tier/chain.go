@@ -165,7 +165,7 @@ func (c *Chain) Keys(ctx context.Context) ([]sign.Key, error) {
 	return nil, errors.Join(append([]error{ErrDown}, errs...)...)
 }
 
-// Purges follows the purge log at one upstream, and at the next when that fails.
+// Purges follows the purge log at one upstream, and at the next when that fails or is late.
 func (c *Chain) Purges(ctx context.Context, after uint64, limit int) (list []cache.Purge, age time.Duration, err error) {
 	c.seen.Store(after)
 	began := c.o.Clock.Now()
@@ -191,6 +191,10 @@ func (c *Chain) Purges(ctx context.Context, after uint64, limit int) (list []cac
 	return nil, 0, errors.Join(errs...)
 }
 
+// lateAfter is how old what an upstream knows of the purge log may be: then another is
+// asked the next time, before what is served here has to be asked about.
+const lateAfter = 1500 * time.Millisecond
+
 // heardOf makes an answer of what an upstream said that was asked at that time.
 func (c *Chain) heardOf(after uint64, limit int, a *purgesAnswer, began, asked time.Time) ([]cache.Purge, time.Duration, error) {
 	as := asked.Add(-time.Duration(a.Age))
@@ -215,6 +219,9 @@ func (c *Chain) heardOf(after uint64, limit int, a *purgesAnswer, began, asked t
 	now := c.o.Clock.Now()
 	if len(list) > 0 {
 		c.got = now
+	}
+	if now.Sub(as) > lateAfter { // it may be cut off itself, and another not
+		c.at = (c.at + 1) % len(c.ups)
 	}
 	if now.Sub(as) < 2*time.Second {
 		c.heard.Store(int64(c.o.Clock.Elapsed()) + 1)

@@ -1,0 +1,38 @@
+package tier
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// An upstream that answers and hears nothing itself is not the one to follow while
+// another one hears: the tier stays in service.
+func TestFollowsWhoHears(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHome(1, 2)
+		a := inner(t, "a", h)
+		l1, l2 := &link{to: a.srv}, &link{to: a.srv}
+		b1, b2 := outer(t, "b1", Options{}, l1), outer(t, "b2", Options{}, l2)
+		c := outer(t, "c", Options{}, &link{to: b1.srv}, &link{to: b2.srv})
+		pass(time.Second)
+		for i, cut := range []*link{l1, l2, l1} {
+			cut.setCut(true)
+			pass(10 * time.Second)
+			if err := c.chain.Ready(); err != nil {
+				t.Errorf("cut %d: not ready: %v", i, err)
+			}
+			if ago := time.Since(c.Stats().PurgeHeard); ago > 2*time.Second {
+				t.Errorf("cut %d: heard %v ago", i, ago)
+			}
+			cut.setCut(false)
+			pass(5 * time.Second)
+		}
+		l1.setCut(true)
+		l2.setCut(true)
+		pass(10 * time.Second)
+		if c.chain.Ready() == nil {
+			t.Error("ready, and nobody hears anything")
+		}
+	})
+}
