@@ -106,7 +106,8 @@ func (c *Cache) Purges(ctx context.Context, after uint64, limit int) (list []Pur
 	}
 }
 
-// AwaitPurge returns when every purge up to seq is applied here, or ctx's error.
+// AwaitPurge returns when every purge up to seq is applied here, or ctx's error. It does
+// not wait while nothing is heard of the log.
 func (c *Cache) AwaitPurge(ctx context.Context, seq uint64) error {
 	for {
 		c.relay.mu.Lock()
@@ -114,6 +115,9 @@ func (c *Cache) AwaitPurge(ctx context.Context, seq uint64) error {
 		c.relay.mu.Unlock()
 		if through >= seq {
 			return nil
+		}
+		if !c.young(c.clock.Now(), c.log.heardAt()) {
+			return errStale
 		}
 		select {
 		case <-news:

@@ -4,6 +4,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"hayloft/cache"
 )
 
 // An upstream that answers and hears nothing itself is not the one to follow while
@@ -33,6 +35,30 @@ func TestFollowsWhoHears(t *testing.T) {
 		pass(10 * time.Second)
 		if c.chain.Ready() == nil {
 			t.Error("ready, and nobody hears anything")
+		}
+	})
+}
+
+// A tier that is behind in the purge log and hears nothing of it says so at once: who
+// asks it for a verdict asks another one, and has lost no time.
+func TestCutOffTierDoesNotLetWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		blobs := someBlobs(20)
+		h := newHome(blobs...)
+		a := inner(t, "a", h)
+		l1, l2 := &link{to: a.srv}, &link{to: a.srv}
+		b1, b2 := outer(t, "b1", Options{}, l1), outer(t, "b2", Options{}, l2)
+		c := outer(t, "c", Options{}, &link{to: b1.srv}, &link{to: b2.srv})
+		pass(time.Second)
+		l1.setCut(true)
+		h.set(1, cache.Verdict{})
+		pass(10 * time.Second)
+		for _, blob := range blobs[1:] {
+			began := time.Now()
+			v, err := c.chain.Access(t.Context(), blob)
+			if took := time.Since(began); err != nil || v.Audience != cache.Public || took > 50*time.Millisecond {
+				t.Errorf("blob %v: %+v, %v, after %v", blob, v, err, took)
+			}
 		}
 	})
 }
