@@ -48,8 +48,8 @@ type Options struct {
 type Chain struct {
 	o     Options
 	ups   []*upstream
-	seen  atomic.Uint64 // the largest purge that was returned
-	heard atomic.Int64  // elapsed time, plus one, when the log was last heard; 0: never
+	seen  atomic.Uint64             // the largest purge that was returned
+	heard atomic.Pointer[time.Time] // as of when the log is known; nil: never
 
 	// Of the one goroutine that follows the purge log.
 	at  int       // the upstream that is followed
@@ -91,11 +91,10 @@ func New(o Options) (*Chain, error) {
 	return c, nil
 }
 
-// Ready returns nil when the purge log was heard within the last seconds: before, nothing
-// can be served.
+// Ready returns nil when what is known of the purge log is as of the last seconds: else
+// nothing can be served.
 func (c *Chain) Ready() error {
-	at := c.heard.Load()
-	if at == 0 || c.o.Clock.Elapsed()-time.Duration(at-1) > 3*time.Second {
+	if as := c.heard.Load(); as == nil || c.o.Clock.Now().Sub(*as) > 3*time.Second {
 		var errs []error
 		for _, u := range c.ups {
 			if st := u.stats(); st.Err != nil {
@@ -223,8 +222,12 @@ func (c *Chain) heardOf(after uint64, limit int, a *purgesAnswer, began, asked t
 	if now.Sub(as) > lateAfter { // it may be cut off itself, and another not
 		c.at = (c.at + 1) % len(c.ups)
 	}
-	if now.Sub(as) < 2*time.Second {
-		c.heard.Store(int64(c.o.Clock.Elapsed()) + 1)
+	known := as
+	if known.After(now) { // so young, nothing can be known
+		known = now
+	}
+	if heard := c.heard.Load(); heard == nil || known.After(*heard) {
+		c.heard.Store(&known)
 	}
 	c.seen.Store(last)
 	return list, began.Sub(as), nil

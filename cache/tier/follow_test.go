@@ -62,3 +62,27 @@ func TestCutOffTierDoesNotLetWait(t *testing.T) {
 		}
 	})
 }
+
+// A tier behind one that is cut off is no longer ready three seconds after the cut, as
+// one that is cut off itself.
+func TestNotReadyAfterThreeSeconds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := inner(t, "a", newHome())
+		l, near := &link{to: a.srv}, &link{}
+		b := outer(t, "b", Options{}, l)
+		near.to = b.srv
+		c := outer(t, "c", Options{}, near)
+		for name, cut := range map[string]*link{"behind it": l, "before it": near} {
+			pass(5 * time.Second)
+			if err := c.chain.Ready(); err != nil {
+				t.Fatal(err)
+			}
+			cut.setCut(true)
+			pass(3100 * time.Millisecond)
+			if c.chain.Ready() == nil {
+				t.Errorf("ready three seconds after a cut %s", name)
+			}
+			cut.setCut(false)
+		}
+	})
+}
