@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"iter"
@@ -167,6 +168,9 @@ func readEvents(body io.Reader, use func(NotificationEvent) bool) (on bool, err 
 				return false, nil
 			}
 		}
+	}
+	if errors.Is(lines.Err(), bufio.ErrTooLong) { // it would come again for ever
+		return false, fmt.Errorf("client: an event is longer than %d bytes", maxEventBytes)
 	}
 	return true, nil
 }

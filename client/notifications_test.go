@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -77,6 +78,37 @@ func TestNotificationStream(t *testing.T) {
 		if p, ok := errors.AsType[*Problem](err); !ok || p.Status != 401 || e.Notification != nil {
 			t.Errorf("%+v, %v", e, err)
 		}
+	}
+}
+
+// TestNotificationStreamOfAGiant: what cannot be read is an error, not asked for again and
+// again.
+func TestNotificationStreamOfAGiant(t *testing.T) {
+	var calls atomic.Int32
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		calls.Add(1)
+		fmt.Fprintf(w, "event: notification\ndata: %0*d\n\n", maxEventBytes, 1)
+	}))
+	defer s.Close()
+	c, err := New(s.URL, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.CloseIdle()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	c.sleep = func(context.Context, time.Duration) error {
+		cancel()
+		return ctx.Err()
+	}
+	failed := 0
+	for _, err := range c.NotificationStream(ctx, 0) {
+		if err != nil {
+			failed++
+		}
+	}
+	if failed != 1 || calls.Load() != 1 {
+		t.Errorf("%d errors after %d calls", failed, calls.Load())
 	}
 }
 
