@@ -66,6 +66,9 @@ func (r *request) takeForm(boundary string, n int64) (id.ID, error) {
 		return 0, err
 	}
 	r.extend()
+	if err := r.stillIn(); err != nil {
+		return 0, err
+	}
 	d, err := r.details(f)
 	if err != nil {
 		return 0, err
@@ -75,6 +78,16 @@ func (r *request) takeForm(boundary string, n int64) (id.ID, error) {
 		return 0, err
 	}
 	return r.storeForm(img, d)
+}
+
+// stillIn refuses a call whose token has ended while its body arrived, which may take
+// minutes.
+func (r *request) stillIn() error {
+	err := r.alive(r.ctx)
+	if errors.Is(err, feed.ErrNotFound) {
+		return pUnauthorized.because("the token is not valid")
+	}
+	return err
 }
 
 // storeForm makes a pending photo of an image, or finds the one that an earlier

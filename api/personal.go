@@ -176,10 +176,26 @@ func (r *request) createKey() error {
 	if err != nil {
 		return err
 	}
+	if err := r.stillSignedIn(k); err != nil {
+		return err
+	}
 	r.audit(EventKeyMade, r.viewer)
 	b := showKey(k)
 	b.Key = token
 	return r.json(201, b)
+}
+
+// stillSignedIn refuses a key whose session ended while the call was under way, and ends
+// the key: whoever replaced the password to be rid of that session has not seen it.
+func (r *request) stillSignedIn(k feed.APIKey) error {
+	err := r.alive(r.ctx)
+	if !errors.Is(err, feed.ErrNotFound) {
+		return err // if any: nobody is told the key
+	}
+	if err := r.a.opt.Feed.DeleteAPIKey(r.ctx, k.User, k.ID); err != nil && !errors.Is(err, feed.ErrNotFound) {
+		return err
+	}
+	return pUnauthorized.because("the token is not valid")
 }
 
 // listKeys is GET /api-keys: all at once, newest first.
