@@ -99,7 +99,10 @@ func (b *tab) upload(file, caption, alt string) string {
 		b.t.Errorf("after another choice the caption reads %q", got)
 	}
 	b.write("alt-input", alt)
-	b.write("tags-input", "#Moss, water")
+	b.write("tags-input", "#Moss, wa-ter")
+	b.click("share")
+	b.until("the tag that is none is named", `document.querySelector('[data-testid="compose"] [data-testid="form-error"]').textContent.includes('“wa-ter”')`)
+	b.rewrite("tags-input", "#Moss, water")
 	b.sound("upload chosen")
 	// Noted by the page itself: on a fast machine the pending state is short.
 	eval[bool](b, `(() => {

@@ -37,6 +37,7 @@ function row(n) {
   return h('li', { class: n.seen ? 'told' : 'told new', testid: 'notification', 'data-id': n.id, 'data-kind': n.kind },
     avatar(n.actors[0]),
     h('p', { class: 'told-text' }, text(n), ' ', h('span', { class: 'quiet' }, when(n.at))),
+    n.kind === 'request' && h('a', { class: 'button small', href: '#/people', testid: 'to-requests' }, 'Answer'),
     n.photo && h('a', { href: `#/p/${n.photo.photo_id}`, 'aria-label': n.photo.alt || n.photo.title || 'The photo' },
       thumb && h('img', { class: 'told-photo', src: thumb, alt: '', width: 44, height: 44, loading: 'lazy' })));
 }

@@ -7,6 +7,7 @@ import { start } from '../uploads.js';
 const types = { jpg: 'image/jpeg', jpeg: 'image/jpeg', png: 'image/png', webp: 'image/webp', gif: 'image/gif', avif: 'image/avif', heic: 'image/heic', heif: 'image/heif' };
 const names = { 'image/webp': 'WebP' };
 const maxCaption = 2200;
+const maxTags = 30;
 const touch = matchMedia('(pointer: coarse)'); // nothing to drop with
 let dropped = null; // a file dropped while another view was open
 let maxBytes = 32 << 20; // until the server has said
@@ -82,6 +83,14 @@ function words(form) {
   return { caption: v.caption.trim(), tags: v.tags.split(/[\s,]+/).filter(Boolean), alt: v.alt.trim(), visibility: v.visibility };
 }
 
+// mistagged says what is wrong with tags before a byte is sent: the server knows them by
+// their number alone.
+function mistagged(tags) {
+  const bad = tags.find((t) => !/^#?[\p{L}\p{M}\p{Nd}_]{1,64}$/u.test(t));
+  if (bad) return `“${bad}” cannot be a tag: letters, digits and _ only, 64 at most.`;
+  return tags.length > maxTags ? `A photo has at most ${maxTags} tags.` : '';
+}
+
 // composer shows the chosen photo and the form around it.
 function composer(file, { restart, fail }) {
   const preview = URL.createObjectURL(file);
@@ -95,6 +104,8 @@ function composer(file, { restart, fail }) {
   form.addEventListener('submit', (e) => {
     e.preventDefault();
     const said = words(form);
+    error.textContent = mistagged(said.tags);
+    if (error.textContent) return;
     busy(send, async () => {
       error.textContent = '';
       location.hash = '#/'; // the feed shows how far it has come
