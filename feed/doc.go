@@ -15,7 +15,7 @@
 // ErrUnavailable leaves open whether the change was or will yet be made.
 //
 // Threads: a Feed may be used by many goroutines. Returned values are the
-// caller's. Run derives, sweeps and trims in the background; RunEffects handles
+// caller's to read; lists in them may be shared. Run derives, sweeps and trims in the background; RunEffects handles
 // work that is owed to the world outside, lent by the member that leads.
 //
 // Replicas: every member of the group answers. What it says is of a state that is

@@ -81,6 +81,10 @@ type Options struct {
 	// whatever lies between. Nil: effects are handled by the leader alone.
 	Lender Lender
 
+	// RowBytes is the memory for decoded rows that reads share, in bytes; default
+	// 192 MiB, less than 0: none.
+	RowBytes int64
+
 	Policy Policy
 	// Notify, when set, is told what an operator should know. It must not block
 	// and may be called by several goroutines at once.
@@ -187,6 +191,8 @@ func Open(o Options) (*Feed, error) {
 		group: o.Group, machine: o.Machine, member: o.Member, lender: o.Lender, mint: o.Mint, clock: o.Clock,
 		policy: o.Policy.withDefaults(), notify: o.Notify, sweepRows: sweepRows, tellRows: tellChunk, laggards: map[string]laggard{},
 	}
+	orElse(&o.RowBytes, 192<<20)
+	f.machine.rows.limit(max(o.RowBytes, 0))
 	f.snapshot = func() (pebble.Reader, error) { return f.group.Snapshot() }
 	to := o.Timeline
 	to.Dirs, to.Source, to.Clock = o.TimelineDirs, source{f}, o.Clock
@@ -313,18 +319,26 @@ func (f *Feed) newID(ctx context.Context) (id.ID, error) {
 // of a page share their authors.
 type view struct {
 	store
+	shelf    shelf
 	accounts map[id.ID]*accountRow
 	ahead    fetched          // what was read ahead
 	avatars  map[id.ID]Avatar // by account
+	viewer   id.ID            // whose circle it has
+	circle   *circle          // nil: not asked for
 }
 
 func (v *view) account(user id.ID) (*accountRow, error) {
 	if a, ok := v.accounts[user]; ok {
 		return a, nil
 	}
+	if a := v.shelf.account(user); a != nil {
+		v.know(user, a)
+		return a, nil
+	}
 	a, err := v.store.account(user)
 	if err == nil {
 		v.know(user, a)
+		v.shelf.keepAccount(a)
 	}
 	return a, err
 }
@@ -371,6 +385,7 @@ func (f *Feed) read(ctx context.Context, do func(v *view) error) (err error) {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
+	shelf := f.machine.rows.shelf()
 	snap, err := f.snapshot()
 	if err != nil {
 		return unavailable(err)
@@ -380,5 +395,5 @@ func (f *Feed) read(ctx context.Context, do func(v *view) error) (err error) {
 			err = unavailable(cerr)
 		}
 	}()
-	return do(&view{store: store{snap}})
+	return do(&view{store: store{snap}, shelf: shelf})
 }

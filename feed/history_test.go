@@ -67,7 +67,7 @@ func newHistory(t *testing.T, seed uint64) *history {
 	windowCap := 1 + rng.IntN(12)
 	h.m = newModel(policy)
 	h.house = newHouse(t, func(o *Options) {
-		o.Policy = policy
+		o.Policy, o.RowBytes = policy, someRowBytes(seed)
 		o.Timeline.FS = h.lines
 		o.Timeline.Cap = windowCap
 		o.Timeline.MaxFollowees = 2 + int(seed%6)

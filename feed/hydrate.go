@@ -68,40 +68,57 @@ func (h *hydrator) judge(posts []timeline.Post, show []bool) error {
 	return nil
 }
 
-// fetch reads what visible and photoView will ask for.
-func (h *hydrator) fetch(posts []timeline.Post) error {
-	var authors, photos []id.ID
+// fetch reads what visible and photoView will ask for, of which most is kept.
+func (h *hydrator) fetch(posts []timeline.Post) (err error) {
+	v := h.v
+	if v.viewer, v.circle = h.viewer, nil; h.viewer != 0 {
+		if v.circle, err = v.shelf.circle(v.store, h.viewer); err != nil {
+			return err
+		}
+	}
+	v.ahead = fetched{photos: make(map[id.ID]*photoRow, len(posts))}
+	var authors, photos []id.ID // those that are not
 	for _, p := range posts {
-		photos = append(photos, p.Photo)
-		if !slices.Contains(authors, p.Author) {
+		if row := v.shelf.photo(p.Photo); row != nil {
+			v.ahead.photos[p.Photo] = row
+		} else {
+			photos = append(photos, p.Photo)
+		}
+		if _, known := v.accounts[p.Author]; known || slices.Contains(authors, p.Author) {
+			continue
+		}
+		if a := v.shelf.account(p.Author); a != nil {
+			v.know(p.Author, a)
+		} else {
 			authors = append(authors, p.Author)
 		}
 	}
-	slices.Sort(photos)
 	slices.Sort(authors)
-	k := fetchKeys{keys: make([]fetchKey, 0, 7*len(posts)), buf: make([]byte, 0, 7*17*len(posts))}
+	slices.Sort(photos)
+	var k fetchKeys
 	for _, a := range authors {
-		if _, known := h.v.accounts[a]; !known {
-			k.add(tabAccount, a)
-		}
+		k.add(tabAccount, a)
 	}
-	if i, own := slices.BinarySearch(authors, h.viewer); own {
-		authors = slices.Delete(authors, i, i+1)
-	}
-	k.pairs(tabFollow, h.viewer, authors)
-	i, _ := slices.BinarySearch(authors, h.viewer)
-	for _, a := range authors[:i] {
-		k.add(tabBlock, a, h.viewer)
-	}
-	k.pairs(tabBlock, h.viewer, authors)
-	for _, a := range authors[i:] {
-		k.add(tabBlock, a, h.viewer)
-	}
-	k.pairs(tabMute, h.viewer, authors)
 	for _, p := range photos {
 		k.add(tabPhoto, p)
 	}
-	for _, p := range photos {
+	if err := v.fetch(k.keys); err != nil {
+		return err
+	}
+	return h.fetchLikes(posts)
+}
+
+// fetchLikes reads what the viewer likes of photos that somebody does.
+func (h *hydrator) fetchLikes(posts []timeline.Post) error {
+	var liked []id.ID
+	for _, p := range posts {
+		if row := h.v.ahead.photos[p.Photo]; row != nil && row.Likes > 0 {
+			liked = append(liked, p.Photo)
+		}
+	}
+	slices.Sort(liked)
+	var k fetchKeys
+	for _, p := range liked {
 		k.add(tabLike, p, h.viewer)
 	}
 	return h.v.fetch(k.keys)
@@ -122,13 +139,6 @@ func (k *fetchKeys) add(table byte, ids ...id.ID) {
 	k.keys = append(k.keys, k.buf[start:len(k.buf):len(k.buf)])
 }
 
-// pairs adds a with each of others.
-func (k *fetchKeys) pairs(table byte, a id.ID, others []id.ID) {
-	for _, b := range others {
-		k.add(table, a, b)
-	}
-}
-
 // fetchKey is a key that is to be read with others.
 type fetchKey []byte
 
@@ -145,12 +155,12 @@ func (f *fetched) has(key []byte) (there, known bool) {
 	return known && f.there[i], known
 }
 
-// fetch reads keys, which ascend, with one iterator, in place of what was fetched
-// before.
+// fetch reads keys, which ascend, with one iterator. Rows are added to what was
+// fetched before; whether other keys are there takes its place.
 func (v *view) fetch(keys []fetchKey) (err error) {
-	f := fetched{photos: make(map[id.ID]*photoRow), keys: keys, there: make([]bool, len(keys))}
+	f := &v.ahead
+	f.keys, f.there = keys, make([]bool, len(keys))
 	if len(keys) == 0 {
-		v.ahead = f
 		return nil
 	}
 	it, err := v.r.NewIter(&pebble.IterOptions{LowerBound: keys[0], UpperBound: after(keys[len(keys)-1])})
@@ -167,31 +177,38 @@ func (v *view) fetch(keys []fetchKey) (err error) {
 		if err := it.Error(); err != nil {
 			return fmt.Errorf("feed: read %x: %w", k, err)
 		}
-		if err := v.keep(&f, k, f.there[i], it); err != nil {
+		if err := v.keep(k, f.there[i], it); err != nil {
 			return err
 		}
 	}
-	v.ahead = f
 	return nil
 }
 
 // keep decodes a row that was read ahead; one that is missing is known to be.
-func (v *view) keep(f *fetched, k fetchKey, there bool, it *pebble.Iterator) error {
+func (v *view) keep(k fetchKey, there bool, it *pebble.Iterator) error {
 	switch k[0] {
 	case tabPhoto:
 		p, err := rowAt[photoRow](k, there, it)
 		if p != nil && p.ID != id.ID(parseBE(k[1:])) {
 			err = misplaced(tabPhoto, id.ID(parseBE(k[1:])), p.ID)
 		}
-		f.photos[id.ID(parseBE(k[1:]))] = p
-		return err
+		if err != nil {
+			return err
+		}
+		v.ahead.photos[id.ID(parseBE(k[1:]))] = p
+		v.shelf.keepPhoto(p)
+		return nil
 	case tabAccount:
 		a, err := rowAt[accountRow](k, there, it)
 		if a != nil && a.ID != id.ID(parseBE(k[1:])) {
 			err = misplaced(tabAccount, id.ID(parseBE(k[1:])), a.ID)
 		}
+		if err != nil {
+			return err
+		}
 		v.know(id.ID(parseBE(k[1:])), a)
-		return err
+		v.shelf.keepAccount(a)
+		return nil
 	}
 	return nil
 }
@@ -215,16 +232,27 @@ func rowAt[T any, R interface {
 	return row, nil
 }
 
-// photo is that of store, for rows that may have been read ahead.
+// photo is that of store, for rows that may be kept or have been read ahead.
 func (v *view) photo(photo id.ID) (*photoRow, error) {
 	if p, ok := v.ahead.photos[photo]; ok {
 		return p, nil
 	}
-	return v.store.photo(photo)
+	if p := v.shelf.photo(photo); p != nil {
+		return p, nil
+	}
+	p, err := v.store.photo(photo)
+	if err == nil {
+		v.shelf.keepPhoto(p)
+	}
+	return p, err
 }
 
-// has is that of store, for keys that may have been read ahead.
+// has is that of store, for keys of the viewer's circle, and those that may have been
+// read ahead.
 func (v *view) has(key []byte) (bool, error) {
+	if there, known := v.circle.has(v.viewer, key); known {
+		return there, nil
+	}
 	if there, known := v.ahead.has(key); known {
 		return there, nil
 	}

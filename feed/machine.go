@@ -104,11 +104,13 @@ func refusal(err error) bool {
 }
 
 // Machine is the feed's state machine (docs/feed-format.md). It keeps nothing
-// in memory but who waits for what, and how late it is elsewhere.
+// in memory but who waits for what, how late it is elsewhere, and rows for those who
+// read; no command looks at any of it.
 type Machine struct {
 	pending signals       // of commands whose batch is not committed yet; apply goroutine only
 	latest  atomic.Uint64 // milliseconds of the latest command seen; written by the apply goroutine only
 	watch   watch
+	rows    rows
 }
 
 var _ raftgroup.Machine = (*Machine)(nil)
@@ -139,6 +141,7 @@ func (m *Machine) Apply(b *pebble.Batch, cmd []byte) (any, error) {
 	if err := t.flush(b); err != nil {
 		return nil, stop(err)
 	}
+	m.rows.change(t.ops)
 	m.pending.merge(t.woken)
 	return out, nil
 }
@@ -189,6 +192,7 @@ func (s store) idempotent(account id.ID, hash [32]byte) (*idempotencyRow, error)
 
 // Applied implements raftgroup.Machine.
 func (m *Machine) Applied(*pebble.DB, uint64) {
+	m.rows.show()
 	woken := m.pending
 	m.pending = signals{}
 	m.watch.wake(woken)
@@ -197,6 +201,7 @@ func (m *Machine) Applied(*pebble.DB, uint64) {
 // Restored implements raftgroup.Machine: it refuses an instance of a newer
 // format, and wakes everybody, since anything may have changed.
 func (m *Machine) Restored(db *pebble.DB) error {
+	m.rows.forget()
 	v, err := store{db}.meta(metaFormat)
 	if err != nil {
 		return err

@@ -79,7 +79,7 @@ func newLife(t *testing.T, seed uint64) *life {
 	draws := []int{}
 	l.house = &house{t: t, group: newLocalGroup(t), clock: clock.NewFake(testStart), dir: "timelines"}
 	l.tune = func(o *Options) {
-		o.Policy = policy
+		o.Policy, o.RowBytes = policy, someRowBytes(seed)
 		o.Timeline.FS, o.Timeline.ActiveWindow = l.lines, 20*time.Hour
 		o.Timeline.MemoryBytes, o.Timeline.CacheBytes = 64<<10, 64<<10
 		o.Timeline.Cap, o.Timeline.MaxFollowees, o.Timeline.Segment = caps[0], caps[1], caps[2]

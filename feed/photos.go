@@ -22,7 +22,7 @@ func (v *view) photoView(viewer id.ID, p *photoRow) (PhotoView, error) {
 	if out.Details.People, err = v.named(viewer, p.Details.People); err != nil {
 		return PhotoView{}, err
 	}
-	if viewer != 0 {
+	if viewer != 0 && p.Likes > 0 {
 		out.Liked, err = v.has(key2(tabLike, p.ID, viewer))
 	}
 	return out, err

@@ -16,11 +16,12 @@ var _ timeline.Source = source{}
 // Snapshot implements timeline.Source. When the group has stopped every method
 // of the snapshot fails.
 func (s source) Snapshot() timeline.Snapshot {
+	shelf := s.f.machine.rows.shelf()
 	snap, err := s.f.snapshot()
 	if err != nil {
 		return brokenSnapshot{unavailable(err)}
 	}
-	return sourceSnapshot{store{snap}}
+	return sourceSnapshot{store{snap}, shelf}
 }
 
 var errGone = errors.New("feed: the waiter gave up")
@@ -46,7 +47,10 @@ func (s source) Wait(done <-chan struct{}, seq uint64) error {
 	}
 }
 
-type sourceSnapshot struct{ store }
+type sourceSnapshot struct {
+	store
+	shelf shelf
+}
 
 // Close implements timeline.Snapshot.
 func (s sourceSnapshot) Close() error { return s.r.Close() }
@@ -85,10 +89,14 @@ func (s sourceSnapshot) Followers(dst []id.ID, author, after id.ID, limit int) (
 
 // Followees implements timeline.Snapshot.
 func (s sourceSnapshot) Followees(reader id.ID) ([]id.ID, error) {
-	return s.neighbours(nil, tabFollow, reader, 0, -1)
+	c, err := s.shelf.circle(s.store, reader)
+	if err != nil {
+		return nil, err
+	}
+	return c.follows, nil
 }
 
-// neighbours appends up to limit (-1: all) ids with a key (table, of, id),
+// neighbours appends up to limit ids with a key (table, of, id),
 // above start, ascending.
 func (s sourceSnapshot) neighbours(dst []id.ID, table byte, of, start id.ID, limit int) ([]id.ID, error) {
 	if limit == 0 || start == ^id.ID(0) {
@@ -133,6 +141,9 @@ func (s sourceSnapshot) Posts(dst []timeline.Post, author, before id.ID, limit i
 
 // HasPull implements timeline.Snapshot.
 func (s sourceSnapshot) HasPull(author id.ID) (bool, error) {
+	if a := s.shelf.account(author); a != nil {
+		return a.PullPosts, nil
+	}
 	a, err := s.account(author)
 	return a != nil && a.PullPosts, err
 }

@@ -281,7 +281,7 @@ func (n *node) openFeed(context.Context) (err error) {
 		Policy: feed.Policy{
 			CelebrityThreshold: uint64(n.s.celebrityThreshold), DeleteGrace: time.Duration(n.s.deleteGrace), MaxStale: time.Duration(n.s.maxStale),
 		},
-		Notify: n.feedNotice,
+		RowBytes: int64(n.s.feedMemory), Notify: n.feedNotice,
 	})
 	if err == nil {
 		served := feedremote.NewServer(n.feed)

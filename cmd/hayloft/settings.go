@@ -72,6 +72,7 @@ type settings struct {
 	zone     string
 
 	celebrityThreshold int
+	feedMemory         units.Size
 	timelineCap        int
 	timelineSegment    int
 	followeeThreshold  int
@@ -116,6 +117,7 @@ func (s *settings) define(f *pflag.FlagSet) {
 	s.volumeSize = units.Size(32 << 30)
 	s.diskReserve = units.Size(1 << 30)
 	s.cacheMemory = units.Size(256 << 20)
+	s.feedMemory = units.Size(192 << 20)
 	s.activeWindow = units.Duration(30 * 24 * time.Hour)
 	s.deleteGrace = units.Duration(30 * 24 * time.Hour)
 	s.drainTimeout = units.Duration(15 * time.Second)
@@ -170,6 +172,7 @@ func (s *settings) define(f *pflag.FlagSet) {
 	f.Var(&s.repairDelay, "repair-delay", "how long a node or a disk may be away before what it holds is made again elsewhere")
 	f.Var(&s.scrubEvery, "scrub-every", "time in which everything on each disk is read once, verified and repaired")
 	f.IntVar(&s.celebrityThreshold, "celebrity-threshold", 10_000, "followers from which new posts are pulled instead of pushed")
+	f.Var(&s.feedMemory, "feed-memory", "memory of the feed for rows that pages share")
 	f.IntVar(&s.timelineCap, "timeline-cap", 500, "entries kept in each timeline")
 	f.IntVar(&s.timelineSegment, "timeline-segment", 500, "entries that a page below a timeline's end gathers for those after it too")
 	f.IntVar(&s.followeeThreshold, "followee-threshold", 2000, "followees above which a reader has no timeline and pulls every page")
@@ -390,6 +393,7 @@ func (s *settings) validate() error {
 // validateFeed is validate for the feed.
 func (s *settings) validateFeed(fault func(ok bool, format string, args ...any)) {
 	fault(s.celebrityThreshold > 0, "--celebrity-threshold must be positive")
+	fault(s.feedMemory >= 1<<20, "--feed-memory %s is less than 1MiB", s.feedMemory)
 	fault(s.timelineCap > 0, "--timeline-cap must be positive")
 	fault(s.timelineSegment > 0 && s.followeeThreshold > 0, "--timeline-segment and --followee-threshold must be positive")
 	fault(s.deleteGrace > 0, "--delete-grace must be positive: DELETE …?purge=now removes at once")

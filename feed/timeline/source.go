@@ -53,7 +53,8 @@ type Snapshot interface {
 	// Followers appends to dst up to limit readers who follow author, with
 	// ids > after, ascending.
 	Followers(dst []id.ID, author, after id.ID, limit int) ([]id.ID, error)
-	// Followees returns all whom reader follows (not reader itself), ascending.
+	// Followees returns all whom reader follows (not reader itself), ascending. The
+	// list may be shared: it is not changed.
 	Followees(reader id.ID) ([]id.ID, error)
 	// Posts appends to dst up to limit posts of author with Pos < before,
 	// descending by Pos. before == 0 means from the newest. Deleted posts may
