@@ -5,6 +5,10 @@ import (
 	"io"
 	"runtime"
 	"strings"
+	"sync"
+	"time"
+
+	"hayloft/internal/clock"
 
 	"github.com/hashicorp/go-hclog"
 )
@@ -46,14 +50,54 @@ type Event struct {
 	Err   error
 }
 
-// raftLogger returns a logger that turns what Raft prints into events.
-func raftLogger(emit func(Event)) hclog.Logger {
+const (
+	// sayAgain is how long Raft is not heard when it complains of the same again: of a
+	// member that is away it does so several times a second, for as long as that lasts.
+	sayAgain = 30 * time.Second
+	maxSaid  = 256 // complaints that are remembered
+)
+
+// raftLogger returns a logger that turns what Raft prints into events. Of warnings and
+// errors that say the same of the same member there is one in sayAgain, which counts the
+// others.
+func raftLogger(emit func(Event), clk clock.Clock) hclog.Logger {
 	l := hclog.NewInterceptLogger(&hclog.LoggerOptions{Name: "raft", Output: io.Discard, Level: hclog.Off})
-	l.RegisterSink(&logSink{emit}) // a pointer: sinks are map keys
+	l.RegisterSink(&logSink{emit: emit, clock: clk, said: map[string]complaint{}}) // a pointer: sinks are map keys
 	return l
 }
 
-type logSink struct{ emit func(Event) }
+type logSink struct {
+	emit  func(Event)
+	clock clock.Clock
+
+	mu   sync.Mutex // guards said
+	said map[string]complaint
+}
+
+// complaint is a warning or an error that was heard.
+type complaint struct {
+	at     time.Duration // Elapsed when it was said last
+	unsaid int           // how often it came since
+}
+
+// heard reports whether a complaint was said a moment ago, and else how often it
+// came and was not said.
+func (s *logSink) heard(about string) (lately bool, unsaid int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := s.clock.Elapsed()
+	c, known := s.said[about]
+	if known && now-c.at < sayAgain {
+		c.unsaid++
+		s.said[about] = c
+		return true, 0
+	}
+	if len(s.said) >= maxSaid {
+		clear(s.said)
+	}
+	s.said[about] = complaint{at: now}
+	return false, c.unsaid
+}
 
 // Accept implements hclog.SinkAdapter.
 func (s *logSink) Accept(_ string, level hclog.Level, msg string, args ...any) {
@@ -76,6 +120,19 @@ func (s *logSink) Accept(_ string, level hclog.Level, msg string, args ...any) {
 			continue
 		}
 		fmt.Fprintf(&b, " %v=%v", args[i], args[i+1])
+	}
+	if e.Level != Info {
+		about := msg
+		if len(args) > 1 {
+			about = fmt.Sprint(msg, " ", args[1]) // the member, of those that come often
+		}
+		lately, unsaid := s.heard(about)
+		if lately {
+			return
+		}
+		if unsaid > 0 {
+			fmt.Fprintf(&b, " (and %d times before)", unsaid)
+		}
 	}
 	e.Text = b.String()
 	s.emit(e)

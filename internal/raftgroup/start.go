@@ -135,7 +135,7 @@ func (g *Group) prepare() (*raft.Config, error) {
 func (g *Group) raftConfig() *raft.Config {
 	c := raft.DefaultConfig()
 	c.LocalID = raft.ServerID(g.opts.NodeID)
-	c.Logger = raftLogger(g.emit)
+	c.Logger = raftLogger(g.emit, g.opts.Clock)
 	c.NoSnapshotRestoreOnStart = true // the state has its own applied index
 	c.BatchApplyCh = true
 	c.ShutdownOnRemove = false // it may be added again

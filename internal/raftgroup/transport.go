@@ -6,6 +6,8 @@ import (
 	"sync"
 	"time"
 
+	"hayloft/internal/clock"
+
 	"github.com/hashicorp/raft"
 )
 
@@ -31,7 +33,7 @@ func NewTransport(self string, l net.Listener, dial func(member string, timeout 
 		Stream:                  &streams{l: l, dial: dial, self: self, open: map[*stream]bool{}},
 		MaxPool:                 pooledConns,
 		Timeout:                 ioTimeout,
-		Logger:                  raftLogger(events),
+		Logger:                  raftLogger(events, clock.Real{}),
 		MsgpackUseNewTimeFormat: true,
 	})
 	t.TimeoutScale = snapshotScale
