@@ -121,6 +121,11 @@ func printCluster(out io.Writer, c *tools.Cluster) error {
 	for _, b := range c.Survives.Because {
 		fmt.Fprintf(out, "                  %s\n", b)
 	}
+	for _, n := range c.Nodes {
+		if !n.Up && n.Duty != directory.Gone.String() {
+			fmt.Fprintf(out, "                  counting what %s holds, which is away: should that be lost, one less\n", n.Name)
+		}
+	}
 	return nil
 }
 
