@@ -37,6 +37,7 @@ func TestStopUnderLoad(t *testing.T) {
 	if took := time.Since(began); took > 6*time.Second {
 		t.Errorf("stopping took %v", took)
 	}
+	await(t, s.log, regexp.MustCompile(`msg=stopped after=`)) // a log without it ends with a kill
 	s = start(t, dir)
 	again := s.as(t, c)
 	for _, id := range ids {

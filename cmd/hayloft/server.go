@@ -119,8 +119,12 @@ func (n *node) untilEnd(ctx context.Context, adm *adminListener, failed <-chan e
 	if adm.door != nil {
 		adm.door.Close() // a list of the volumes that are left would look like a list
 	}
+	began := time.Now()
 	err = errors.Join(err, n.stop())
 	adm.stop()
+	if err == nil { // else it is the last line of the process
+		n.log.Info("stopped", "after", time.Since(began).Round(time.Millisecond))
+	}
 	return err
 }
 
