@@ -93,6 +93,7 @@ func (r *request) signIn(token string) error {
 		return feed.ErrNotFound
 	}
 	hash := sha256.Sum256([]byte(token))
+	r.letIn = r.a.opt.Clock.Elapsed()
 	s, err := r.a.opt.Feed.SessionByToken(r.ctx, hash)
 	if err != nil {
 		return err

@@ -8,13 +8,17 @@ import (
 	"mime"
 	"strconv"
 	"strings"
+	"time"
 	"unicode"
 	"unicode/utf8"
 
 	"hayloft/internal/id"
 )
 
-const maxDepth = 16 // of nested JSON values
+const (
+	maxDepth = 16          // of nested JSON values
+	slowBody = time.Second // after which the token is looked at once more
+)
 
 // fields are the members of a request body, JSON or form, on their way to
 // being checked. Reading a member of the wrong type fails the whole body as
@@ -34,6 +38,11 @@ func (r *request) jsonBody() (*fields, error) {
 	b, err := r.body(r.a.opt.Limits.BodyBytes)
 	if err != nil {
 		return nil, err
+	}
+	if r.viewer != 0 && r.alive != nil && r.a.opt.Clock.Elapsed()-r.letIn > slowBody {
+		if err := r.stillIn(); err != nil {
+			return nil, err
+		}
 	}
 	if len(b) == 0 {
 		return nil, pMalformed.because("the body is empty; a JSON object is needed")

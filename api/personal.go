@@ -266,6 +266,7 @@ func (r *request) feedSeen() error {
 func (r *request) withAPIKey(token string) error {
 	hash, f := sha256.Sum256([]byte(token)), r.a.opt.Feed
 	r.alive = func(ctx context.Context) error { _, err := f.KeyByToken(ctx, hash); return err }
+	r.letIn = r.a.opt.Clock.Elapsed()
 	k, err := f.KeyByToken(r.ctx, hash)
 	switch {
 	case errors.Is(err, feed.ErrNotFound):

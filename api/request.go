@@ -54,6 +54,7 @@ type request struct {
 	key      BlobKey      // of a call of the blob API: viewer stands for it
 	byCookie bool
 	alive    func(context.Context) error // asks whether the viewer's token still is one
+	letIn    time.Duration               // when it was asked first, by running time
 
 	bodyRead int64
 	bodyDone bool // the body was read to its end

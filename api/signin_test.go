@@ -85,6 +85,21 @@ func (f arrivingFeed) SessionByToken(ctx context.Context, hash [32]byte) (feed.S
 	return s, err
 }
 
+// A call whose body was held back changes nothing with a session that has ended since.
+func TestSlowBodyLosesItsSession(t *testing.T) {
+	do := func(id.ID) {}
+	w := newWorld(t, func(o *Options) { o.Feed = arrivingFeed{o.Feed, func(user id.ID) { do(user) }} })
+	token, _ := w.account("ada")
+	do = func(user id.ID) {
+		w.clock.Advance(2 * slowBody)
+		must(t, w.feed.DeleteSessions(t.Context(), user))
+	}
+	w.call(token, "PATCH", "/api/v1/users/me", m{"is_private": true}).fails(pUnauthorized)
+	if w.user("", "ada").IsPrivate {
+		t.Error("a session that has ended has changed the account")
+	}
+}
+
 // Nothing is published with a session that has ended while the photo was on its way.
 func TestSlowFormLosesItsSession(t *testing.T) {
 	do := func(id.ID) {}
