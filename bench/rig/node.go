@@ -22,6 +22,9 @@ const serving = "hayloft: serving on "
 // stopTime is how long a clean stop may take before the process is killed.
 const stopTime = 30 * time.Second
 
+// dumpTime is how long one that did not stop may take to print its goroutines.
+const dumpTime = 5 * time.Second
+
 // Node is one node of a Rig.
 type Node struct {
 	Name  string
@@ -200,9 +203,14 @@ func (n *Node) Stop() error {
 	select {
 	case <-n.exited:
 	case <-time.After(stopTime):
-		n.signal(syscall.SIGKILL)
-		<-n.exited
-		return fmt.Errorf("rig: %s did not stop\n%s", n.Name, tail(n.Log()))
+		n.signal(syscall.SIGQUIT) // it says what it waits for
+		select {
+		case <-n.exited:
+		case <-time.After(dumpTime):
+			n.signal(syscall.SIGKILL)
+			<-n.exited
+		}
+		return fmt.Errorf("rig: %s did not stop\n%s", n.Name, n.Log())
 	}
 	if n.waitErr != nil {
 		return fmt.Errorf("rig: %s stopped with %w\n%s", n.Name, n.waitErr, tail(n.Log()))
