@@ -284,3 +284,51 @@ func TestKeptRowsAreBounded(t *testing.T) {
 // someRowBytes is how much a history keeps: as shipped, so little that most of it goes
 // at once, or nothing.
 func someRowBytes(seed uint64) int64 { return []int64{0, 0, 200 << 10, -1}[seed%4] }
+
+// What happens between version and snapshot of a view is shown by the snapshot alone.
+func TestVersionIsTakenBeforeTheSnapshot(t *testing.T) {
+	h := newHouse(t, nil)
+	ctx := context.Background()
+	anna, ben := h.user("anna"), h.user("ben")
+	photo := h.post(ben, Details{Caption: "first"})
+	users, photos := []id.ID{anna, ben}, []id.ID{photo}
+	inner := h.feed.snapshot
+	meanwhile := func() { // right after the next snapshot
+		h.feed.snapshot = func() (pebble.Reader, error) {
+			h.feed.snapshot = inner
+			snap, err := inner()
+			caption := fmt.Sprint(rand.Uint64())
+			_, uerr := h.feed.UpdatePhoto(ctx, ben, photo, PhotoChange{Caption: &caption})
+			h.must(errors.Join(uerr, h.feed.Follow(ctx, anna, ben), h.looking().agrees(users, photos)))
+			return snap, err
+		}
+	}
+	meanwhile()
+	h.must(h.feed.read(ctx, func(v *view) error { return v.agrees(users, photos) }))
+	h.must(h.feed.Unfollow(ctx, anna, ben))
+	meanwhile()
+	snap := source{h.feed}.Snapshot()
+	defer snap.Close()
+	followees, err := snap.Followees(anna)
+	h.must(err)
+	if len(followees) != 0 {
+		t.Errorf("a follow that came after the snapshot: %v", followees)
+	}
+}
+
+// A row that was not asked for in a while is dropped like others.
+func TestOlderRowsAreDropped(t *testing.T) {
+	var r rows
+	r.limit(1 << 18)
+	r.photos.put(5, 0, &photoRow{}, 1000)
+	s, _ := r.photos.place(5)
+	for other := id.ID(6); s.old[5].row == nil; other++ {
+		if there, _ := r.photos.place(other); there == s {
+			r.photos.put(other, 0, &photoRow{}, 1000)
+		}
+	}
+	r.change([]op{{opSet, key1(tabPhoto, id.ID(5)), nil}})
+	if r.photos.get(5, 1) != nil {
+		t.Error("a changed row is still there")
+	}
+}
