@@ -104,7 +104,7 @@ func (r *request) storeForm(img photoFile, d feed.Details) (id.ID, error) {
 		}
 	}
 	photo, err := r.a.opt.Feed.BeginUpload(r.ctx, r.viewer, feed.UploadSpec{Size: int64(len(img.data)), ContentType: img.info.ContentType,
-		Digest: &img.digest, ExpiresAt: r.uploadEnds(), Lasts: r.a.opt.Limits.Uploads})
+		Digest: &img.digest, ExpiresAt: r.uploadEnds()})
 	if err != nil {
 		return 0, err
 	}

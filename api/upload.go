@@ -130,7 +130,7 @@ func (r *request) uploadURL() error {
 	if err != nil {
 		return err
 	}
-	spec := feed.UploadSpec{Size: size, ContentType: *contentType, Digest: digest, ExpiresAt: r.uploadEnds(), Lasts: r.a.opt.Limits.Uploads}
+	spec := feed.UploadSpec{Size: size, ContentType: *contentType, Digest: digest, ExpiresAt: r.uploadEnds()}
 	photo, err := r.a.opt.Feed.BeginUpload(key.tie(r.ctx), r.viewer, spec)
 	if err != nil {
 		return err
@@ -144,7 +144,7 @@ func (r *request) uploadURL() error {
 	return r.json(201, uploadURLBody{r.a.opt.PublicURL + g.path() + "?" + g.query(r.a.opt.Ring), photo, int64(max(left, 0) / time.Second)})
 }
 
-// uploadEnds is for a feed of the version before, which knows nothing of Lasts.
+// uploadEnds is when an upload that begins now ends, by this node's clock.
 func (r *request) uploadEnds() time.Time {
 	return r.a.opt.Clock.Now().Add(r.a.opt.Limits.Uploads).Truncate(time.Second)
 }

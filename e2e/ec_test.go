@@ -291,7 +291,7 @@ func TestECUsage(t *testing.T) {
 		code int
 		says string
 	}{
-		{"ec nonsense", 2, "one of its commands"},
+		{"ec nonsense", 2, `has no command "nonsense"`},
 		{"ec status x" + here, 2, "not the number"},
 		{"ec status 99" + here, 1, "not coded: 99"},
 		{"ec status 1" + here, 1, "not coded: 1"},

@@ -267,14 +267,20 @@ func (f *Feed) SetPrivate(ctx context.Context, user id.ID, private bool) (User, 
 	return f.UpdateProfile(ctx, user, ProfileChange{Private: &private})
 }
 
-// due is d from now on, or from the latest command known when this node's clock is
-// behind that: else what it begins would be over at once for all others.
-func (f *Feed) due(d time.Duration) time.Time {
-	now := f.now()
-	if latest := timeOf(f.machine.latest.Load()); latest.After(now) {
-		now = latest
+// due is d from now on.
+func (f *Feed) due(d time.Duration) time.Time { return f.now().Add(d) }
+
+// mostBehind is how far this node's clock may be behind the latest command before
+// rather that command's is taken for the wrong one.
+const mostBehind = 24 * time.Hour
+
+// behind is how far this node's clock is behind the latest command known. What an
+// upload may take counts from there: else it would be over at once for all others.
+func (f *Feed) behind() time.Duration {
+	if by := timeOf(f.machine.latest.Load()).Sub(f.now()); by > 0 && by < mostBehind {
+		return by
 	}
-	return now.Add(d)
+	return 0
 }
 
 // photosFor is how many of the photos another user may see.

@@ -332,7 +332,7 @@ func TestUploadBeginsOnANodeThatIsBehind(t *testing.T) {
 	anna := h.user("anna")
 	others := h.clock.Now().Add(time.Hour)
 	h.feed.machine.latest.Store(millis(others)) // of a command of theirs
-	photo, err := h.feed.BeginUpload(ctx, anna, UploadSpec{Size: 1000, ContentType: "image/jpeg", ExpiresAt: h.clock.Now().Add(15 * time.Minute), Lasts: 15 * time.Minute})
+	photo, err := h.feed.BeginUpload(ctx, anna, UploadSpec{Size: 1000, ContentType: "image/jpeg", ExpiresAt: h.clock.Now().Add(15 * time.Minute)})
 	h.must(err)
 	h.clock.Advance(others.Add(14 * time.Minute).Sub(h.clock.Now()))
 	h.must(second2(h.sweepNow()))

@@ -116,7 +116,6 @@ type UploadSpec struct {
 	ContentType string
 	Digest      *[32]byte // SHA-256 of the body, when the client announced it
 	ExpiresAt   time.Time
-	Lasts       time.Duration // of an upload that begins: when set, ExpiresAt is so long from then, whatever the caller's clock says
 }
 
 // Upload is a reserved photo before it is finalized.

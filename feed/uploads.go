@@ -16,12 +16,10 @@ func (f *Feed) BeginUpload(ctx context.Context, owner id.ID, spec UploadSpec) (i
 	if spec.ContentType == "" {
 		return 0, Invalid{"content_type", "is missing"}
 	}
-	if spec.Lasts > 0 {
-		spec.ExpiresAt, spec.Lasts = f.due(spec.Lasts).Truncate(time.Second), 0
-	}
 	if !spec.ExpiresAt.After(f.now()) {
 		return 0, Invalid{"expires_at", "lies in the past"}
 	}
+	spec.ExpiresAt = spec.ExpiresAt.Add(f.behind().Truncate(time.Second))
 	photo, err := f.newID(ctx)
 	if err != nil {
 		return 0, err
@@ -60,7 +58,7 @@ func (f *Feed) Intend(ctx context.Context, photo, blob id.ID) error {
 	if blob == 0 {
 		return Invalid{"blob", "is missing"}
 	}
-	cmd := &cmdIntend{Photo: photo, Blob: blob, Due: f.due(f.policy.IntentLife)}
+	cmd := &cmdIntend{Photo: photo, Blob: blob, Due: f.due(f.behind() + f.policy.IntentLife)}
 	_, err := f.propose(withoutIdempotency(ctx), cmd)
 	return err
 }
@@ -73,7 +71,7 @@ func (f *Feed) Stored(ctx context.Context, photo id.ID, m Master, details *Detai
 	if m.Blob == 0 || m.Cookie == 0 || m.Size <= 0 || m.Digest == [32]byte{} || m.Width <= 0 || m.Height <= 0 {
 		return Invalid{"master", "is incomplete"}
 	}
-	cmd := &cmdStored{Photo: photo, Master: m, Due: f.due(f.policy.StoredLife)}
+	cmd := &cmdStored{Photo: photo, Master: m, Due: f.due(f.behind() + f.policy.StoredLife)}
 	if details != nil {
 		d, err := f.checkDetails(ctx, *details)
 		if err != nil {

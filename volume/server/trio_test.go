@@ -187,7 +187,7 @@ func (x *trio) stopAll() {
 	for _, m := range x.members {
 		if s := m.server(); s != nil {
 			m.set(nil)
-			if err := x.close(s); err != nil && !errors.Is(err, errAway) {
+			if err := x.close(s); err != nil && !errors.Is(err, errAway) && !x.down(m) {
 				x.t.Error(m.name, err)
 			}
 		}
