@@ -12,6 +12,7 @@ import (
 	"hayloft/internal/id"
 	"hayloft/internal/offheap"
 	"hayloft/internal/sign"
+	"hayloft/internal/spread"
 )
 
 // Cache is the cache tier of one node.
@@ -116,20 +117,11 @@ func (c *Cache) spawn(f func()) bool {
 }
 
 func (c *Cache) shardOf(blob id.ID) *shard {
-	return c.shards[mix(uint64(blob))>>32&uint64(len(c.shards)-1)]
-}
-
-// mix spreads x over 64 bits (the finalizer of SplitMix64, Steele et al. 2014).
-func mix(x uint64) uint64 {
-	x ^= x >> 30
-	x *= 0xbf58476d1ce4e5b9
-	x ^= x >> 27
-	x *= 0x94d049bb133111eb
-	return x ^ x>>31
+	return c.shards[spread.Mix(uint64(blob))>>32&uint64(len(c.shards)-1)]
 }
 
 func (k key) hash() uint64 {
-	return mix(mix(mix(k.blob)^k.cookie) ^ uint64(k.variant)<<8 ^ uint64(k.format))
+	return spread.Mix(spread.Mix(spread.Mix(k.blob)^k.cookie) ^ uint64(k.variant)<<8 ^ uint64(k.format))
 }
 
 // internal returns the key inside, false when there can be no such object.

@@ -11,6 +11,7 @@ import (
 
 	"hayloft/internal/id"
 	"hayloft/internal/sign"
+	"hayloft/internal/spread"
 )
 
 var public = Verdict{Audience: Public}
@@ -440,7 +441,7 @@ func stress(t *testing.T, p memory) {
 		wg.Go(func() {
 			x := uint64(g)
 			for range 800 {
-				x = mix(x + 1)
+				x = spread.Mix(x + 1)
 				variant := []string{"small", "large"}[x>>20&1]
 				switch _, err := fetchOne(t, w, c, keyOf(id.ID(1+x%64), variant), nil); {
 				case err == nil:

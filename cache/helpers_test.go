@@ -15,6 +15,7 @@ import (
 	"hayloft/internal/clock"
 	"hayloft/internal/id"
 	"hayloft/internal/sign"
+	"hayloft/internal/spread"
 )
 
 func TestMain(m *testing.M) {
@@ -255,7 +256,7 @@ func (w *world) fetched(k Key) int {
 	return w.fetches[k]
 }
 
-func cookieOf(blob id.ID) id.Cookie { return id.Cookie(mix(uint64(blob)) | 1) }
+func cookieOf(blob id.ID) id.Cookie { return id.Cookie(spread.Mix(uint64(blob)) | 1) }
 
 func keyOf(blob id.ID, variant string) Key {
 	return Key{Variant: variant, Blob: blob, Cookie: cookieOf(blob), Ext: "jpg"}

@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -94,15 +95,15 @@ func (o Options) withDefaults() Options {
 	if o.Ring == nil {
 		o.Ring, _ = sign.NewRing() // no keys: no error
 	}
-	setDefault(&o.Budget, 256<<20)
-	setDefault(&o.Policy, policy.Default)
-	setDefault(&o.MaxLoose, max(o.Budget/4, minLoose))
-	setDefault(&o.MaxFills, 64)
-	setDefault(&o.MaxLargeFills, 4)
-	setDefault(&o.MaxQueue, 1024)
-	setDefault(&o.FillTimeout, 10*time.Second)
-	setDefault(&o.PurgeSilence, 2*time.Second)
-	setDefault(&o.Name, "hayloft")
+	o.Budget = cmp.Or(o.Budget, 256<<20)
+	o.Policy = cmp.Or(o.Policy, policy.Default)
+	o.MaxLoose = cmp.Or(o.MaxLoose, max(o.Budget/4, minLoose))
+	o.MaxFills = cmp.Or(o.MaxFills, 64)
+	o.MaxLargeFills = cmp.Or(o.MaxLargeFills, 4)
+	o.MaxQueue = cmp.Or(o.MaxQueue, 1024)
+	o.FillTimeout = cmp.Or(o.FillTimeout, 10*time.Second)
+	o.PurgeSilence = cmp.Or(o.PurgeSilence, 2*time.Second)
+	o.Name = cmp.Or(o.Name, "hayloft")
 	if o.Variants == nil {
 		o.Variants = []string{"thumbnail", "small", "medium", "large", "original"}
 	}
@@ -124,13 +125,6 @@ func (o Options) withDefaults() Options {
 		}
 	}
 	return o
-}
-
-func setDefault[T comparable](v *T, d T) {
-	var zero T
-	if *v == zero {
-		*v = d
-	}
 }
 
 func isToken(s string) bool {

@@ -1,6 +1,7 @@
 package meta
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net"
@@ -84,7 +85,7 @@ var secret = []byte("a secret of the whole cluster")
 func open(t testing.TB, o Options) *Cache {
 	t.Helper()
 	o.Secret = func() []byte { return secret }
-	setDefault(&o.Timeout, 2*time.Second)
+	o.Timeout = cmp.Or(o.Timeout, 2*time.Second)
 	c, err := New(o)
 	if err != nil {
 		t.Fatal(err)

@@ -1,6 +1,7 @@
 package meta
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
@@ -56,13 +57,13 @@ func (o Options) Validate() error {
 }
 
 func (o Options) withDefaults() Options {
-	setDefault(&o.Bytes, 32<<20)
-	setDefault(&o.Timeout, 20*time.Millisecond)
-	setDefault(&o.Calls, 64)
-	setDefault(&o.Life, 24*time.Hour)
-	setDefault(&o.AbsentLife, 2*time.Second)
-	setDefault(&o.LeaseLife, 2*time.Second)
-	setDefault(&o.LeaseWait, 60*time.Millisecond)
+	o.Bytes = cmp.Or(o.Bytes, 32<<20)
+	o.Timeout = cmp.Or(o.Timeout, 20*time.Millisecond)
+	o.Calls = cmp.Or(o.Calls, 64)
+	o.Life = cmp.Or(o.Life, 24*time.Hour)
+	o.AbsentLife = cmp.Or(o.AbsentLife, 2*time.Second)
+	o.LeaseLife = cmp.Or(o.LeaseLife, 2*time.Second)
+	o.LeaseWait = cmp.Or(o.LeaseWait, 60*time.Millisecond)
 	if o.Clock == nil {
 		o.Clock = clock.Real{}
 	}
@@ -70,13 +71,6 @@ func (o Options) withDefaults() Options {
 		o.Events = func(Event) {}
 	}
 	return o
-}
-
-func setDefault[T comparable](v *T, d T) {
-	var zero T
-	if *v == zero {
-		*v = d
-	}
 }
 
 // EventKind is what an Event tells.

@@ -10,6 +10,7 @@ import (
 	"github.com/bradfitz/gomemcache/memcache"
 
 	"hayloft/internal/clock"
+	"hayloft/internal/spread"
 )
 
 const (
@@ -56,16 +57,7 @@ func newRing(o Options) *ring {
 func hashOf(s string) uint64 {
 	h := fnv.New64a()
 	h.Write([]byte(s)) // never fails
-	return mix(h.Sum64())
-}
-
-// mix spreads x over 64 bits (the finalizer of SplitMix64, Steele et al. 2014).
-func mix(x uint64) uint64 {
-	x ^= x >> 30
-	x *= 0xbf58476d1ce4e5b9
-	x ^= x >> 27
-	x *= 0x94d049bb133111eb
-	return x ^ x>>31
+	return spread.Mix(h.Sum64())
 }
 
 // PickServer implements memcache.ServerSelector.
@@ -75,7 +67,7 @@ func (r *ring) PickServer(key string) (net.Addr, error) {
 	var best *server
 	var most uint64
 	for _, s := range r.servers {
-		if score := mix(h ^ s.seed); (best == nil || score > most) && s.inUse(now) {
+		if score := spread.Mix(h ^ s.seed); (best == nil || score > most) && s.inUse(now) {
 			best, most = s, score
 		}
 	}

@@ -2,6 +2,7 @@ package ssd
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -16,6 +17,7 @@ import (
 
 	"hayloft/cache"
 	"hayloft/internal/id"
+	"hayloft/internal/spread"
 	"hayloft/internal/vfs"
 )
 
@@ -61,9 +63,9 @@ func newRig(t testing.TB, o Options) *rig {
 		t.Fatal(err)
 	}
 	o.Dir = "c"
-	setDefault(&o.Size, 12*regionBytes)
-	setDefault(&o.regionBytes, regionBytes)
-	setDefault(&o.Rate, 1<<40)
+	o.Size = cmp.Or(o.Size, 12*regionBytes)
+	o.regionBytes = cmp.Or(o.regionBytes, regionBytes)
+	o.Rate = cmp.Or(o.Rate, 1<<40)
 	o.Events = func(e Event) {
 		r.mu.Lock()
 		r.events = append(r.events, e)
@@ -136,7 +138,7 @@ func object(k cache.Key) cache.Object {
 }
 
 func keyOf(blob id.ID, variant string) cache.Key {
-	return cache.Key{Variant: variant, Blob: blob, Cookie: id.Cookie(mix(uint64(blob)) | 1), Ext: "jpg"}
+	return cache.Key{Variant: variant, Blob: blob, Cookie: id.Cookie(spread.Mix(uint64(blob)) | 1), Ext: "jpg"}
 }
 
 // offer offers k and waits until the tier has done with it.

@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 
 	"hayloft/internal/id"
+	"hayloft/internal/spread"
 )
 
 // index says where each object lies, in 12 bytes and the room that an open hash
@@ -68,17 +69,8 @@ const slotBytes = 12
 
 func newIndex(limit int64) *index { return &index{limit: limit} }
 
-// mix spreads x over 64 bits (the finalizer of SplitMix64, Steele et al. 2014).
-func mix(x uint64) uint64 {
-	x ^= x >> 30
-	x *= 0xbf58476d1ce4e5b9
-	x ^= x >> 27
-	x *= 0x94d049bb133111eb
-	return x ^ x>>31
-}
-
 func (x *index) part(blob id.ID) (*part, uint32) {
-	h := mix(uint64(blob))
+	h := spread.Mix(uint64(blob))
 	return &x.parts[h&255], uint32(h >> 32)
 }
 

@@ -1,6 +1,7 @@
 package ssd
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"time"
@@ -59,10 +60,10 @@ func (o Options) Validate() error {
 }
 
 func (o Options) withDefaults() Options {
-	setDefault(&o.Rate, 16<<20)
-	setDefault(&o.QueueBytes, 8<<20)
-	setDefault(&o.ReadTimeout, 100*time.Millisecond)
-	setDefault(&o.MaxReads, 64)
+	o.Rate = cmp.Or(o.Rate, 16<<20)
+	o.QueueBytes = cmp.Or(o.QueueBytes, 8<<20)
+	o.ReadTimeout = cmp.Or(o.ReadTimeout, 100*time.Millisecond)
+	o.MaxReads = cmp.Or(o.MaxReads, 64)
 	if o.FS == nil {
 		o.FS = vfs.OS{}
 	}
@@ -78,13 +79,6 @@ func (o Options) withDefaults() Options {
 		}
 	}
 	return o
-}
-
-func setDefault[T comparable](v *T, d T) {
-	var zero T
-	if *v == zero {
-		*v = d
-	}
 }
 
 // meanBytes is how large an object is taken to be when tables are sized: below

@@ -20,6 +20,7 @@ import (
 	"hayloft/cache"
 	"hayloft/internal/id"
 	"hayloft/internal/sign"
+	"hayloft/internal/spread"
 	"hayloft/internal/testenv"
 )
 
@@ -65,7 +66,7 @@ func (h *home) set(blob id.ID, v cache.Verdict) {
 	h.changed = make(chan struct{})
 }
 
-func cookieOf(blob id.ID) id.Cookie { return id.Cookie(mix(uint64(blob)) | 1) }
+func cookieOf(blob id.ID) id.Cookie { return id.Cookie(spread.Mix(uint64(blob)) | 1) }
 
 func keyOf(blob id.ID, variant string) cache.Key {
 	return cache.Key{Variant: variant, Blob: blob, Cookie: cookieOf(blob), Ext: "jpg"}

@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"hayloft/cache"
+	"hayloft/internal/spread"
 )
 
 // order are the upstreams as a key has them: its home first, then who takes its place
@@ -20,7 +21,7 @@ import (
 func (c *Chain) order(key uint64) []*upstream {
 	out := slices.Clone(c.ups)
 	slices.SortStableFunc(out, func(a, b *upstream) int {
-		x, y := mix(a.hash^key), mix(b.hash^key)
+		x, y := spread.Mix(a.hash^key), spread.Mix(b.hash^key)
 		switch {
 		case x > y:
 			return -1
@@ -36,7 +37,7 @@ func (c *Chain) order(key uint64) []*upstream {
 func Home(names []string, k cache.Key) int {
 	best, at := uint64(0), 0
 	for i, n := range names {
-		if score := mix(hashText(n) ^ hashKey(k)); i == 0 || score > best {
+		if score := spread.Mix(hashText(n) ^ hashKey(k)); i == 0 || score > best {
 			best, at = score, i
 		}
 	}
@@ -44,7 +45,7 @@ func Home(names []string, k cache.Key) int {
 }
 
 func hashKey(k cache.Key) uint64 {
-	return mix(mix(uint64(k.Blob))^uint64(k.Cookie)) ^ hashText(k.Variant+"."+k.Ext)
+	return spread.Mix(spread.Mix(uint64(k.Blob))^uint64(k.Cookie)) ^ hashText(k.Variant+"."+k.Ext)
 }
 
 // hashText is FNV-1a, mixed.
@@ -53,16 +54,7 @@ func hashText(s string) uint64 {
 	for i := range len(s) {
 		h = (h ^ uint64(s[i])) * 1099511628211
 	}
-	return mix(h)
-}
-
-// mix is the finalizer of SplitMix64.
-func mix(x uint64) uint64 {
-	x ^= x >> 30
-	x *= 0xbf58476d1ce4e5b9
-	x ^= x >> 27
-	x *= 0x94d049bb133111eb
-	return x ^ x>>31
+	return spread.Mix(h)
 }
 
 // fewFills are so few that they are balanced well enough.
