@@ -148,6 +148,7 @@ type fakeNode struct {
 	mu   sync.Mutex
 	away error
 	old  *table // what is seen, nil for the newest
+	deaf bool   // old stays until the node is no longer cut off, whatever it asks for
 	lose string // the change whose answer is lost, once
 	told func()
 }
@@ -156,7 +157,7 @@ func (n *fakeNode) cut(err error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.away = err
-	n.old = nil
+	n.old, n.deaf = nil, false
 	if err != nil {
 		n.old = n.d.table()
 	}
@@ -167,6 +168,13 @@ func (n *fakeNode) lag() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.old = n.d.table()
+}
+
+// deafen has the node see the table of now until cut(nil), but for what it asks for.
+func (n *fakeNode) deafen() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.old, n.deaf = n.d.table(), true
 }
 
 // heard is what Options.Heard tells: a node that sees an old table has heard of it
@@ -195,8 +203,15 @@ func (n *fakeNode) fresh() (*table, error) {
 	if n.away != nil {
 		return nil, n.away
 	}
-	n.old = nil
+	n.hear()
 	return n.d.table(), nil
+}
+
+// hear ends a lag. n.mu is held.
+func (n *fakeNode) hear() {
+	if !n.deaf {
+		n.old = nil
+	}
 }
 
 // ask makes a change, unless the directory is away. The answer can be lost.
@@ -219,7 +234,7 @@ func (n *fakeNode) ask(ctx context.Context, what string, fn func(*table) error) 
 		return errAway
 	}
 	n.mu.Lock()
-	n.old = nil // it has heard
+	n.hear()
 	n.mu.Unlock()
 	return err
 }

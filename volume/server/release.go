@@ -283,9 +283,15 @@ func (c *coder) clearDead(ctx context.Context, row Row) error {
 	})
 }
 
-// closeSource takes a released generation out of service.
+// closeSource takes a released generation out of service. It may have been made here and
+// never served: the volume was coded before this replica came to that.
 func (s *Server) closeSource(ctx context.Context, d *disk, e volume.Entry) error {
 	at := where{d.number, e.Volume}
+	if made := s.made.take(at, e.Generation); made != nil {
+		if err := made.Close(); err != nil {
+			return err
+		}
+	}
 	s.mu.Lock()
 	h := s.volumes[at]
 	if h == nil || h.vol != nil && h.vol.Identity().Generation != e.Generation {
