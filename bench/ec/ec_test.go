@@ -198,6 +198,32 @@ func TestScrubIsCounted(t *testing.T) {
 	}
 }
 
+// TestBlocksUnderTheirTable checks that a damaged page of the table is taken for a
+// finding of every block that it has the sums of, and of no other.
+func TestBlocksUnderTheirTable(t *testing.T) {
+	_, s := testShards(t, usual)
+	body := bodyBytes(s.c.Plan)
+	flips := []flip{{shard: 1, off: shardHead + body + 8}, {shard: 1, off: shardHead + 5}, {shard: 2, off: shardHead + 5}}
+	if err := errors.Join(s.flip(flips), s.evict()); err != nil {
+		t.Fatal(err)
+	}
+	findings, err := check(t.Context(), s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(findings) != 2 {
+		t.Errorf("found %v, one page and one block are to be found", findings)
+	}
+	for _, c := range []struct {
+		findings []coding.Finding
+		found    int
+	}{{findings, 3}, {findings[:1], 2}, {findings[1:], 1}} {
+		if found, _, err := s.count(flips, c.findings); err != nil || found != c.found {
+			t.Errorf("%d flips found (%v), %d were by %v", found, err, c.found, c.findings)
+		}
+	}
+}
+
 var seedFlag = flag.Uint64("ec.seed", 0, "draw the flips of the test with this seed")
 
 // TestFlipsCanBeRepaired draws flips for plans of all kinds: no byte twice, no

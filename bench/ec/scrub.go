@@ -117,7 +117,7 @@ const sumsPerPage = 1023
 // drawFlips draws n bits, no byte twice, all of which can be repaired: what they hit
 // leaves k shards of every stripe, and a copy of every head.
 func drawFlips(rng *rand.Rand, p coding.Plan, n int) ([]flip, error) {
-	body := p.ShardBytes() + (p.IndexBytes+4095)/4096*4096
+	body := bodyBytes(p)
 	stripes := (body + coding.BlockSize - 1) / coding.BlockSize
 	hurt := make([]map[int]bool, stripes) // shards, by stripe
 	heads := make(map[int]int64)          // the copy that is hit, by shard
@@ -161,6 +161,18 @@ func drawFlips(rng *rand.Rand, p coding.Plan, n int) ([]flip, error) {
 	return out, nil
 }
 
+// bodyBytes is how long the part of a shard is that the table of sums covers.
+func bodyBytes(p coding.Plan) int64 { return p.ShardBytes() + (p.IndexBytes+4095)/4096*4096 }
+
+// underTable reports whether a byte lies in a block whose sum is in a page of the table
+// that is found damaged: nothing is known of such blocks, and the finding of the page
+// stands for them.
+func underTable(p coding.Plan, x coding.Finding, off int64) bool {
+	body := bodyBytes(p)
+	q, at := (x.Offset-shardHead-body)/4096, off-shardHead
+	return x.Offset >= shardHead+body && x.Offset < p.FileBytes()-shardHead && at >= 0 && at < body && at/coding.BlockSize/sumsPerPage == q
+}
+
 // repairable tells whether a shard more may be hurt in each of these stripes.
 func repairable(stripes []map[int]bool, shard, parity int) bool {
 	for _, hurt := range stripes {
@@ -189,7 +201,7 @@ func (s *shards) flip(flips []flip) error {
 func (s *shards) count(flips []flip, findings []coding.Finding) (found, repaired int, err error) {
 	for _, f := range flips {
 		for _, x := range findings {
-			if x.Shard == f.shard && (x.Length == 0 || f.off >= x.Offset && f.off < x.Offset+x.Length) {
+			if x.Shard == f.shard && (x.Length == 0 || f.off >= x.Offset && f.off < x.Offset+x.Length || underTable(s.c.Plan, x, f.off)) {
 				found++
 				break
 			}
