@@ -3,7 +3,9 @@ package api
 import (
 	"encoding/binary"
 	"strconv"
+	"sync"
 
+	"hayloft/feed"
 	"hayloft/internal/id"
 	"hayloft/internal/sign"
 )
@@ -114,21 +116,58 @@ type pageBody[T any] struct {
 
 // sendPage answers a list call: rows fetches, show renders one row.
 func sendPage[R, T any](r *request, l listing, rows func(Page) ([]R, id.ID, error), show func(R) T) error {
-	l.viewer = r.viewer
-	p, err := r.readPage(l)
+	got, next, err := fetchPage(r, l, rows)
 	if err != nil {
 		return err
 	}
-	got, next, err := rows(p)
-	if err != nil {
-		return err
-	}
-	body := pageBody[T]{Items: make([]T, 0, len(got))}
+	body := pageBody[T]{Items: make([]T, 0, len(got)), NextCursor: next}
 	for _, row := range got {
 		body.Items = append(body.Items, show(row))
 	}
-	if next != 0 {
-		body.NextCursor = l.cursor(r.a.opt.Ring, next)
-	}
 	return r.json(200, body)
 }
+
+// fetchPage fetches the rows that a list call asks for, and the cursor of those after
+// them; empty: there are none.
+func fetchPage[R any](r *request, l listing, rows func(Page) ([]R, id.ID, error)) (got []R, cursor string, err error) {
+	l.viewer = r.viewer
+	p, err := r.readPage(l)
+	if err != nil {
+		return nil, "", err
+	}
+	got, next, err := rows(p)
+	if err != nil || next == 0 {
+		return got, "", err
+	}
+	return got, l.cursor(r.a.opt.Ring, next), nil
+}
+
+// sendPhotos is sendPage for photos, which most pages are made of: a pageBody, written
+// without one.
+func (r *request) sendPhotos(l listing, rows func(Page) ([]feed.PhotoView, id.ID, error)) error {
+	got, next, err := fetchPage(r, l, rows)
+	if err != nil {
+		return err
+	}
+	o := objects.Get().(*object)
+	defer objects.Put(o)
+	o.b = o.b[:0]
+	o.open('{')
+	o.name("items").open('[')
+	for i := range got {
+		photoBody{r, &got[i]}.write(o.item())
+	}
+	o.close(']')
+	if next != "" {
+		o.text("next_cursor", next)
+	}
+	o.close('}')
+	r.rc.SetStatusCode(200)
+	r.rc.Response.Header.SetContentType(typeJSON)
+	r.rc.Response.SetBody(o.b) // a copy
+	return nil
+}
+
+// objects are those that pages were written into. Pages are bounded (maxLimit), and so
+// is what is kept.
+var objects = sync.Pool{New: func() any { return new(object) }}

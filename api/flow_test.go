@@ -29,7 +29,7 @@ func TestTheRoadOnce(t *testing.T) {
 	data := picture(64, 48, 1)
 	first := w.post(ada, data, m{"caption": "one", "tags": []string{"#Sea", "sea", "sand"}, "people": []id.ID{bobID},
 		"location": m{"lat": 52.5, "lng": 13.4, "name": "Berlin"}})
-	p := into[photoBody](w.call(ada, "GET", "/api/v1/photos/"+first.String(), nil).is(200))
+	p := into[photoSeen](w.call(ada, "GET", "/api/v1/photos/"+first.String(), nil).is(200))
 	if p.Status != "pending" || p.Caption != "one" || len(p.Tags) != 2 || p.Tags[0] != "sea" || p.Location.Lat != 52.5 || p.People[0] != bobID || len(p.Media) != 0 {
 		t.Errorf("pending photo: %+v", p)
 	}
@@ -39,13 +39,13 @@ func TestTheRoadOnce(t *testing.T) {
 	w.makeReady(first)
 
 	body, ct := form(t, picture(64, 48, 2), true, "title", "two", "tags", "x", "tags", "y", "location", `{"lat":1,"lng":2}`)
-	f := into[formBody](w.call(ada, "POST", "/api/v1/photos", body, "Content-Type", ct).is(201))
+	f := into[formSeen](w.call(ada, "POST", "/api/v1/photos", body, "Content-Type", ct).is(201))
 	if f.CDNURL != w.url+"/api/v1/photos/"+f.PhotoID.String()+"/large" || f.Photo.Title != "two" || len(f.Photo.Tags) != 2 || f.Photo.Location.Lng != 2 {
 		t.Errorf("form: %+v", f)
 	}
 	w.makeReady(f.PhotoID)
 
-	page := into[pageBody[photoBody]](w.call(bob, "GET", "/api/v1/feed", nil).is(200))
+	page := into[pageBody[photoSeen]](w.call(bob, "GET", "/api/v1/feed", nil).is(200))
 	if len(page.Items) != 2 || page.Items[0].PhotoID != f.PhotoID || page.Items[1].PhotoID != first {
 		t.Fatalf("feed: %+v", page)
 	}
@@ -73,7 +73,7 @@ func TestTheRoadOnce(t *testing.T) {
 	for name := range one.URLs {
 		w.call(bob, "GET", "/api/v1/photos/"+first.String()+"/"+name, nil).fails(pNotFound)
 	}
-	if d := into[pageBody[photoBody]](w.call(ada, "GET", "/api/v1/photos/deleted", nil).is(200)); len(d.Items) != 1 || d.Items[0].Status != "deleted" {
+	if d := into[pageBody[photoSeen]](w.call(ada, "GET", "/api/v1/photos/deleted", nil).is(200)); len(d.Items) != 1 || d.Items[0].Status != "deleted" {
 		t.Errorf("deleted: %+v", d)
 	}
 	w.call(ada, "POST", "/api/v1/photos/"+first.String()+"/restore", nil).is(200)
@@ -96,7 +96,7 @@ func (w *world) talk(ada, bob string, bobID, first id.ID) {
 	if *r.ParentID != c.ID || c.Author.ID != bobID || c.Author.Handle != "bob" {
 		t.Errorf("comments: %+v %+v", c, r)
 	}
-	p := into[photoBody](w.call(bob, "GET", "/api/v1/photos/"+first.String(), nil, "Accept", typeJSON).is(200))
+	p := into[photoSeen](w.call(bob, "GET", "/api/v1/photos/"+first.String(), nil, "Accept", typeJSON).is(200))
 	if p.LikeCount != 1 || p.CommentCount != 2 || !p.Liked {
 		t.Errorf("counters: %+v", p)
 	}
@@ -118,11 +118,11 @@ func TestPatchAndProfile(t *testing.T) {
 	ada, _ := w.account("ada")
 	photo := w.post(ada, picture(64, 48, 1), m{"caption": "one", "location": m{"lat": 1, "lng": 2}, "tags": []string{"a"}})
 	path := "/api/v1/photos/" + photo.String()
-	p := into[photoBody](w.call(ada, "PATCH", path, m{"title": "new", "status": "ready", "owner_id": "x", "author": m{}, "like_count": 7}).is(200))
+	p := into[photoSeen](w.call(ada, "PATCH", path, m{"title": "new", "status": "ready", "owner_id": "x", "author": m{}, "like_count": 7}).is(200))
 	if p.Title != "new" || p.Caption != "one" || p.Status != "pending" || p.LikeCount != 0 || p.Location == nil {
 		t.Errorf("after patch: %+v", p)
 	}
-	p = into[photoBody](w.call(ada, "PATCH", path, m{"location": nil, "caption": nil, "tags": nil, "visibility": "only_me"}).is(200))
+	p = into[photoSeen](w.call(ada, "PATCH", path, m{"location": nil, "caption": nil, "tags": nil, "visibility": "only_me"}).is(200))
 	if p.Location != nil || p.Caption != "" || len(p.Tags) != 0 || p.Visibility != "only_me" {
 		t.Errorf("after emptying: %+v", p)
 	}
@@ -260,9 +260,9 @@ func TestIdempotencyKey(t *testing.T) {
 	w.call(bob, "POST", path, m{"text": "x"}, "Idempotency-Key", strings.Repeat("k", 256)).fails(pMalformed)
 
 	body, ct := form(t, picture(64, 48, 2), false, "caption", "c")
-	f1 := into[formBody](w.call(ada, "POST", "/api/v1/photos", body, "Content-Type", ct, "Idempotency-Key", "form").is(201))
+	f1 := into[formSeen](w.call(ada, "POST", "/api/v1/photos", body, "Content-Type", ct, "Idempotency-Key", "form").is(201))
 	before := w.blobs.bytes()
-	f2 := into[formBody](w.call(ada, "POST", "/api/v1/photos", body, "Content-Type", ct, "Idempotency-Key", "form").is(201))
+	f2 := into[formSeen](w.call(ada, "POST", "/api/v1/photos", body, "Content-Type", ct, "Idempotency-Key", "form").is(201))
 	if f1.PhotoID != f2.PhotoID || w.blobs.bytes() != before {
 		t.Error("the same key stored the photo twice")
 	}
@@ -320,7 +320,7 @@ func TestFinalizeIsIdempotentPerPhoto(t *testing.T) {
 	if want := w.url + "/api/v1/photos/" + u.PhotoID.String(); a.header.Get("Location") != want {
 		t.Errorf("Location %q, want %q", a.header.Get("Location"), want)
 	}
-	p := into[photoBody](w.call(ada, "POST", "/api/v1/photos", m{"photo_id": u.PhotoID, "caption": "c"}).is(202))
+	p := into[photoSeen](w.call(ada, "POST", "/api/v1/photos", m{"photo_id": u.PhotoID, "caption": "c"}).is(202))
 	if p.Caption != "c" || p.Status != "pending" {
 		t.Errorf("repeat: %+v", p)
 	}
@@ -343,7 +343,7 @@ func TestPreferWait(t *testing.T) {
 	}()
 	w.makeReady(u.PhotoID)
 	for _, a := range []*answer{(<-posted).is(202), (<-asked).is(200)} {
-		if p := into[photoBody](a); p.Status != "ready" || a.header.Get("Preference-Applied") != "wait=10" {
+		if p := into[photoSeen](a); p.Status != "ready" || a.header.Get("Preference-Applied") != "wait=10" {
 			t.Errorf("after waiting: %s, %q", p.Status, a.header.Get("Preference-Applied"))
 		}
 	}
@@ -372,7 +372,7 @@ func TestWaitingFormHoldsNoRoom(t *testing.T) {
 	})
 	ada, _ := w.account("ada")
 	body, ct := form(t, picture(64, 48, 1), false, "caption", "c")
-	p := into[formBody](w.call(ada, "POST", "/api/v1/photos", body, "Content-Type", ct, "Prefer", "wait=10").is(201)).Photo
+	p := into[formSeen](w.call(ada, "POST", "/api/v1/photos", body, "Content-Type", ct, "Prefer", "wait=10").is(201)).Photo
 	if p.Status != "ready" || held != 0 {
 		t.Errorf("%s after waiting with %d bytes held", p.Status, held)
 	}

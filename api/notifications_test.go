@@ -35,9 +35,9 @@ func newTold(t *testing.T, change ...func(*Options)) *told {
 	return w
 }
 
-func (w *told) list(token string) notificationPage {
+func (w *told) list(token string) notificationsSeen {
 	w.t.Helper()
-	return into[notificationPage](w.call(token, "GET", "/api/v1/notifications?limit=100", nil).is(200))
+	return into[notificationsSeen](w.call(token, "GET", "/api/v1/notifications?limit=100", nil).is(200))
 }
 
 func (w *told) like(token string) {
@@ -70,8 +70,8 @@ func TestNotificationsOverHTTP(t *testing.T) {
 	if n := w.list(w.carl); len(n.Items) != 1 || n.Items[0].Kind != "mention" {
 		t.Errorf("carl is told %+v", n)
 	}
-	one := into[notificationPage](w.call(w.anna, "GET", "/api/v1/notifications?limit=2", nil).is(200))
-	rest := into[notificationPage](w.call(w.anna, "GET", "/api/v1/notifications?limit=2&cursor="+one.NextCursor, nil).is(200))
+	one := into[notificationsSeen](w.call(w.anna, "GET", "/api/v1/notifications?limit=2", nil).is(200))
+	rest := into[notificationsSeen](w.call(w.anna, "GET", "/api/v1/notifications?limit=2&cursor="+one.NextCursor, nil).is(200))
 	if len(one.Items) != 2 || len(rest.Items) != 1 || rest.Items[0].Kind != "like" || rest.NextCursor != "" {
 		t.Errorf("pages of %d and %d", len(one.Items), len(rest.Items))
 	}
@@ -218,10 +218,10 @@ func (s *sse) next(name string) event {
 	return event{}
 }
 
-func (s *sse) notification() notificationBody {
+func (s *sse) notification() notificationSeen {
 	s.w.t.Helper()
 	e := s.next("notification")
-	var n notificationBody
+	var n notificationSeen
 	must(s.w.t, json.Unmarshal([]byte(e.data), &n))
 	if strconv.FormatUint(n.Seq, 10) != e.id {
 		s.w.t.Errorf("event %s is of seq %d", e.id, n.Seq)

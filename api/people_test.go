@@ -86,7 +86,7 @@ func TestBlockAndMute(t *testing.T) {
 	photo := w.post(ada, picture(16, 16, 1), m{})
 	w.makeReady(photo)
 	items := func() int {
-		return len(into[pageBody[photoBody]](w.call(bob, "GET", "/api/v1/feed", nil).is(200)).Items)
+		return len(into[pageBody[photoSeen]](w.call(bob, "GET", "/api/v1/feed", nil).is(200)).Items)
 	}
 
 	w.call(bob, "POST", "/api/v1/users/ada/mute", nil).is(204)

@@ -83,7 +83,7 @@ func TestDeleteMe(t *testing.T) {
 			t.Errorf("%s: %v", path, got)
 		}
 	}
-	if got := into[pageBody[photoBody]](w.call(bob, "GET", "/api/v1/feed", nil).is(200)).Items; len(got) != 1 || got[0].PhotoID != his {
+	if got := into[pageBody[photoSeen]](w.call(bob, "GET", "/api/v1/feed", nil).is(200)).Items; len(got) != 1 || got[0].PhotoID != his {
 		t.Errorf("feed: %v", got)
 	}
 	for _, token := range []string{ada, key.Key} {
@@ -178,7 +178,7 @@ func TestAvatarOverHTTP(t *testing.T) {
 	if u.AvatarURL == nil || !strings.HasPrefix(*u.AvatarURL, w.url+"/media/thumbnail/") {
 		t.Fatalf("avatar %v", u.AvatarURL)
 	}
-	p := into[photoBody](w.call(bob, "GET", "/api/v1/photos/"+photo.String(), nil, "Accept", typeJSON).is(200))
+	p := into[photoSeen](w.call(bob, "GET", "/api/v1/photos/"+photo.String(), nil, "Accept", typeJSON).is(200))
 	c := into[commentBody](w.call(ada, "POST", "/api/v1/photos/"+other.String()+"/comments", m{"text": "x"}).is(201))
 	for what, url := range map[string]*string{"of a user": w.user("", "ada").AvatarURL, "of an author": p.Author.AvatarURL, "at a comment": c.Author.AvatarURL} {
 		if url == nil || *url != *u.AvatarURL {

@@ -1,8 +1,8 @@
 package api
 
 import (
+	"slices"
 	"strings"
-	"time"
 
 	"hayloft/feed"
 	"hayloft/internal/id"
@@ -10,56 +10,21 @@ import (
 	"hayloft/media"
 )
 
-// photoBody is the photo object.
+// photoBody is the photo object, as the viewer of a request sees it. It is written straight
+// into the answer: pages are made of it (docs/decisions/228).
 type photoBody struct {
-	PhotoID      id.ID             `json:"photo_id"`
-	Author       authorBody        `json:"author"`
-	Title        string            `json:"title"`
-	Caption      string            `json:"caption"`
-	Alt          string            `json:"alt"`
-	Tags         []string          `json:"tags"`
-	People       []id.ID           `json:"people"`
-	Location     *locationBody     `json:"location"`
-	Visibility   string            `json:"visibility"`
-	Status       string            `json:"status"`
-	Failure      *failureBody      `json:"failure,omitempty"`
-	URLs         map[string]string `json:"urls"`
-	Media        []mediaBody       `json:"media"`
-	LikeCount    uint64            `json:"like_count"`
-	CommentCount uint64            `json:"comment_count"`
-	Liked        bool              `json:"liked"`
-	Saved        bool              `json:"saved"`
-	CreatedAt    time.Time         `json:"created_at"`
-	PublishedAt  *time.Time        `json:"published_at"` // null until ready
+	r *request
+	p *feed.PhotoView
 }
 
-type locationBody struct {
-	Lat  float64 `json:"lat"`
-	Lng  float64 `json:"lng"`
-	Name string  `json:"name"`
-	// PlaceID leads to other photos of the same place; absent without a name.
-	PlaceID string `json:"place_id,omitempty"`
-}
+// photo is the photo object of p, which stays the caller's.
+func (r *request) photo(p feed.PhotoView) photoBody { return photoBody{r, &p} }
 
-type failureBody struct {
-	Type  string `json:"type"`
-	Title string `json:"title"`
-}
-
-// mediaBody is one image of a photo. Width and height are the original's.
-type mediaBody struct {
-	Width       int                    `json:"width"`
-	Height      int                    `json:"height"`
-	Placeholder string                 `json:"placeholder"` // BlurHash
-	Colour      string                 `json:"colour"`      // dominant, #rrggbb
-	URLs        map[string]variantBody `json:"urls"`
-}
-
-type variantBody struct {
-	URL     string            `json:"url"`
-	Width   int               `json:"width"`
-	Height  int               `json:"height"`
-	Formats map[string]string `json:"formats"` // URL by format
+// MarshalJSON implements json.Marshaler.
+func (b photoBody) MarshalJSON() ([]byte, error) {
+	var o object
+	b.write(&o)
+	return o.b, nil
 }
 
 var visibilityNames = map[feed.Visibility]string{
@@ -79,60 +44,132 @@ func statusName(s feed.Status) string {
 	return "pending"
 }
 
-// orEmpty makes a list one that JSON shows as [].
-func orEmpty[T any](s []T) []T {
-	if s == nil {
-		return []T{}
+// write appends the object.
+func (b photoBody) write(o *object) {
+	p, d := b.p, &b.p.Details
+	o.open('{')
+	o.id("photo_id", p.ID)
+	o.name("author").open('{')
+	o.id("id", p.Author)
+	o.text("handle", p.AuthorHandle)
+	o.textOrNull("avatar_url", b.r.avatarURL(p.Avatar))
+	o.close('}')
+	o.text("title", d.Title)
+	o.text("caption", d.Caption)
+	o.text("alt", d.Alt)
+	o.name("tags").open('[')
+	for _, tag := range d.Tags {
+		o.item().quote(tag)
 	}
-	return s
-}
-
-func (r *request) photo(p feed.PhotoView) photoBody {
-	d := p.Details
-	b := photoBody{
-		PhotoID: p.ID, Author: authorBody{p.Author, p.AuthorHandle, r.avatarURL(p.Avatar)},
-		Title: d.Title, Caption: d.Caption, Alt: d.Alt, Tags: orEmpty(d.Tags), People: orEmpty(d.People),
-		Visibility: visibilityNames[d.Visibility], Status: statusName(p.Status),
-		URLs: map[string]string{}, Media: []mediaBody{},
-		LikeCount: p.Likes, CommentCount: p.Comments, Liked: p.Liked, CreatedAt: utc(p.CreatedAt),
+	o.close(']')
+	o.name("people").open('[')
+	for _, user := range d.People {
+		o.item().quoteID(user)
 	}
-	if d.Location != nil {
-		b.Location = &locationBody{d.Location.Lat, d.Location.Lng, d.Location.Name, placeID(d.Location)}
+	o.close(']')
+	b.writeLocation(o)
+	o.text("visibility", visibilityNames[d.Visibility])
+	o.text("status", statusName(p.Status))
+	if f := p.Failure; f != nil {
+		o.name("failure").open('{')
+		o.text("type", problemBase+f.Type)
+		o.text("title", f.Title)
+		o.close('}')
 	}
-	if p.Failure != nil {
-		b.Failure = &failureBody{problemBase + p.Failure.Type, p.Failure.Title}
-	}
+	b.writeMedia(o)
+	o.number("like_count", p.Likes)
+	o.number("comment_count", p.Comments)
+	o.bool("liked", p.Liked)
+	o.bool("saved", false)
+	o.time("created_at", p.CreatedAt)
 	if p.Status == feed.Ready {
-		at := utc(p.PublishedAt)
-		b.PublishedAt = &at
-		b.Media = []mediaBody{r.mediaOf(p)}
-		for name, v := range b.Media[0].URLs {
-			b.URLs[name] = v.URL
-		}
+		o.time("published_at", p.PublishedAt)
+	} else {
+		o.name("published_at").null()
 	}
-	return b
+	o.close('}')
 }
 
-// mediaOf lists a ready photo's images: the made variants out of the group's
-// blob, the original out of the master's.
-func (r *request) mediaOf(p feed.PhotoView) mediaBody {
-	m := mediaBody{Width: p.Master.Width, Height: p.Master.Height, Placeholder: p.Rendition.Placeholder, Colour: p.Rendition.Colour,
-		URLs: make(map[string]variantBody)}
-	show := func(name string, w, h int, contentType string) {
-		url := r.mediaURL(p, name)
-		format := strings.TrimPrefix(contentType, "image/")
-		m.URLs[name] = variantBody{URL: url, Width: w, Height: h, Formats: map[string]string{format: url}}
+// writeLocation appends where the photo was taken. place_id leads to other photos of the
+// same place; it is absent without a name.
+func (b photoBody) writeLocation(o *object) {
+	l := b.p.Details.Location
+	if l == nil {
+		o.name("location").null()
+		return
+	}
+	o.name("location").open('{')
+	o.float("lat", l.Lat)
+	o.float("lng", l.Lng)
+	o.text("name", l.Name)
+	if place := placeID(l); place != "" {
+		o.text("place_id", place)
+	}
+	o.close('}')
+}
+
+// encoding is one file of a photo that can be fetched.
+type encoding struct {
+	name, url, format string
+	width, height     int
+}
+
+// images lists those of a ready photo by name: the made variants out of the group's blob,
+// the original out of the master's.
+func (b photoBody) images(dst []encoding) []encoding {
+	p := b.p
+	add := func(name string, w, h int, contentType string) {
+		dst = append(dst, encoding{name, b.r.mediaURL(p, name), strings.TrimPrefix(contentType, "image/"), w, h})
 	}
 	for _, v := range p.Rendition.Variants {
-		show(media.Variant(v.Alt).String(), v.Width, v.Height, media.TypeJPEG)
+		add(media.Variant(v.Alt).String(), v.Width, v.Height, media.TypeJPEG)
 	}
-	show(media.Original.String(), p.Master.Width, p.Master.Height, p.Master.ContentType)
-	return m
+	add(media.Original.String(), p.Master.Width, p.Master.Height, p.Master.ContentType)
+	slices.SortFunc(dst, func(a, b encoding) int { return strings.Compare(a.name, b.name) })
+	return dst
+}
+
+// writeMedia appends urls, the URL of each image, and media, more about each image of the
+// photo: so far it is one. Width and height there are the original's, and formats holds
+// a URL by format.
+func (b photoBody) writeMedia(o *object) {
+	var room [8]encoding
+	var all []encoding
+	if b.p.Status == feed.Ready {
+		all = b.images(room[:0])
+	}
+	o.name("urls").open('{')
+	for _, i := range all {
+		o.text(i.name, i.url)
+	}
+	o.close('}')
+	o.name("media").open('[')
+	if len(all) > 0 {
+		o.item().open('{')
+		o.integer("width", b.p.Master.Width)
+		o.integer("height", b.p.Master.Height)
+		o.text("placeholder", b.p.Rendition.Placeholder) // BlurHash
+		o.text("colour", b.p.Rendition.Colour)           // dominant, #rrggbb
+		o.name("urls").open('{')
+		for _, i := range all {
+			o.name(i.name).open('{')
+			o.text("url", i.url)
+			o.integer("width", i.width)
+			o.integer("height", i.height)
+			o.name("formats").open('{')
+			o.text(i.format, i.url)
+			o.close('}')
+			o.close('}')
+		}
+		o.close('}')
+		o.close('}')
+	}
+	o.close(']')
 }
 
 // mediaURL returns the absolute URL of a variant of a ready photo, signed when
 // the photo is not public.
-func (r *request) mediaURL(p feed.PhotoView, variant string) string {
+func (r *request) mediaURL(p *feed.PhotoView, variant string) string {
 	blob, cookie, ext := p.Rendition.Blob, p.Rendition.Cookie, media.Ext(media.TypeJPEG)
 	if variant == media.Original.String() {
 		blob, cookie, ext = p.Master.Blob, p.Master.Cookie, media.Ext(p.Master.ContentType)
@@ -142,12 +179,16 @@ func (r *request) mediaURL(p feed.PhotoView, variant string) string {
 
 // mediaPath returns the absolute URL of bytes, signed over epoch when they are to be.
 func (r *request) mediaPath(variant string, blob id.ID, cookie id.Cookie, ext string, signed bool, epoch uint32) string {
-	path := "/media/" + variant + "/" + blob.String() + "-" + cookie.String() + "." + ext
-	url := r.a.opt.MediaURL + path
+	var room [160]byte
+	b := append(append(room[:0], r.a.opt.MediaURL...), "/media/"...)
+	b = append(append(b, variant...), '/')
+	b = append(blob.Append(b), '-')
+	b = append(append(id.ID(cookie).Append(b), '.'), ext...)
 	if signed {
-		url += "?" + sign.MediaQuery(r.a.opt.MediaRing, path, epoch, r.a.opt.Clock.Now(), r.a.opt.Limits.MediaTTL)
+		path := string(b[len(r.a.opt.MediaURL):])
+		b = append(append(b, '?'), sign.MediaQuery(r.a.opt.MediaRing, path, epoch, r.a.opt.Clock.Now(), r.a.opt.Limits.MediaTTL)...)
 	}
-	return url
+	return string(b)
 }
 
 // avatarURL returns the absolute URL of a face: a thumbnail. nil: there is none.

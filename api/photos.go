@@ -122,7 +122,7 @@ func (r *request) getPhoto() error {
 	if v.Status != feed.Ready || r.acceptsJSON() {
 		return r.json(200, r.photo(v))
 	}
-	return r.redirect(r.mediaURL(v, media.Large.String()))
+	return r.redirect(r.mediaURL(&v, media.Large.String()))
 }
 
 // acceptsJSON reports whether Accept names application/json; a wildcard does
@@ -157,7 +157,7 @@ func (r *request) getVariant() error {
 	}
 	switch v.Status {
 	case feed.Ready:
-		return r.redirect(r.mediaURL(v, variant.String()))
+		return r.redirect(r.mediaURL(&v, variant.String()))
 	case feed.Failed:
 		return pPhotoFailed.because("")
 	}
@@ -249,14 +249,14 @@ func (r *request) restorePhoto() error {
 
 // deletedPhotos is GET /photos/deleted.
 func (r *request) deletedPhotos() error {
-	return sendPage(r, listing{name: "deleted"}, func(p Page) ([]feed.PhotoView, id.ID, error) {
+	return r.sendPhotos(listing{name: "deleted"}, func(p Page) ([]feed.PhotoView, id.ID, error) {
 		return r.a.opt.Feed.DeletedPhotos(r.ctx, r.viewer, p)
-	}, r.photo)
+	})
 }
 
 // feedPage is GET /feed.
 func (r *request) feedPage() error {
-	return sendPage(r, listing{name: "feed"}, func(p Page) ([]feed.PhotoView, id.ID, error) {
+	return r.sendPhotos(listing{name: "feed"}, func(p Page) ([]feed.PhotoView, id.ID, error) {
 		return r.a.opt.Feed.FeedPage(r.ctx, r.viewer, p)
-	}, r.photo)
+	})
 }

@@ -156,9 +156,9 @@ func (r *request) tagPhotos() error {
 	if utf8.RuneCountInString(tag) > maxTag {
 		return pNotFound.because("")
 	}
-	return sendPage(r, listing{name: "tag " + tag}, func(p Page) ([]feed.PhotoView, id.ID, error) {
+	return r.sendPhotos(listing{name: "tag " + tag}, func(p Page) ([]feed.PhotoView, id.ID, error) {
 		return r.a.opt.Feed.TagPhotos(r.ctx, r.viewer, tag, p)
-	}, r.photo)
+	})
 }
 
 // placePhotos is GET /places/{id}/photos. A place where nothing was taken is an empty
@@ -168,9 +168,9 @@ func (r *request) placePhotos() error {
 	if err != nil {
 		return err
 	}
-	return sendPage(r, listing{name: "place", subject: place}, func(p Page) ([]feed.PhotoView, id.ID, error) {
+	return r.sendPhotos(listing{name: "place", subject: place}, func(p Page) ([]feed.PhotoView, id.ID, error) {
 		return r.a.opt.Feed.PlacePhotos(r.ctx, r.viewer, place, p)
-	}, r.photo)
+	})
 }
 
 // placeID is the id of a location's place, "" when it has none.

@@ -20,9 +20,9 @@ func (w *world) posted(token string, details m) id.ID {
 	return p
 }
 
-func (w *world) search(token, query string) searchBody {
+func (w *world) search(token, query string) searchSeen {
 	w.t.Helper()
-	return into[searchBody](w.call(token, "GET", "/api/v1/search?"+query, nil).is(200))
+	return into[searchSeen](w.call(token, "GET", "/api/v1/search?"+query, nil).is(200))
 }
 
 func TestSearch(t *testing.T) {
@@ -56,7 +56,7 @@ func TestSearch(t *testing.T) {
 		t.Errorf("the photo's place is %q", loc.PlaceID)
 	}
 	for _, path := range []string{"/api/v1/places/" + places[0].ID.String() + "/photos", "/api/v1/tags/caf%C3%A9/photos", "/api/v1/tags/NIGHT/photos"} {
-		if got := into[pageBody[photoBody]](w.call("", "GET", path, nil).is(200)); len(got.Items) != 1 || got.Items[0].PhotoID != one {
+		if got := into[pageBody[photoSeen]](w.call("", "GET", path, nil).is(200)); len(got.Items) != 1 || got.Items[0].PhotoID != one {
 			t.Errorf("%s: %+v", path, got)
 		}
 	}
@@ -152,7 +152,7 @@ func TestSearchRefuses(t *testing.T) {
 	// What an answer says of a place may come back in a body.
 	loc := m{"lat": 1, "lng": 2, "name": "here", "place_id": "0000000000001"}
 	p := w.posted(ada, m{"title": "x", "location": loc})
-	if got := into[photoBody](w.call(ada, "GET", "/api/v1/photos/"+p.String(), nil, "Accept", typeJSON).is(200)); got.Location.PlaceID == "0000000000001" {
+	if got := into[photoSeen](w.call(ada, "GET", "/api/v1/photos/"+p.String(), nil, "Accept", typeJSON).is(200)); got.Location.PlaceID == "0000000000001" {
 		t.Error("a body has said which place it is")
 	}
 }

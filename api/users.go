@@ -116,9 +116,9 @@ func (r *request) userPhotos() error {
 	if err != nil {
 		return err
 	}
-	return sendPage(r, listing{name: "photos", subject: u.ID}, func(p Page) ([]feed.PhotoView, id.ID, error) {
+	return r.sendPhotos(listing{name: "photos", subject: u.ID}, func(p Page) ([]feed.PhotoView, id.ID, error) {
 		return r.a.opt.Feed.PhotosBy(r.ctx, r.viewer, u.ID, p)
-	}, r.photo)
+	})
 }
 
 // followers is GET /users/{user}/followers.

@@ -106,7 +106,7 @@ func newVisit(t *testing.T, private bool) *visit {
 		must(t, err)
 		v.photos[visibility], v.blobs[visibility] = p, []id.ID{row.Master.Blob, row.Rendition.Blob}
 	}
-	taken := into[photoBody](v.call(author, "GET", "/api/v1/photos/"+v.photos["public"].String(), nil, "Accept", typeJSON).is(200))
+	taken := into[photoSeen](v.call(author, "GET", "/api/v1/photos/"+v.photos["public"].String(), nil, "Accept", typeJSON).is(200))
 	v.place = taken.Location.PlaceID
 	v.third = v.newPhoto(v.tokens["eve"], nil)
 	at := "/api/v1/photos/" + v.third.String()
@@ -343,7 +343,7 @@ func TestVisibilityMatrix(t *testing.T) {
 func TestSignedOnlyWhereNeeded(t *testing.T) {
 	v := newVisit(t, false)
 	for visibility, photo := range v.photos {
-		p := into[photoBody](v.call(v.tokens[v.author], "GET", "/api/v1/photos/"+photo.String(), nil, "Accept", typeJSON).is(200))
+		p := into[photoSeen](v.call(v.tokens[v.author], "GET", "/api/v1/photos/"+photo.String(), nil, "Accept", typeJSON).is(200))
 		if got := strings.Contains(p.URLs["small"], "?"); got != (visibility != "public") {
 			t.Errorf("%s: signed %v", visibility, got)
 		}

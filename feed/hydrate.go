@@ -20,7 +20,7 @@ func (f *Feed) FeedPage(ctx context.Context, viewer id.ID, p Page) (rows []Photo
 		if _, err := v.mustAccount(viewer); err != nil {
 			return err
 		}
-		h := hydrator{v: v, viewer: viewer}
+		h := hydrator{v: v, viewer: viewer, rows: make([]PhotoView, 0, min(max(p.Limit, 1), 100))}
 		_, next, err = f.timeline.Page(ctx, viewer, p.After, max(p.Limit, 1), h.judge)
 		rows = h.rows
 		return err

@@ -84,13 +84,23 @@ var decode = func() (t [256]byte) {
 // String returns the 13 characters of lower-case Crockford base32. Texts of
 // IDs sort as the IDs do.
 func (i ID) String() string {
-	var b [textLen]byte
+	t := i.text()
+	return string(t[:])
+}
+
+// Append appends what String returns.
+func (i ID) Append(b []byte) []byte {
+	t := i.text()
+	return append(b, t[:]...)
+}
+
+func (i ID) text() (b [textLen]byte) {
 	v := uint64(i)
 	for n := textLen - 1; n >= 0; n-- {
 		b[n] = alphabet[v&31]
 		v >>= 5
 	}
-	return string(b[:])
+	return b
 }
 
 // Parse reads the text form. There is exactly one text for each ID: upper
