@@ -20,7 +20,7 @@ func (f *Feed) FeedPage(ctx context.Context, viewer id.ID, p Page) (rows []Photo
 		if _, err := v.mustAccount(viewer); err != nil {
 			return err
 		}
-		h := hydrator{v: v, viewer: viewer, rows: make([]PhotoView, 0, min(max(p.Limit, 1), 100))}
+		h := hydrator{v: v, viewer: viewer}
 		_, next, err = f.timeline.Page(ctx, viewer, p.After, max(p.Limit, 1), h.judge)
 		rows = h.rows
 		return err
@@ -62,6 +62,9 @@ func (h *hydrator) judge(posts []timeline.Post, show []bool) error {
 		dressed, err := h.v.photoView(h.viewer, row)
 		if err != nil {
 			return err
+		}
+		if h.rows == nil {
+			h.rows = make([]PhotoView, 0, len(posts)) // mostly the page
 		}
 		h.rows = append(h.rows, dressed)
 	}
