@@ -2,7 +2,10 @@ package timeline
 
 import (
 	"io"
+	"runtime"
 	"slices"
+	"sync"
+	"sync/atomic"
 
 	"github.com/cockroachdb/pebble/v2"
 
@@ -24,17 +27,28 @@ func newMerger(limit int) *pebble.Merger {
 	return &pebble.Merger{
 		Name: mergerName,
 		Merge: func(_, value []byte) (pebble.ValueMerger, error) {
-			m := &merge{limit: limit}
+			m := merges.Get().(*merge)
+			m.limit = limit
 			return m, decodeOperand(&m.run, value)
 		},
 	}
 }
 
-// merge collects operands and joins them once, at the end.
+// merge collects operands and joins them once, at the end. A compaction joins those of
+// every reader, so merges and their memory are used again.
 type merge struct {
 	run
 	limit int
+	out   []byte // what Finish has returned
 }
+
+// A compaction that merges without a pause keeps a processor for as long as the scheduler
+// lets it, 10 ms, and the pages that wait for it with it. mergesInARow is some tenths of one.
+const mergesInARow = 64
+
+var merged atomic.Uint64
+
+var merges = sync.Pool{New: func() any { return new(merge) }}
 
 // MergeNewer implements pebble.ValueMerger. The join does not depend on order.
 func (m *merge) MergeNewer(value []byte) error { return decodeOperand(&m.run, value) }
@@ -42,10 +56,21 @@ func (m *merge) MergeNewer(value []byte) error { return decodeOperand(&m.run, va
 // MergeOlder implements pebble.ValueMerger.
 func (m *merge) MergeOlder(value []byte) error { return decodeOperand(&m.run, value) }
 
-// Finish implements pebble.ValueMerger.
+// Finish implements pebble.ValueMerger. The value is valid until the closer is closed.
 func (m *merge) Finish(bool) ([]byte, io.Closer, error) {
+	if merged.Add(1)%mergesInARow == 0 {
+		runtime.Gosched()
+	}
 	normalise(&m.run, m.limit)
-	return appendRun(make([]byte, 0, 16+6*len(m.pos)), m.run), nil, nil
+	m.out = appendRun(m.out[:0], m.run)
+	return m.out, m, nil
+}
+
+// Close implements io.Closer: m and its value are used no more.
+func (m *merge) Close() error {
+	*m = merge{run: run{pos: m.pos[:0]}, out: m.out[:0]}
+	merges.Put(m)
+	return nil
 }
 
 // normalise sorts r, removes what is double or below the floor, and trims it.

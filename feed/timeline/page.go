@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -302,7 +303,8 @@ type view struct {
 // openView reads state and timeline of reader at one moment. A view that
 // cannot be read is one that is not built.
 func (s *Store) openView(reader id.ID) *view {
-	v := &view{known: &s.known}
+	v := views.Get().(*view)
+	v.known = &s.known
 	if s.in == nil {
 		return v // no directory is left
 	}
@@ -338,7 +340,7 @@ func (v *view) read(db *pebble.DB, reader id.ID) (err error) {
 	if err != nil || !ok {
 		return err
 	}
-	var t run
+	t := run{pos: v.pos[:0]}
 	if err := decodeOperand(&t, b); err != nil {
 		return err
 	}
@@ -387,13 +389,16 @@ func (v *view) post(pos id.ID) (Post, error) {
 	return p, err
 }
 
-// Close releases the view.
-func (v *view) Close() error {
-	if v.it == nil {
-		return nil
+// Close releases the view, which is used no more.
+func (v *view) Close() (err error) {
+	if v.it != nil {
+		if err = v.it.Close(); v.broken {
+			err = nil // it has been told
+		}
 	}
-	if err := v.it.Close(); !v.broken {
-		return err
-	}
-	return nil // it has been told
+	*v = view{pos: v.pos[:0]}
+	views.Put(v)
+	return err
 }
+
+var views = sync.Pool{New: func() any { return new(view) }}

@@ -26,10 +26,12 @@ func (s *Store) pebbleOptions(in *instance) *pebble.Options {
 		DisableWAL:                  true,
 		MemTableSize:                uint64(s.o.MemoryBytes),
 		MemTableStopWritesThreshold: 3,
-		L0CompactionThreshold:       4,
-		LBaseMaxBytes:               64 << 20,
-		CompactionConcurrencyRange:  func() (int, int) { return 1, 2 },
-		Logger:                      logger{func(err error) { in.fail(err); s.requests.poke() }},
+		// Each flush goes down at once (docs/decisions/041): what is left in the
+		// first level makes pages dear, and is a debt that quiet times do not pay.
+		L0CompactionThreshold:      2,
+		LBaseMaxBytes:              64 << 20,
+		CompactionConcurrencyRange: func() (int, int) { return 1, 2 },
+		Logger:                     logger{func(err error) { in.fail(err); s.requests.poke() }},
 		EventListener: &pebble.EventListener{
 			BackgroundError: func(err error) { s.background(in, err) },
 			DataCorruption: func(i pebble.DataCorruptionInfo) {
