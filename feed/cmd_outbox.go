@@ -52,7 +52,7 @@ func (r *cmdEffectFailed) apply(t *tx) (outcome, error) {
 	if r.Park {
 		t.setRow(key1(tabParked, r.Seq), e)
 	} else {
-		t.putEffect(r.Seq, e)
+		t.requeue(r.Seq, e)
 	}
 	return outcome{}, nil
 }
@@ -68,7 +68,7 @@ func (r *cmdEffectUnpark) apply(t *tx) (outcome, error) {
 	}
 	t.del(key1(tabParked, r.Seq))
 	e.Attempts, e.NotBefore = 0, time.Time{}
-	t.putEffect(r.Seq, e)
+	t.requeue(r.Seq, e)
 	return outcome{}, nil
 }
 

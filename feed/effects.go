@@ -65,15 +65,19 @@ func (f *Feed) leaseEffect(ctx context.Context, kind EffectKind, holder string) 
 func (f *Feed) findEffect(ctx context.Context, kind EffectKind, holder string) (e *Effect, wait time.Duration, err error) {
 	now := f.now()
 	wait = effectLook
-	first, end := []byte{tabEffectByTime, byte(kind)}, []byte{tabEffectByTime, byte(kind) + 1}
+	end := []byte{tabEffectByTime, byte(kind) + 1}
 	later := effectTimeKey(kind, millis(now)+1, 0)
 	// No pause is that long: such a time is of a clock that ran ahead.
 	beyond := effectTimeKey(kind, millis(now.Add(longestPause(f.policy.EffectBackoffMax)))+1, 0)
+	requeued := f.machine.requeued.Load()
 	err = f.read(ctx, func(v *view) (err error) {
-		if e, err = f.takeEffect(v, holder, first, later); err != nil || e != nil {
+		if e, err = f.takeFresh(v, kind, holder, requeued); err != nil || e != nil {
 			return err
 		}
-		if e, err = f.takeEffect(v, holder, beyond, end); err != nil || e != nil {
+		if e, err = f.takeEffect(v, holder, effectTimeKey(kind, 1, 0), later, nil); err != nil || e != nil {
+			return err
+		}
+		if e, err = f.takeEffect(v, holder, beyond, end, nil); err != nil || e != nil {
 			return err
 		}
 		return v.scan(later, beyond, func(k, _ []byte) error {
@@ -84,14 +88,32 @@ func (f *Feed) findEffect(ctx context.Context, kind EffectKind, holder string) (
 	return e, wait, err
 }
 
+// takeFresh is takeEffect for those that were never put off, which are first.
+func (f *Feed) takeFresh(v *view, kind EffectKind, holder string, requeued uint64) (e *Effect, err error) {
+	newest, err := v.meta(metaEffect)
+	if err != nil {
+		return nil, err
+	}
+	first := newest + 1 // that there is
+	from := effectTimeKey(kind, 0, f.leases.freshFrom(kind, requeued))
+	e, err = f.takeEffect(v, holder, from, effectTimeKey(kind, 1, 0), func(seq uint64) { first = min(first, seq) })
+	if err == nil {
+		f.leases.freshAt(kind, first, requeued)
+	}
+	return e, err
+}
+
 // takeEffect leases the first effect queued under a key in [from, to) that
-// nobody holds; nil: there is none.
-func (f *Feed) takeEffect(v *view, holder string, from, to []byte) (e *Effect, err error) {
+// nobody holds; nil: there is none. seen, if not nil, is told of each that it came by.
+func (f *Feed) takeEffect(v *view, holder string, from, to []byte, seen func(seq uint64)) (e *Effect, err error) {
 	err = v.scan(from, to, func(k, _ []byte) error {
 		if len(k) != 18 {
 			return corrupt("effect key %x", k)
 		}
 		seq := parseBE(k[10:])
+		if seen != nil {
+			seen(seq)
+		}
 		if !f.leases.take(seq, holder, f.leaseEnd(holder), f.clock.Elapsed()) {
 			return nil
 		}

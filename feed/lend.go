@@ -289,8 +289,38 @@ func (f *Feed) Finish(ctx context.Context, e Effect, why *EffectFailure) error {
 
 // leases are the effects that are lent.
 type leases struct {
-	mu   sync.Mutex // guards held
-	held map[uint64]lease
+	mu    sync.Mutex // guards all below
+	held  map[uint64]lease
+	fresh map[EffectKind]freshStart
+}
+
+// freshStart is where the queue of those effects of a kind begins that were never put off:
+// none with a lower number is in it. What is done is removed, and a look from the very start
+// passes over all of that until it is compacted.
+type freshStart struct {
+	seq      uint64
+	requeued uint64 // Machine.requeued when it was looked at: an old number may be back since
+}
+
+// freshFrom is the number from which on to look at the fresh effects of a kind. requeued was
+// taken before the snapshot that is looked at.
+func (l *leases) freshFrom(kind EffectKind, requeued uint64) uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if s := l.fresh[kind]; s.requeued == requeued {
+		return s.seq
+	}
+	return 0
+}
+
+// freshAt says that a look found no fresh effect with a number below seq.
+func (l *leases) freshAt(kind EffectKind, seq, requeued uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.fresh == nil {
+		l.fresh = make(map[EffectKind]freshStart)
+	}
+	l.fresh[kind] = freshStart{seq, requeued}
 }
 
 type lease struct {

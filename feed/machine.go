@@ -111,6 +111,8 @@ type Machine struct {
 	latest  atomic.Uint64 // milliseconds of the latest command seen; written by the apply goroutine only
 	watch   watch
 	rows    rows
+	// requeued counts how often effects that are not the newest became due at once.
+	requeued atomic.Uint64
 }
 
 var _ raftgroup.Machine = (*Machine)(nil)
@@ -195,6 +197,9 @@ func (m *Machine) Applied(*pebble.DB, uint64) {
 	m.rows.show()
 	woken := m.pending
 	m.pending = signals{}
+	if woken.requeued {
+		m.requeued.Add(1)
+	}
 	m.watch.wake(woken)
 }
 
@@ -210,6 +215,7 @@ func (m *Machine) Restored(db *pebble.DB) error {
 		return fmt.Errorf("%w: feed format %d, this program knows %d", ErrUnsupported, v, formatVersion)
 	}
 	m.pending = signals{}
+	m.requeued.Add(1)
 	m.watch.wakeAll()
 	return nil
 }

@@ -2,6 +2,7 @@ package feed
 
 import (
 	"context"
+	"math"
 	"time"
 )
 
@@ -48,11 +49,17 @@ func (f *Feed) lead(ctx context.Context) error {
 
 // sweepOnce sweeps up to the time that can be believed.
 func (f *Feed) sweepOnce(ctx context.Context) (time.Duration, error) {
+	f.machine.watch.planSweep(math.MaxUint64)
 	through, err := f.sweepTime(ctx)
 	if err != nil {
 		return 0, err
 	}
-	return f.sweepThrough(ctx, through)
+	wait, err := f.sweepThrough(ctx, through)
+	if err != nil {
+		return 0, err
+	}
+	f.machine.watch.planSweep(millis(through.Add(wait)))
+	return wait, nil
 }
 
 // sweepThrough works until nothing is due at a time and no chore is left, and

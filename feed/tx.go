@@ -44,6 +44,9 @@ const (
 type signals struct {
 	events, effects, purges, sweep, tell, changes bool
 
+	requeued bool // an effect that is not the newest is due at once
+
+	due     uint64  // the soonest time, in milliseconds, of what ends by itself; 0: none was set
 	settled []id.ID // photos that are no longer pending
 	noticed []id.ID // users whose notifications have changed
 }
@@ -55,8 +58,19 @@ func (s *signals) merge(o signals) {
 	s.sweep = s.sweep || o.sweep
 	s.changes = s.changes || o.changes
 	s.tell = s.tell || o.tell
+	s.requeued = s.requeued || o.requeued
+	if o.due != 0 {
+		s.ends(o.due)
+	}
 	s.settled = append(s.settled, o.settled...)
 	s.noticed = append(s.noticed, o.noticed...)
+}
+
+// ends notes that something ends at a time, in milliseconds.
+func (s *signals) ends(at uint64) {
+	if s.due == 0 || at < s.due {
+		s.due = at
+	}
 }
 
 // rowCache holds the rows of one table that a command has looked at. order
@@ -236,6 +250,12 @@ func (t *tx) putEffect(seq uint64, e *effectRow) {
 	t.woken.effects = true
 }
 
+// requeue is putEffect for one that was queued before.
+func (t *tx) requeue(seq uint64, e *effectRow) {
+	t.putEffect(seq, e)
+	t.woken.requeued = t.woken.requeued || millis(e.NotBefore) == 0
+}
+
 // settle removes an effect, parked or not. 0 is nothing.
 func (t *tx) settle(seq uint64) error {
 	if seq == 0 {
@@ -276,7 +296,7 @@ func (t *tx) setDue(kind byte, subject []byte, from, to time.Time) {
 	}
 	if !to.IsZero() {
 		t.set(dueKey(millis(to), kind, subject), nil)
-		t.woken.sweep = true
+		t.woken.ends(millis(to))
 	}
 }
 

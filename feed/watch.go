@@ -2,6 +2,7 @@ package feed
 
 import (
 	"maps"
+	"math"
 	"slices"
 	"sync"
 
@@ -19,6 +20,11 @@ type watch struct {
 	tell    chan struct{}
 	photos  map[id.ID]*oneWatch // those that are no longer pending
 	inboxes map[id.ID]*oneWatch // of users
+
+	// sweepAt is the time, in milliseconds, at which the sweeper will look by itself: only
+	// what ends before that wakes it. Most of what is to end is done long before, and each
+	// look passes over all that is removed and not compacted yet.
+	sweepAt uint64
 }
 
 // oneWatch is the channel of those who wait for one photo or one inbox, and their
@@ -32,6 +38,7 @@ func (w *watch) init() {
 	for _, ch := range w.topics() {
 		*ch = make(chan struct{})
 	}
+	w.sweepAt = math.MaxUint64
 	w.photos = make(map[id.ID]*oneWatch)
 	w.inboxes = make(map[id.ID]*oneWatch)
 }
@@ -43,7 +50,8 @@ func (w *watch) topics() []*chan struct{} {
 func (w *watch) wake(s signals) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for i, woken := range []bool{s.events, s.effects, s.purges, s.sweep, s.tell, s.changes} {
+	sweep := s.sweep || s.due != 0 && s.due < w.sweepAt
+	for i, woken := range []bool{s.events, s.effects, s.purges, sweep, s.tell, s.changes} {
 		if woken {
 			ch := w.topics()[i]
 			close(*ch)
@@ -70,6 +78,14 @@ func (w *watch) wakeAll() {
 	noticed := slices.Collect(maps.Keys(w.inboxes))
 	w.mu.Unlock()
 	w.wake(signals{events: true, effects: true, purges: true, sweep: true, tell: true, changes: true, settled: settled, noticed: noticed})
+}
+
+// planSweep says when the sweeper will look by itself. Before it looks it says never, so
+// that whatever is set meanwhile wakes it.
+func (w *watch) planSweep(at uint64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.sweepAt = at
 }
 
 // on returns the channel that is closed at the next change of a topic. Take it
