@@ -219,6 +219,23 @@ func (b *tab) until(what, script string) {
 	}
 }
 
+// agrees waits until what the API says at a path, to who is signed in here, meets a
+// condition on v.
+func (b *tab) agrees(path, condition string) {
+	b.t.Helper()
+	script := fmt.Sprintf(`fetch('/api/v1%s', {headers: {Accept: 'application/json'}}).then((r) => r.json()).then((v) => [!!(%s), JSON.stringify(v)])`, path, condition)
+	for deadline := time.Now().Add(stepTimeout); ; {
+		said := eval[[]any](b, script)
+		if said[0] == true {
+			return
+		}
+		if time.Now().After(deadline) {
+			b.fail(fmt.Sprintf("%s says %s where %s", path, said[1], condition), context.DeadlineExceeded)
+		}
+		<-time.After(lookAgain)
+	}
+}
+
 // text waits until an element holds a text.
 func (b *tab) text(testID, want string) {
 	b.t.Helper()

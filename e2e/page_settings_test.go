@@ -67,6 +67,7 @@ func (b *tab) usesSettings(password string) {
 	b.click("to-settings")
 	b.see("avatar-remove")
 	b.sound("settings")
+	b.choosesWhatToBeTold()
 	b.click("avatar-remove")
 	b.text("toast", "removed")
 	b.until("no picture is left", `!document.querySelector('[data-testid="avatar-remove"]') && !document.querySelector('[data-testid="nav-profile"] img')`)
@@ -80,9 +81,66 @@ func (b *tab) usesSettings(password string) {
 	b.click("private")
 	b.text("toast", "Everybody")
 	b.write("s-old", password)
-	b.write("s-new", password)
-	b.click("password-save")
+	b.write("s-new", password+"\r")
 	b.text("toast", "password is changed")
 	b.goTo("#/settings")
 	b.until("one session is left", `document.querySelector('[data-testid="sessions"]')?.children.length === 1`)
+}
+
+// choosesWhatToBeTold turns one kind of notification off and on, and hears of a refusal
+// beside the box that it is about.
+func (b *tab) choosesWhatToBeTold() {
+	b.t.Helper()
+	b.until("every kind is wanted", `document.querySelectorAll('[data-testid^="told-"]:checked').length === 6`)
+	b.click("told-like")
+	b.agrees("/notifications/preferences", `v.like === false && v.comment && v.post`)
+	b.goTo("#/notifications")
+	b.until("likes are not shown", `document.querySelectorAll('[data-testid="notification"]').length === 2`)
+	b.goTo("#/settings")
+	b.until("the box says so after a reload", `document.querySelector('[data-testid="told-like"]:not(:disabled)')?.checked === false && document.querySelector('[data-testid="told-post"]').checked`)
+	eval[bool](b, `(() => {
+		const real = window.fetch;
+		window.fetch = () => { window.fetch = real; return Promise.reject(new TypeError('cut off')); };
+		return true;
+	})()`)
+	b.click("told-post")
+	b.until("the refusal is beside its box", `document.getElementById('s-told-post-e').textContent.includes('cannot be reached') && document.querySelector('[data-testid="told-post"]').checked`)
+	b.sound("settings refused")
+	b.do("turn it on by keyboard", chromedp.Focus(id("told-like")), chromedp.KeyEvent(" "))
+	b.agrees("/notifications/preferences", `Object.values(v).length === 6 && Object.values(v).every((on) => on)`)
+	b.see("avatar-remove")
+}
+
+// listens asks to be told of photos by the one whose profile is shown and whom it follows.
+func (b *tab) listens(handle string) {
+	b.t.Helper()
+	b.text("listen", "Notify me")
+	b.click("listen")
+	b.text("toast", "You are told")
+	b.text("listen", "Notified")
+	b.agrees("/listening", `v.items.map((u) => u.handle).join() === "`+handle+`"`)
+	b.goTo("#/@" + handle)
+	b.text("listen", "Notified")
+	b.sound("profile listened to")
+
+	// The settings know it, and can end it.
+	b.goTo("#/settings")
+	b.click("listen-end")
+	b.agrees("/listening", `v.items.length === 0`)
+	b.goTo("#/@" + handle)
+	b.text("listen", "Notify me")
+	b.do("press it by keyboard", chromedp.Focus(id("listen")), chromedp.KeyEvent("\r"))
+	b.text("listen", "Notified")
+	b.until("it has kept the focus", `document.activeElement?.dataset.testid === 'listen'`)
+
+	// Who does not follow is not told.
+	b.click("follow")
+	b.text("follow", "Follow")
+	b.until("there is nothing to ask", `document.querySelector('[data-testid="listen"]').hidden`)
+	b.agrees("/users/@"+handle, `v.viewer.listens === false`)
+	b.click("follow")
+	b.text("follow", "Following")
+	b.click("listen")
+	b.text("listen", "Notified")
+	b.agrees("/users/@"+handle, `v.viewer.listens`)
 }

@@ -30,6 +30,7 @@ func TestPage(t *testing.T) {
 
 	photo := ada.upload("stream.jpg", "Up the stream, slowly", "A stream between mossy stones")
 	ben.followByHandle("ada")
+	ben.listens("ada")
 	ben.reads(photo)
 	ben.searches(photo)
 	ben.answers(photo)

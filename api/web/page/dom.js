@@ -130,9 +130,11 @@ export function empty(drawing, title, text, ...actions) {
     actions.length > 0 && h('p', { class: 'row center' }, actions));
 }
 
-// busy keeps a button from being pressed twice while its work is under way.
+// busy keeps a button from being pressed twice while its work is under way. A browser takes
+// the focus from what is disabled; the button gets it back if nothing else has it by then.
 export async function busy(button, work) {
   if (button.disabled) return;
+  const focused = document.activeElement === button;
   button.disabled = true;
   button.setAttribute('aria-busy', 'true');
   try {
@@ -140,5 +142,6 @@ export async function busy(button, work) {
   } finally {
     button.disabled = false;
     button.removeAttribute('aria-busy');
+    if (focused && document.activeElement === document.body) button.focus({ preventScroll: true });
   }
 }

@@ -2,9 +2,9 @@
 
 import { api } from '../api.js';
 import { emit, on } from '../bus.js';
-import { avatar, busy, empty, h } from '../dom.js';
+import { avatar, busy, empty, h, icon } from '../dom.js';
 import { pager } from '../pager.js';
-import { oops } from '../toast.js';
+import { oops, toast } from '../toast.js';
 
 // followButton follows and unfollows; changed gets the user as it is then.
 export function followButton(user, signal) {
@@ -25,6 +25,41 @@ export function followButton(user, signal) {
       try {
         await api.follow(u.id, want);
         emit('user', await api.user(u.id)); // accepted at once, or requested: the server knows
+      } catch (e) {
+        oops(e);
+      }
+    });
+  }
+  on('user', signal, (v) => {
+    if (v.id !== u.id) return;
+    u = v;
+    show();
+  });
+  show();
+  return button;
+}
+
+// listenButton asks to be told when somebody shares a photo, and shows whether one is. Only
+// who follows can be told.
+export function listenButton(user, signal) {
+  let u = user;
+  const text = h('span');
+  const button = h('button', { type: 'button', class: 'button plain listen', testid: 'listen', onclick: toggle }, icon('bell'), text);
+  const show = () => {
+    const on = !!u.viewer?.listens;
+    button.hidden = !u.viewer?.follows;
+    text.textContent = on ? 'Notified' : 'Notify me';
+    button.setAttribute('aria-pressed', String(on));
+    button.setAttribute('aria-label', `${text.textContent} when ${u.handle} shares a photo`);
+  };
+
+  function toggle() {
+    const want = !u.viewer?.listens;
+    return busy(button, async () => {
+      try {
+        await api.listen(u.id, want);
+        emit('user', await api.user(u.id));
+        toast(want ? `You are told when ${u.handle} shares a photo.` : `You are told of photos by ${u.handle} no more.`);
       } catch (e) {
         oops(e);
       }

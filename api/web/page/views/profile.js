@@ -8,7 +8,7 @@ import { pager } from '../pager.js';
 import { tile } from '../photo.js';
 import { leave, setViewer, viewer } from '../state.js';
 import { oops, toast } from '../toast.js';
-import { followButton } from './people.js';
+import { followButton, listenButton } from './people.js';
 
 function number(n, text, href, testid) {
   const inner = [h('strong', { testid }, count(n)), ` ${text}`];
@@ -35,7 +35,7 @@ function head(u, me, signal) {
   });
   const acts = h('div', { class: 'row' });
   if (own) acts.append(h('button', { class: 'button plain', type: 'button', testid: 'edit-profile', onclick: edit }, 'Edit profile'), signOut());
-  else if (me) acts.append(...(u.viewer?.blocked ? [] : [followButton(u, signal)]), ...distance(u));
+  else if (me) acts.append(...(u.viewer?.blocked ? [] : [followButton(u, signal), listenButton(u, signal)]), ...distance(u));
   else acts.append(h('a', { class: 'button', href: '#/signin' }, 'Sign in to follow'));
   return h('header', { class: 'profile' }, avatar(u, 'huge'),
     h('div', { class: 'profile-text' },

@@ -1,5 +1,5 @@
-// Settings: privacy, password, sessions, keys for programs, whom one has blocked or
-// muted, and the end of the account.
+// Settings: privacy, what one is told, password, sessions, keys for programs, whom one has
+// blocked or muted, and the end of the account.
 
 import { api } from '../api.js';
 import { emit } from '../bus.js';
@@ -37,6 +37,60 @@ function privacy() {
     }
   });
   return panel('Privacy', h('p', { class: 'row' }, box, h('label', { for: 's-private' }, 'Private account: people ask before they follow you')));
+}
+
+const kinds = {
+  follow: 'Somebody follows you',
+  request: 'Somebody asks to follow you',
+  like: 'Somebody likes a photo or a comment of yours',
+  comment: 'Somebody comments on a photo of yours, or replies to you',
+  mention: 'Somebody names you',
+  post: 'Somebody you asked to hear from shares a photo',
+};
+
+// told is what one is told of. The boxes wait for what they are.
+function told(signal) {
+  const error = h('p', { class: 'error', role: 'alert' });
+  const choices = Object.keys(kinds).map(choice);
+  api.preferences()
+    .then((now) => choices.forEach((c) => c.know(now)))
+    .catch((e) => { if (!signal.aborted) error.textContent = e.message; });
+  return panel('Notifications', h('p', { class: 'quiet', id: 's-told' }, 'Tell me when'),
+    h('div', { class: 'choices', role: 'group', 'aria-labelledby': 's-told' }, choices.map((c) => c.node)), error);
+}
+
+// choice is the box of one kind. It may be pressed again while a change is under way; the
+// call looks again when it ends.
+function choice(kind) {
+  const id = `s-told-${kind}`;
+  let saved = false;
+  let under = false;
+  const error = h('p', { class: 'error', role: 'alert', id: `${id}-e` });
+  const box = h('input', { type: 'checkbox', id, disabled: true, testid: `told-${kind}`, 'aria-describedby': `${id}-e`, onchange: save });
+  const know = (now) => {
+    saved = now[kind];
+    box.checked = saved;
+    box.disabled = false;
+  };
+
+  async function save() {
+    if (under) return;
+    under = true;
+    error.textContent = '';
+    try {
+      while (box.checked !== saved) {
+        const to = box.checked;
+        await api.setPreferences({ [kind]: to });
+        saved = to;
+      }
+    } catch (e) {
+      box.checked = saved;
+      error.textContent = e.message;
+    } finally {
+      under = false;
+    }
+  }
+  return { know, node: h('div', null, h('p', { class: 'row' }, box, h('label', { for: id }, kinds[kind])), error) };
 }
 
 function password() {
@@ -107,11 +161,11 @@ function keys(signal) {
 }
 
 // away is a list of people one keeps away from, with the way to end that.
-function away(title, fetchPage, end, text, none, signal) {
+function away(title, fetchPage, end, text, none, signal, testid) {
   const rows = h('ul', { class: 'persons' });
   const row = (u) => {
     const el = h('li', { class: 'person' }, h('a', { class: 'person-link', href: `#/@${u.handle}` }, avatar(u), h('span', { class: 'handle' }, u.handle)),
-      press(text, null, async () => { await end(u.id, false); el.remove(); }));
+      press(text, testid, async () => { await end(u.id, false); el.remove(); }));
     return el;
   };
   const box = panel(title, rows);
@@ -139,7 +193,8 @@ export function settings({ signal }) {
     press('Remove', 'avatar-remove', async () => { setViewer({ ...viewer(), ...await api.setAvatar(null) }); picture.remove(); toast('Your picture is removed.'); })));
   return {
     title: 'Settings',
-    node: h('div', { class: 'column' }, h('h1', null, 'Settings'), privacy(), picture, password(), sessions(signal), keys(signal),
+    node: h('div', { class: 'column' }, h('h1', null, 'Settings'), privacy(), picture, told(signal), password(), sessions(signal), keys(signal),
+      away('You hear of new photos from', api.listening(), api.listen, 'Stop', 'Nobody. Press “Notify me” on the profile of somebody you follow.', signal, 'listen-end'),
       away('Blocked', api.blocks(), api.block, 'Unblock', 'Nobody.', signal), away('Muted', api.mutes(), api.mute, 'Unmute', 'Nobody.', signal), end()),
   };
 }
