@@ -9,6 +9,7 @@ export class Problem extends Error {
     this.status = status;
     this.type = body.type || '';
     this.title = body.title || '';
+    this.faults = faultsOf(body.errors).map((e) => ({ pointer: e.pointer || '', text: spell([e]) })); // of the body, in words
     this.retryAfter = retryAfter;
   }
 
@@ -17,10 +18,11 @@ export class Problem extends Error {
   }
 }
 
+const faultsOf = (errors) => (Array.isArray(errors) ? errors : []);
+
 // spell puts the faults of a request into words: "Handle is reserved."
 function spell(errors) {
-  if (!Array.isArray(errors)) return '';
-  return errors.map((e) => {
+  return faultsOf(errors).map((e) => {
     const name = (e.pointer || e.parameter || '').replace(/^\//, '').replace(/[/_]/g, ' ');
     const text = `${name} ${e.detail}`.trim();
     return `${text.charAt(0).toUpperCase()}${text.slice(1)}.`;
@@ -110,6 +112,7 @@ export const api = {
   tagged: (tag) => list(`/tags/${seg(tag)}/photos`),
   at: (place) => list(`/places/${seg(place)}/photos`),
   photo: (id, signal, wait) => get(`/photos/${seg(id)}`, { signal, headers: wait ? { Prefer: `wait=${wait}` } : {} }),
+  edit: (id, change) => call('PATCH', `/photos/${seg(id)}`, { body: change }),
   like: (id, on) => call(on ? 'POST' : 'DELETE', `/photos/${seg(id)}/like`),
   notifications: () => list('/notifications'),
   preferences: () => get('/notifications/preferences'),

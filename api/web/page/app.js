@@ -2,7 +2,7 @@
 // way back.
 
 import { on } from './bus.js';
-import { avatar, empty, fill, h, icon } from './dom.js';
+import { avatar, empty, fill, h, icon, retitle } from './dom.js';
 import { load, viewer } from './state.js';
 import { oops } from './toast.js';
 import { unreadCount } from './told.js';
@@ -132,7 +132,7 @@ function show(key, view, abort, scroll) {
   build(view.plain);
   fill(main, view.node);
   main.className = view.wide ? 'wide' : '';
-  document.title = view.title ? `${view.title} · Hayloft` : 'Hayloft';
+  retitle(view.title);
   markNav();
   scrollTo(0, scroll);
   view.shown?.();

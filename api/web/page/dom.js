@@ -30,6 +30,11 @@ export function fill(el, ...children) {
   return el;
 }
 
+// retitle names the window of the browser after what is shown.
+export function retitle(title) {
+  document.title = title ? `${title} · Hayloft` : 'Hayloft';
+}
+
 // Drawn for Hayloft on a 24 by 24 grid.
 const drawings = {
   home: 'M3.5 11 12 4l8.5 7v9h-6v-5.5h-5V20h-6z',
@@ -40,6 +45,7 @@ const drawings = {
   heart: 'M12 20.300C5.5 15.8 3 12.5 3 9.1 3 6.4 5.1 4.4 7.6 4.400c1.8 0 3.4.9 4.4 2.5 1-1.6 2.6-2.5 4.4-2.5 2.5 0 4.6 2 4.6 4.7 0 3.4-2.5 6.7-9 11.200z',
   comment: 'M4 20l1.3-4.200A8 8 0 1 1 8.5 19z',
   bell: 'M6 16.500V11a6 6 0 0 1 12 0v5.500l1.500 2h-15zM10 21h4',
+  edit: 'M4 20l1-4.500L16 4.500l3.500 3.500L8.500 19zM13.500 7l3.500 3.500',
   trash: 'M4 6.500h16M9.5 6.500V4h5v2.500M6 6.5 7 20h10l1-13.500M10 10.500v6M14 10.500v6',
   photo: 'M4.5 4.500h15a1 1 0 0 1 1 1v13a1 1 0 0 1-1 1h-15a1 1 0 0 1-1-1v-13a1 1 0 0 1 1-1zM3.5 16.500l5-5 4 4 3-3 5 4.500M15.5 9.500a1 1 0 1 0 0-2 1 1 0 0 0 0 2z',
   lock: 'M6 10.500h12v9.500H6zM8.5 10.500V7.500a3.5 3.5 0 0 1 7 0v3',

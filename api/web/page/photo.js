@@ -5,7 +5,7 @@ import { api } from './api.js';
 import { paint } from './blurhash.js';
 import { emit, on } from './bus.js';
 import { thread } from './comments.js';
-import { avatar, count, h, icon, plural, said, userLink, webURL, when } from './dom.js';
+import { avatar, count, fill, h, icon, plural, said, userLink, webURL, when } from './dom.js';
 import { oops } from './toast.js';
 
 // The renditions that keep the photo's shape; the thumbnail is cropped.
@@ -69,6 +69,14 @@ export function image(p, { sizes, ratio, eager, placeholder } = {}) {
   picture.append(img);
   box.append(picture);
   return box;
+}
+
+// retell has the image of a photo within el tell what is said about it now. anew is called
+// when its addresses are others, too: who may see a photo is part of them.
+export function retell(el, was, now, anew) {
+  const img = el.querySelector('img');
+  if (img && JSON.stringify(was.media) === JSON.stringify(now.media)) img.setAttribute('alt', describe(now));
+  else anew();
 }
 
 // likeButton changes at once and goes back when the server refuses.
@@ -141,19 +149,21 @@ export function caption(p, clamp) {
 
 // card is a photo in the feed.
 export function card(photo, { signal, me, eager }) {
+  let p = photo;
   const like = likeButton(photo, signal);
   const talk = h('div', { class: 'talk', hidden: true });
-  const link = h('a', { class: 'shot', href: href(photo), testid: 'photo-link' },
-    // Very tall photos are cropped to 4:5 here and whole on their own page.
-    image(photo, { sizes: '(min-width: 720px) 620px, 100vw', ratio: Math.max(0.8, shapeOf(photo)), eager }));
+  // Very tall photos are cropped to 4:5 here and whole on their own page.
+  const shot = (q) => image(q, { sizes: '(min-width: 720px) 620px, 100vw', ratio: Math.max(0.8, shapeOf(q)), eager });
+  const link = h('a', { class: 'shot', href: href(photo), testid: 'photo-link' }, shot(photo));
+  const head = h('div', null, userLink(photo.author), byline(photo));
+  const words = h('div', { class: 'words' }, caption(photo, true));
   const toggle = h('button', { type: 'button', class: 'act', testid: 'comments-toggle', 'aria-expanded': 'false', 'aria-label': 'Comments', onclick: open }, icon('comment'));
   const number = h('span', { class: 'count', testid: 'comment-count' }, count(photo.comment_count));
   const el = h('article', { class: 'card', testid: 'card', 'data-photo': photo.photo_id, 'aria-label': describe(photo) },
-    h('header', { class: 'card-head' }, h('a', { href: `#/@${photo.author.handle}`, tabindex: '-1', 'aria-hidden': 'true' }, avatar(photo.author)),
-      h('div', null, userLink(photo.author), byline(photo))),
+    h('header', { class: 'card-head' }, h('a', { href: `#/@${photo.author.handle}`, tabindex: '-1', 'aria-hidden': 'true' }, avatar(photo.author)), head),
     link,
     h('div', { class: 'acts' }, like.button, like.number, toggle, number),
-    caption(photo, true), talk);
+    words, talk);
 
   function open() {
     const show = talk.hidden;
@@ -163,6 +173,14 @@ export function card(photo, { signal, me, eager }) {
     talk.append(thread(photo, { signal, me, focus: true }));
   }
   on('photo', signal, (p) => { if (p.photo_id === photo.photo_id && p.comment_count !== undefined) number.textContent = count(p.comment_count); });
+  on('edited', signal, (q) => {
+    if (q.photo_id !== p.photo_id) return;
+    retell(link, p, q, () => fill(link, shot(q)));
+    p = q;
+    fill(head, userLink(q.author), byline(q));
+    fill(words, caption(q, true));
+    el.setAttribute('aria-label', describe(q));
+  });
   on('gone', signal, (id) => { if (id === photo.photo_id) el.hidden = true; });
   on('restored', signal, (p) => { if (p.photo_id === photo.photo_id) el.hidden = false; });
   return el;
@@ -174,13 +192,18 @@ function shapeOf(p) {
 }
 
 // tile is a photo in a grid.
-export function tile(p, { signal, extra, placeholder } = {}) {
-  const el = h('li', { class: 'tile', testid: 'tile', 'data-photo': p.photo_id },
-    h('a', { href: href(p) },
-      image(p, { sizes: '(min-width: 960px) 300px, 33vw', ratio: 1, placeholder }),
-      h('span', { class: 'tile-over', 'aria-hidden': 'true' },
-        h('span', null, icon('heart'), count(p.like_count)), h('span', null, icon('comment'), count(p.comment_count)))),
-    extra && extra(p));
+export function tile(photo, { signal, extra, placeholder } = {}) {
+  let p = photo;
+  const shot = (q) => image(q, { sizes: '(min-width: 960px) 300px, 33vw', ratio: 1, placeholder });
+  const over = h('span', { class: 'tile-over', 'aria-hidden': 'true' },
+    h('span', null, icon('heart'), count(p.like_count)), h('span', null, icon('comment'), count(p.comment_count)));
+  const link = h('a', { href: href(p) }, shot(p), over);
+  const el = h('li', { class: 'tile', testid: 'tile', 'data-photo': p.photo_id }, link, extra && extra(p));
+  on('edited', signal, (q) => {
+    if (q.photo_id !== p.photo_id) return;
+    retell(link, p, q, () => fill(link, shot(q), over));
+    p = q;
+  });
   on('gone', signal, (id) => { if (id === p.photo_id) el.hidden = true; });
   on('restored', signal, (q) => { if (q.photo_id === p.photo_id) el.hidden = false; });
   return el;

@@ -34,7 +34,7 @@ function remember() {
 // start sends a file in the background. The promise is fulfilled once the
 // server has the bytes and the words; it is rejected when it refused either.
 export async function start(file, type, details, preview) {
-  const u = { key: crypto.getRandomValues(new Uint32Array(2)).join('-'), state: 'sending', progress: 0, preview, caption: details.caption };
+  const u = { key: crypto.getRandomValues(new Uint32Array(2)).join('-'), state: 'sending', progress: 0, preview, caption: details.title || details.caption };
   items.set(u.key, u);
   emit('upload', u);
   try {

@@ -3,47 +3,50 @@
 import { api } from '../api.js';
 import { emit, on } from '../bus.js';
 import { signInHint, thread } from '../comments.js';
-import { avatar, busy, empty, fill, h, icon, userLink, webURL } from '../dom.js';
-import { byline, caption, image, likeButton, likesText } from '../photo.js';
+import { avatar, busy, empty, fill, h, icon, retitle, userLink, webURL } from '../dom.js';
+import { edit } from '../edit.js';
+import { byline, caption, image, likeButton, likesText, retell } from '../photo.js';
 import { setViewer, viewer } from '../state.js';
 import { oops, toast } from '../toast.js';
 
+// act is a button beside the author's name.
+const act = (drawing, label, testid, work) =>
+  h('button', { class: 'act', type: 'button', 'aria-label': label, title: label, testid, onclick: (e) => busy(e.currentTarget, work) }, icon(drawing));
+
 // remove deletes at once and offers the way back.
-function remove(p) {
-  return h('button', { class: 'act', type: 'button', 'aria-label': 'Delete photo', title: 'Delete photo', testid: 'delete', onclick: (e) => busy(e.currentTarget, async () => {
+const remove = (p) => act('trash', 'Delete photo', 'delete', async () => {
+  try {
+    await api.remove(p.photo_id);
+  } catch (err) {
+    oops(err);
+    return;
+  }
+  emit('gone', p.photo_id);
+  toast('Photo deleted.', 'Undo', async () => {
     try {
-      await api.remove(p.photo_id);
+      const q = await api.restore(p.photo_id);
+      emit('restored', q);
+      location.hash = `#/p/${q.photo_id}`;
+      toast('The photo is back.');
     } catch (err) {
       oops(err);
-      return;
     }
-    emit('gone', p.photo_id);
-    toast('Photo deleted.', 'Undo', async () => {
-      try {
-        const q = await api.restore(p.photo_id);
-        emit('restored', q);
-        location.hash = `#/p/${q.photo_id}`;
-        toast('The photo is back.');
-      } catch (err) {
-        oops(err);
-      }
-    });
-    location.hash = `#/@${p.author.handle}`;
-  }) }, icon('trash'));
-}
+  });
+  location.hash = `#/@${p.author.handle}`;
+});
 
 // face shows the photo as the viewer's picture.
-function face(p) {
-  return h('button', { class: 'act', type: 'button', 'aria-label': 'Use as profile picture', title: 'Use as profile picture', testid: 'use-as-avatar', onclick: (e) => busy(e.currentTarget, async () => {
-    try {
-      const u = await api.setAvatar(p.photo_id);
-      setViewer({ ...viewer(), ...u });
-      toast('This is your picture now.');
-    } catch (err) {
-      oops(err);
-    }
-  }) }, icon('user'));
-}
+const face = (p) => act('user', 'Use as profile picture', 'use-as-avatar', async () => {
+  try {
+    const u = await api.setAvatar(p.photo_id);
+    setViewer({ ...viewer(), ...u });
+    toast('This is your picture now.');
+  } catch (err) {
+    oops(err);
+  }
+});
+
+const titleOf = (p) => p.title || `Photo by ${p.author.handle}`;
 
 function stage(p) {
   const box = h('div', { class: 'stage' });
@@ -62,30 +65,42 @@ function pendingStage(p) {
 
 export async function photo({ me, signal }, id) {
   let p = await api.photo(id, signal);
+  if (p.status === 'deleted') {
+    return { title: 'Deleted photo', node: empty('trash', 'This photo is deleted', 'It can be restored from Recently deleted.', h('a', { class: 'button', href: '#/deleted' }, 'Recently deleted')) };
+  }
   const own = me && me.id === p.author.id;
   const like = likeButton(p, signal);
   const likes = h('p', { class: 'likes', testid: 'likes' }, likesText(p.like_count));
-  const left = h('div', { class: 'stage-box' }, p.status === 'ready' ? stage(p) : pendingStage(p));
+  const left = h('div', { class: 'stage-box' });
+  const head = h('div');
+  const words = h('div', { class: 'words' });
+  const picture = own && face(p);
+  const show = (was) => {
+    retell(left, was, p, () => fill(left, p.status === 'ready' ? stage(p) : pendingStage(p)));
+    fill(head, h('h1', { class: 'side-name' }, userLink(p.author)), byline(p));
+    fill(words, caption(p));
+    if (own) picture.hidden = p.status !== 'ready' || p.visibility !== 'public';
+  };
   const root = h('article', { class: 'photo-page', testid: 'photo-page', 'data-photo': p.photo_id },
     left,
     h('div', { class: 'side' },
       h('header', { class: 'card-head' }, h('a', { href: `#/@${p.author.handle}`, tabindex: '-1', 'aria-hidden': 'true' }, avatar(p.author)),
-        h('div', null, h('h1', { class: 'side-name' }, userLink(p.author)), byline(p)),
-        own && p.status === 'ready' && p.visibility === 'public' && face(p),
-        own && remove(p)),
-      caption(p),
+        head, own && [picture, act('edit', 'Edit photo', 'edit-photo', async () => edit(p, signal)), remove(p)]),
+      words,
       me && h('div', { class: 'acts' }, like.button, likes),
       !me && likes,
       !me && signInHint(),
       thread(p, { signal, me })));
   on('photo', signal, (q) => { if (q.photo_id === id && q.like_count !== undefined) likes.textContent = likesText(q.like_count); });
-  on('ready', signal, (q) => {
-    if (q.photo_id !== id) return;
-    p = q;
-    fill(left, stage(p));
-  });
-  if (p.status === 'deleted') {
-    return { title: 'Deleted photo', node: empty('trash', 'This photo is deleted', 'It can be restored from Recently deleted.', h('a', { class: 'button', href: '#/deleted' }, 'Recently deleted')) };
+  for (const news of ['ready', 'edited']) {
+    on(news, signal, (q) => {
+      if (q.photo_id !== id) return;
+      const was = p;
+      p = q;
+      show(was);
+      retitle(titleOf(p));
+    });
   }
-  return { title: p.title || `Photo by ${p.author.handle}`, wide: true, node: root };
+  show(p);
+  return { title: titleOf(p), wide: true, node: root };
 }
