@@ -125,6 +125,8 @@ func (b *tab) listens(handle string) {
 
 	// The settings know it, and can end it.
 	b.goTo("#/settings")
+	b.see("listen-end")
+	b.focusIsSeen("listen-end")
 	b.click("listen-end")
 	b.agrees("/listening", `v.items.length === 0`)
 	b.goTo("#/@" + handle)
@@ -143,4 +145,20 @@ func (b *tab) listens(handle string) {
 	b.click("listen")
 	b.text("listen", "Notified")
 	b.agrees("/users/@"+handle, `v.viewer.listens`)
+}
+
+// focusIsSeen looks whether a control of a small window that lies behind the bar at its foot
+// comes out from there when it gets the focus.
+func (b *tab) focusIsSeen(testID string) {
+	b.t.Helper()
+	over := eval[float64](b, fmt.Sprintf(`(() => {
+		const e = document.querySelector('[data-testid="%s"]'), bar = document.querySelector('.nav').getBoundingClientRect();
+		scrollBy(0, e.getBoundingClientRect().bottom - innerHeight + 10);
+		const hidden = e.getBoundingClientRect().bottom > bar.top;
+		e.focus();
+		return hidden ? e.getBoundingClientRect().bottom - bar.top : NaN;
+	})()`, testID))
+	if !(over <= 0) {
+		b.t.Errorf("%s has the focus and is %v pixels behind the bar", testID, over)
+	}
 }
