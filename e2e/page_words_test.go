@@ -95,7 +95,26 @@ func (b *tab) edits(photo, title, caption, alt string) {
 	b.text("caption", caption)
 	b.until("the tags are links", `[...document.querySelectorAll('[data-testid="tag"]')].map((e) => e.hash).join() === '#/t/moss,#/t/stones'`)
 
+	b.takesKnownPlace()
 	b.takesPlaceAway(path, title)
+}
+
+// takesKnownPlace is offered a place that a photo has, and gets its position with it.
+func (b *tab) takesKnownPlace() {
+	b.t.Helper()
+	b.click("edit-photo")
+	b.rewrite("position-input", "1, 2")
+	b.rewrite("place-input", "bode")
+	b.until("the place is offered", `document.querySelector('[data-testid="places-known"] option')?.value === 'Bodetal (51.74, 11.02)'`)
+	// The browser's own list is none of the page's elements: what it does is this.
+	eval[bool](b, `(() => {
+		const e = document.querySelector('[data-testid="place-input"]');
+		e.value = document.querySelector('[data-testid="places-known"] option').value;
+		return e.dispatchEvent(new InputEvent('input', {bubbles: true}));
+	})()`)
+	b.until("the fields hold it", `['place', 'position'].map((n) => document.querySelector('[data-testid="' + n + '-input"]').value).join('|') === 'Bodetal|51.74, 11.02'`)
+	b.click("photo-cancel")
+	b.until("the dialog is gone", `!document.querySelector('dialog')`)
 }
 
 // takesPlaceAway empties a field, which is something else than not to touch it.

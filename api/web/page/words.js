@@ -1,6 +1,7 @@
 // What an author says about a photo: the fields for it, before it is shared and later.
 
 import { h } from './dom.js';
+import { offerPlaces } from './places.js';
 
 const limits = { title: 100, caption: 2200, place: 100, alt: 2200 }; // characters, as the server counts them
 const maxTags = 30;
@@ -114,10 +115,11 @@ export function form(v) {
       h('div', { class: 'pair' },
         field('place', 'Place', 'input', { placeholder: 'Amsterdam', autocomplete: 'off' }, null, 'w-where-h'),
         field('position', 'Position', 'input', { placeholder: '52.37, 4.89', autocomplete: 'off' }, null, 'w-where-h')),
-      h('p', { class: 'hint', id: 'w-where-h' }, 'Its name, and its latitude and longitude in degrees, as a map shows them.')),
+      h('p', { class: 'hint', id: 'w-where-h' }, 'Its name, and its latitude and longitude in degrees, as a map shows them. Places that photos have already are offered.')),
     field('alt', 'Description', 'textarea', { rows: 2 }, 'What is to be seen, for people who cannot see it.'),
     field('visibility', 'Who can see it', 'select', {}),
   ];
+  inputs.place.after(offerPlaces(inputs.place, inputs.position));
   const values = () => Object.fromEntries(Object.entries(inputs).map(([name, input]) => [name, input.value]));
   const show = (faults) => {
     for (const name of Object.keys(inputs)) mark(name, faults[name] || '');
