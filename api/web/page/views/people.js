@@ -57,9 +57,13 @@ export function listenButton(user, signal) {
     const want = !u.viewer?.listens;
     return busy(button, async () => {
       try {
-        await api.listen(u.id, want);
+        let text = want ? `You are told when ${u.handle} shares a photo.` : `You are told of photos by ${u.handle} no more.`;
+        await api.listen(u.id, want).catch((e) => {
+          if (!e.is?.('conflict')) throw e;
+          text = `You do not follow ${u.handle} any more.`; // ended elsewhere, or by them
+        });
         emit('user', await api.user(u.id));
-        toast(want ? `You are told when ${u.handle} shares a photo.` : `You are told of photos by ${u.handle} no more.`);
+        toast(text);
       } catch (e) {
         oops(e);
       }
