@@ -15,7 +15,7 @@ import (
 // behind, without running them. It is for benchmarks, which need millions of rows
 // before they can begin. One goroutine uses it, before the group has applied
 // anything, as in raftgroup.Machine's Restored. What is seeded is durable with the
-// next flush only, and no event tells of it.
+// next flush only; no event tells of it, and search does not find it.
 //
 // The caller gives each account its counters, and they must be right: Check finds
 // those that are not.
@@ -110,6 +110,7 @@ func (s *Seed) Close() error {
 		s.set(metaKey(metaFormat), be(nil, formatVersion)),
 		s.set(metaKey(metaPos), be(nil, uint64(s.pos))),
 		s.set(metaKey(metaSwept), be(nil, millis(s.now))),
+		s.set(changeMetaKey(changeFilled), []byte{changesEnd}), // else it would be filled while a benchmark runs
 		s.b.Commit(pebble.NoSync), s.b.Close())
 	return errors.Join(err, s.db.Flush())
 }

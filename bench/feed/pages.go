@@ -31,10 +31,49 @@ func (w *world) page(ctx context.Context, reader int, after id.ID) (next id.ID, 
 	return next, err
 }
 
-// pages reads newest pages of random readers on every processor for d. They are
+// visitor is the i-th of those whose pages are asked for: as many in the larger world as in
+// the smaller, all over it, so that their pages are as often their first.
+func (w *world) visitor(i int) int { return i * (w.n / w.visitors()) }
+
+func (w *world) visitors() int { return min(w.n, w.o.Readers) }
+
+// pages reads newest pages of random visitors on every processor for d. They are
 // closed-loop: the figure is how many there were.
-func (w *world) pages(ctx context.Context, d time.Duration) (n int, took, cpu float64, l *bench.Latency) {
-	l = new(bench.Latency)
+func (w *world) pages(ctx context.Context, d time.Duration) pageCost {
+	return w.readPages(ctx, d, func(proc int) func() (int, bool) {
+		rng := rand.New(rand.NewPCG(w.o.Seed, uint64(100+proc)))
+		return func() (int, bool) { return w.visitor(rng.IntN(w.visitors())), true }
+	})
+}
+
+// firstPages reads a page of each visitor once, in random order, or as many as d allows.
+func (w *world) firstPages(ctx context.Context, d time.Duration) pageCost {
+	order := rand.New(rand.NewPCG(w.o.Seed, 99)).Perm(w.visitors())
+	var next atomic.Int64
+	return w.readPages(ctx, d, func(int) func() (int, bool) {
+		return func() (int, bool) {
+			i := int(next.Add(1)) - 1
+			if i >= len(order) {
+				return 0, false
+			}
+			return w.visitor(order[i]), true
+		}
+	})
+}
+
+// pageCost is what pages that were read on every processor took.
+type pageCost struct {
+	n         int
+	took, cpu float64 // seconds
+	latency   *bench.Latency
+}
+
+func (c pageCost) rate() float64 { return float64(c.n) / c.took }
+func (c pageCost) each() float64 { return c.cpu / float64(c.n) }
+
+// readPages reads pages of the readers that pick says, for d or until it has no more.
+func (w *world) readPages(ctx context.Context, d time.Duration, pick func(proc int) func() (int, bool)) pageCost {
+	c := pageCost{latency: new(bench.Latency)}
 	some, cancel := context.WithTimeout(ctx, d)
 	defer cancel()
 	var count atomic.Int64
@@ -42,17 +81,18 @@ func (w *world) pages(ctx context.Context, d time.Duration) (n int, took, cpu fl
 	begin, used := time.Now(), cpuSeconds()
 	for p := range runtime.GOMAXPROCS(0) {
 		wg.Go(func() {
-			rng := rand.New(rand.NewPCG(w.o.Seed, uint64(100+p)))
-			for some.Err() == nil {
+			next := pick(p)
+			for reader, ok := next(); ok && some.Err() == nil; reader, ok = next() {
 				start := time.Now()
-				_, err := w.page(ctx, rng.IntN(w.n), 0)
-				l.Add(time.Since(start), err)
+				_, err := w.page(ctx, reader, 0)
+				c.latency.Add(time.Since(start), err)
 				count.Add(1)
 			}
 		})
 	}
 	wg.Wait()
-	return int(count.Load()), time.Since(begin).Seconds(), cpuSeconds() - used, l
+	c.n, c.took, c.cpu = int(count.Load()), time.Since(begin).Seconds(), cpuSeconds()-used
+	return c
 }
 
 // scroll reads a reader's feed from the top, again and again until d is over, and
@@ -140,7 +180,7 @@ func (s *site) open(ctx context.Context, rate float64, d time.Duration) *bench.L
 				if after > d || !contest.SleepUntil(ctx, begin.Add(after)) {
 					return
 				}
-				err := s.get(rng.IntN(s.w.n))
+				err := s.get(s.w.visitor(rng.IntN(s.w.visitors())))
 				l.Add(time.Since(begin.Add(after)), err)
 			}
 		})

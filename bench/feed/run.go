@@ -56,8 +56,8 @@ func (r *runner) add(name, unit string, value float64, n int) {
 
 func (r *runner) tell(format string, args ...any) { r.o.Progress(fmt.Sprintf(format, args...)) }
 
-// costs are the processor seconds of one delivery and one page.
-type costs struct{ delivery, page float64 }
+// costs are the processor seconds of one delivery, one page, and a reader's first page.
+type costs struct{ delivery, page, first float64 }
 
 // open makes a world and tells of it.
 func (r *runner) open(ctx context.Context, readers int, logins bool) (*world, error) {
@@ -151,14 +151,23 @@ func (r *runner) value(name string) float64 {
 }
 
 func (r *runner) pages(ctx context.Context, w *world, c *costs) error {
-	w.pages(ctx, r.o.share(0.02)) // warm-up
-	n, took, cpu, l := w.pages(ctx, r.o.share(0.1))
-	r.add("feed_pages_per_s", "1/s", float64(n)/took, n)
-	r.r.Results = append(r.r.Results, l.Result("feed_page_closed_p99", 0.99))
-	c.page = cpu / float64(n)
-	r.add("cpu_s_per_page", "s", c.page, n)
-	r.tell("%.0f pages/s", float64(n)/took)
-	return errors.Join(ctx.Err(), l.Err())
+	return r.readPages(ctx, w, c, "")
+}
+
+// readPages measures pages of a world, first ones and others, under names that end in at.
+func (r *runner) readPages(ctx context.Context, w *world, c *costs, at string) error {
+	first := w.firstPages(ctx, r.o.share(0.1))
+	all := w.pages(ctx, r.o.share(0.1))
+	if err := errors.Join(ctx.Err(), first.latency.Err(), all.latency.Err()); err != nil {
+		return err
+	}
+	c.first, c.page = first.each(), all.each()
+	r.add("feed_pages_per_s"+at, "1/s", all.rate(), all.n)
+	r.r.Results = append(r.r.Results, all.latency.Result("feed_page_closed_p99"+at, 0.99))
+	r.add("cpu_s_per_page"+at, "s", c.page, all.n)
+	r.add("cpu_s_per_first_page"+at, "s", c.first, first.n)
+	r.tell("%.0f pages/s", all.rate())
+	return nil
 }
 
 // wide reads as those who follow very many.
@@ -252,18 +261,15 @@ func (r *runner) second(ctx context.Context, small costs) (err error) {
 	if err != nil {
 		return err
 	}
-	w.pages(ctx, r.o.share(0.02)) // warm-up
-	n, took, cpu, l := w.pages(ctx, r.o.share(0.1))
-	if err := errors.Join(ctx.Err(), l.Err()); err != nil {
+	large := costs{delivery: f.cpu / float64(f.deliveries)}
+	r.r.Settings["larger data set"] = fmt.Sprintf("%d readers, mean push fan-out %.0f, pages of %d of them", w.n, w.g.mean, w.visitors())
+	r.add("deliveries_per_s_"+count(w.n), "1/s", f.rate(), int(f.deliveries))
+	r.add("cpu_s_per_delivery_"+count(w.n), "s", large.delivery, int(f.deliveries))
+	if err := r.readPages(ctx, w, &large, "_"+count(w.n)); err != nil {
 		return err
 	}
-	large := costs{f.cpu / float64(f.deliveries), cpu / float64(n)}
-	r.r.Settings["larger data set"] = fmt.Sprintf("%d readers, mean push fan-out %.0f", w.n, w.g.mean)
-	r.add("deliveries_per_s_"+count(w.n), "1/s", f.rate(), int(f.deliveries))
-	r.add("feed_pages_per_s_"+count(w.n), "1/s", float64(n)/took, n)
-	r.add("cpu_s_per_delivery_"+count(w.n), "s", large.delivery, int(f.deliveries))
-	r.add("cpu_s_per_page_"+count(w.n), "s", large.page, n)
 	r.r.Ratios["cpu_per_delivery_growth"] = large.delivery / small.delivery
 	r.r.Ratios["cpu_per_page_growth"] = large.page / small.page
+	r.r.Ratios["cpu_per_first_page_growth"] = large.first / small.first
 	return r.burst(ctx, w, nil)
 }
