@@ -35,7 +35,11 @@ func (w *writer) events() (worked bool, err error) {
 			break
 		}
 		if len(d.open) >= t.openFanouts && e.Kind == Published && !e.Post.Pull {
-			break // fanoutChunk makes room
+			if large, err := w.large(snap, e.Post.Author); err != nil {
+				return false, errors.Join(err, d.b.Close())
+			} else if large {
+				break // fanoutChunk makes room
+			}
 		}
 		w.s.changes(e)
 		if err := w.event(&d, snap, e); err != nil {
@@ -121,6 +125,13 @@ func (w *writer) published(d *delivery, snap Snapshot, e Event) error {
 		d.open = append(d.open, f)
 	}
 	return err
+}
+
+// large says whether a post of author's becomes a fan-out.
+func (w *writer) large(snap Snapshot, author id.ID) (_ bool, err error) {
+	limit := w.s.o.tune.chunk
+	w.followers, err = snap.Followers(w.followers[:0], author, 0, limit)
+	return len(w.followers) == limit, err
 }
 
 // chunk delivers f's post to the next readers and moves f.After. more says
