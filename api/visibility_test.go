@@ -24,6 +24,7 @@ var relations = []struct {
 	name  string
 	level int
 	feeds bool // their feed has the author's photos
+	cut   bool // there is or was a block, which has ended the author's follow too
 	setUp func(v *visit, viewer, author string)
 }{
 	{name: "anonymous", level: asStranger},
@@ -47,15 +48,15 @@ var relations = []struct {
 		v.follow(viewer, author)
 		v.call(v.tokens[author], "DELETE", "/api/v1/followers/"+viewer, nil).is(204)
 	}},
-	{name: "blocked", level: nothing, setUp: func(v *visit, viewer, author string) {
+	{name: "blocked", level: nothing, cut: true, setUp: func(v *visit, viewer, author string) {
 		v.follow(viewer, author)
 		v.call(v.tokens[author], "POST", "/api/v1/users/"+viewer+"/block", nil).is(204)
 	}},
-	{name: "blocker", level: nothing, setUp: func(v *visit, viewer, author string) {
+	{name: "blocker", level: nothing, cut: true, setUp: func(v *visit, viewer, author string) {
 		v.follow(viewer, author)
 		v.call(v.tokens[viewer], "POST", "/api/v1/users/"+author+"/block", nil).is(204)
 	}},
-	{name: "unblocked", level: asStranger, setUp: func(v *visit, viewer, author string) {
+	{name: "unblocked", level: asStranger, cut: true, setUp: func(v *visit, viewer, author string) {
 		v.follow(viewer, author)
 		v.call(v.tokens[author], "POST", "/api/v1/users/"+viewer+"/block", nil).is(204)
 		v.call(v.tokens[author], "DELETE", "/api/v1/users/"+viewer+"/block", nil).is(204)
@@ -79,29 +80,35 @@ type visit struct {
 	place   string             // where they were taken
 	third   id.ID              // a photo of eve's, which the author likes and comments on
 	comment id.ID              // the author's there; eve has replied
+	mine    map[string]id.ID   // by relation: a photo of theirs, which the author likes and comments on
 	levels  map[string]int     // by relation
 	feeds   map[string]bool    // by relation
+	cut     map[string]bool    // by relation
 }
 
 func (v *visit) follow(viewer, author string) {
 	v.t.Helper()
 	v.call(v.tokens[author], "PATCH", "/api/v1/users/me", m{"is_private": false}).is(200)
 	v.call(v.tokens[viewer], "POST", "/api/v1/follow/"+author, nil).is(204)
+	v.call(v.tokens[viewer], "POST", "/api/v1/users/"+author+"/listen", nil).is(204)
 }
 
 func newVisit(t *testing.T, private bool) *visit {
 	v := &visit{world: newWorld(t), tokens: map[string]string{"anonymous": ""}, author: "self", private: private, photos: map[string]id.ID{},
-		blobs: map[string][]id.ID{}, levels: map[string]int{}, feeds: map[string]bool{}}
+		blobs: map[string][]id.ID{}, mine: map[string]id.ID{}, levels: map[string]int{}, feeds: map[string]bool{}, cut: map[string]bool{}}
 	v.tokens["eve"], _ = v.account("eve")
 	for _, r := range relations {
 		if r.name != "anonymous" {
 			v.tokens[r.name], _ = v.account(r.name)
 		}
-		v.levels[r.name], v.feeds[r.name] = r.level, r.feeds
+		v.levels[r.name], v.feeds[r.name], v.cut[r.name] = r.level, r.feeds, r.cut
 	}
 	author := v.tokens[v.author]
+	v.acquaint()
 	for _, visibility := range []string{"public", "followers", "only_me"} {
-		p := v.newPhoto(author, m{"visibility": visibility, "tags": []string{"harbour"}, "location": m{"lat": 59.9, "lng": 10.7, "name": "Oslo"}})
+		p := v.newPhoto(author, m{"caption": v.naming(), "tags": []string{"harbour"}, "location": m{"lat": 59.9, "lng": 10.7, "name": "Oslo"}})
+		v.talkAbout(p)
+		v.call(author, "PATCH", "/api/v1/photos/"+p.String(), m{"visibility": visibility}).is(200)
 		row, err := v.feed.PhotoRow(t.Context(), p)
 		must(t, err)
 		v.photos[visibility], v.blobs[visibility] = p, []id.ID{row.Master.Blob, row.Rendition.Blob}
@@ -114,6 +121,7 @@ func newVisit(t *testing.T, private bool) *visit {
 	v.call(author, "POST", at+"/like", nil).is(204)
 	v.comment = into[commentBody](v.call(author, "POST", at+"/comments", m{"text": "x"}).is(201)).ID
 	v.call(v.tokens["eve"], "POST", at+"/comments", m{"text": "x", "parent_id": v.comment}).is(201)
+	v.part()
 	for _, r := range relations {
 		if r.setUp != nil {
 			r.setUp(v, r.name, v.author)
@@ -240,6 +248,7 @@ func (v *visit) check(who string, author id.ID) {
 	v.checkSearch(who, author)
 	if who != "anonymous" && (who != v.author || !v.hidden) {
 		v.checkFeed(who)
+		v.checkTold(who)
 	}
 }
 
@@ -269,10 +278,17 @@ func (v *visit) checkFeed(who string) {
 	if v.feeds[who] {
 		want = v.seen(who)
 	}
-	if who == v.author {
-		want = append(want, v.third) // follows eve
-		slices.Sort(want)
+	if who == v.author { // follows eve and some of the others
+		want = append(want, v.third)
+		for other, photo := range v.mine {
+			if !v.cut[other] {
+				want = append(want, photo)
+			}
+		}
+	} else {
+		want = append(want, v.mine[who])
 	}
+	slices.Sort(want)
 	v.shows(who, "/feed", want)
 	if n := into[newBody](v.call(v.tokens[who], "GET", "/api/v1/feed/new", nil).is(200)).Count; n != len(want) {
 		v.t.Errorf("%s has %d new photos, want %d", who, n, len(want))
@@ -300,8 +316,8 @@ func (v *visit) checkMedia() {
 	}
 }
 
-// Every read path, for everybody that one can be to an author, of things for every
-// audience, while the author is public or private, suspended, back, and gone.
+// Every read path, notifications and their stream among them, for everybody that one can
+// be to an author, of things for every audience, while the author is public or private, suspended, back, and gone.
 func TestVisibilityMatrix(t *testing.T) {
 	for _, private := range []bool{false, true} {
 		v := newVisit(t, private)
