@@ -128,7 +128,16 @@ func (l *life) play() {
 	l.house.check()
 }
 
-func (l *life) user() int { return l.rng.IntN(len(l.users)) }
+func (l *life) anybody() int { return l.rng.IntN(len(l.users)) }
+
+// user is one who is there.
+func (l *life) user() int {
+	for {
+		if u := l.anybody(); !l.w.Absent(u) {
+			return u
+		}
+	}
+}
 
 // photo is one that was published and is not gone; -1: there is none.
 func (l *life) photo() int {
@@ -156,7 +165,7 @@ func (l *life) expect(err error, refused bool, format string, args ...any) {
 }
 
 func (l *life) act() {
-	n := l.rng.IntN(100)
+	n := l.rng.IntN(107)
 	switch {
 	case n < 24:
 		l.publish()
@@ -186,6 +195,12 @@ func (l *life) act() {
 		l.crash()
 	case n < 99:
 		l.lose()
+	case n < 104:
+		l.suspend()
+	case n < 106:
+		l.leave()
+	default:
+		l.sweep()
 	}
 }
 
@@ -214,39 +229,6 @@ func (l *life) publish() {
 	l.photos, l.pos = append(l.photos, photo), append(l.pos, row.Pos)
 }
 
-// relate changes what one user is to another.
-func (l *life) relate() {
-	a, b := l.user(), l.user()
-	x, y := l.users[a], l.users[b]
-	switch n := l.rng.IntN(22); {
-	case n < 10:
-		l.expect(l.feed.Follow(l.ctx, x, y), l.w.Follow(a, b), "%d follows %d", a, b)
-	case a == b:
-	case n < 13:
-		l.expect(l.feed.Unfollow(l.ctx, x, y), false, "%d unfollows %d", a, b)
-		l.w.Unfollow(a, b)
-	case n < 14:
-		l.expect(l.feed.RemoveFollower(l.ctx, x, y), false, "%d removes %d", a, b)
-		l.w.Unfollow(b, a)
-	case n < 16:
-		l.expect(l.feed.ApproveFollow(l.ctx, x, y), l.w.Answer(a, b, true), "%d accepts %d", a, b)
-	case n < 17:
-		l.expect(l.feed.DeclineFollow(l.ctx, x, y), l.w.Answer(a, b, false), "%d declines %d", a, b)
-	case n < 18:
-		l.expect(l.feed.Block(l.ctx, x, y), false, "%d blocks %d", a, b)
-		l.w.Block(a, b)
-	case n < 20:
-		l.expect(l.feed.Unblock(l.ctx, x, y), false, "%d unblocks %d", a, b)
-		l.w.Unblock(a, b)
-	case n < 21:
-		l.expect(l.feed.Mute(l.ctx, x, y), false, "%d mutes %d", a, b)
-		l.w.Mute(a, b, true)
-	default:
-		l.expect(l.feed.Unmute(l.ctx, x, y), false, "%d unmutes %d", a, b)
-		l.w.Mute(a, b, false)
-	}
-}
-
 // change is what authors do to their accounts and photos.
 func (l *life) change() {
 	p := l.photo()
@@ -256,6 +238,9 @@ func (l *life) change() {
 		l.expect(err, false, "%d private: %v", a, private)
 		l.w.SetPrivate(a, private)
 		return
+	}
+	if l.w.Absent(l.w.Author(p)) {
+		return // signed out
 	}
 	author, photo := l.users[l.w.Author(p)], l.photos[p]
 	switch n := l.rng.IntN(12); {
@@ -425,6 +410,11 @@ func TestNewestIsBelowHiddenOnes(t *testing.T) {
 // compare wants everything to be as the oracle says.
 func (l *life) compare() {
 	for viewer := range l.users {
+		if l.w.Absent(viewer) {
+			_, _, err := l.feed.FeedPage(l.ctx, l.users[viewer], Page{Limit: 9})
+			l.wants(err, ErrNotFound)
+			continue
+		}
 		l.look(viewer)
 		l.badge(viewer)
 		for user := range l.users {
@@ -445,6 +435,12 @@ func (l *life) compareUser(viewer, user int) {
 		return // TestRandomHistories says what is left of them
 	}
 	u, err := l.feed.UserByID(l.ctx, l.users[viewer], l.users[user])
+	if l.w.Absent(user) {
+		l.wants(err, ErrNotFound)
+		_, _, err = l.feed.PhotosBy(l.ctx, l.users[viewer], l.users[user], Page{Limit: 9})
+		l.wants(err, ErrNotFound)
+		return
+	}
 	l.must(err)
 	photos := l.w.Profile(viewer, user)
 	if u.Followers != uint64(len(l.w.Followers(user))) || u.Following != uint64(len(l.w.Following(user))) || u.Photos != uint64(len(photos)) {

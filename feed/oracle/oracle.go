@@ -2,6 +2,7 @@ package oracle
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 )
 
@@ -21,13 +22,24 @@ type edge struct{ from, to int }
 // World is who is there, what they are to each other, and what they have posted.
 type World struct {
 	private  []bool // by user
-	seen     []int  // by user: the newest photo that they have marked as seen; -1: none
+	absent   []absence
+	seen     []int // by user: the newest photo that they have marked as seen; -1: none
 	follows  map[edge]bool
 	requests map[edge]bool // to follow
 	blocks   map[edge]bool
 	mutes    map[edge]bool
 	photos   []photo // in the order of publication
 }
+
+// absence is why an account looks to everybody as if there were none.
+type absence uint8
+
+const (
+	here absence = iota
+	suspended
+	left    // for good, with all that they have still there
+	cleared // what they had and did is gone too
+)
 
 type photo struct {
 	author   int
@@ -44,7 +56,7 @@ func New() *World {
 
 // Join adds a user with a public account.
 func (w *World) Join() (user int) {
-	w.private, w.seen = append(w.private, false), append(w.seen, -1)
+	w.private, w.absent, w.seen = append(w.private, false), append(w.absent, here), append(w.seen, -1)
 	return len(w.private) - 1
 }
 
@@ -56,11 +68,66 @@ func (w *World) Photos() int { return len(w.photos) }
 
 func (w *World) blocked(a, b int) bool { return w.blocks[edge{a, b}] || w.blocks[edge{b, a}] }
 
-// Follow is what reader asks for. It is refused across a block and to oneself.
+// Absent says whether a user is suspended or has left: they do nothing, nothing is done
+// to them, and nobody sees what they have.
+func (w *World) Absent(user int) bool { return w.absent[user] != here }
+
+// Left says whether a user is absent for good.
+func (w *World) Left(user int) bool { return w.absent[user] >= left }
+
+func (w *World) anyAbsent(a, b int) bool { return w.Absent(a) || w.Absent(b) }
+
+// Suspend makes a user absent until they come back to all that they had. It is
+// refused of those who have left.
+func (w *World) Suspend(user int, on bool) (refused bool) {
+	switch {
+	case w.Left(user):
+		return true
+	case on:
+		w.absent[user] = suspended
+	default:
+		w.absent[user] = here
+	}
+	return false
+}
+
+// Leave makes a user absent for good, which is refused the second time. What they did
+// to others counts until Clear.
+func (w *World) Leave(user int) (refused bool) {
+	if w.Left(user) {
+		return true
+	}
+	w.absent[user] = left
+	return false
+}
+
+// Clear removes what those who have left had, and what they did and was done to them.
+func (w *World) Clear() {
+	for user := range w.absent {
+		if w.absent[user] == left {
+			w.absent[user] = cleared
+			w.clear(user)
+		}
+	}
+}
+
+func (w *World) clear(user int) {
+	for _, edges := range []map[edge]bool{w.follows, w.requests, w.blocks, w.mutes} {
+		maps.DeleteFunc(edges, func(e edge, _ bool) bool { return e.from == user || e.to == user })
+	}
+	for n := range w.photos {
+		if delete(w.photos[n].likes, user); w.photos[n].author == user {
+			w.Purge(n)
+		}
+	}
+}
+
+// Follow is what reader asks for. It is refused across a block, to oneself, and when
+// either is absent.
 func (w *World) Follow(reader, author int) (refused bool) {
 	e := edge{reader, author}
 	switch {
-	case reader == author || w.blocked(reader, author):
+	case reader == author || w.blocked(reader, author) || w.anyAbsent(reader, author):
 		return true
 	case w.follows[e]:
 	case w.private[author]:
@@ -72,16 +139,25 @@ func (w *World) Follow(reader, author int) (refused bool) {
 	return false
 }
 
-// Unfollow ends a follow or takes a request back, whoever of the two wants it.
-func (w *World) Unfollow(reader, author int) {
+// Unfollow ends a follow or takes a request back, whoever of the two wants it. It is
+// refused when either is absent.
+func (w *World) Unfollow(reader, author int) (refused bool) {
+	if w.anyAbsent(reader, author) {
+		return true
+	}
+	w.part(reader, author)
+	return false
+}
+
+func (w *World) part(reader, author int) {
 	delete(w.follows, edge{reader, author})
 	delete(w.requests, edge{reader, author})
 }
 
-// Answer accepts or declines a request.
+// Answer accepts or declines a request. One of somebody absent can be declined alone.
 func (w *World) Answer(author, reader int, accept bool) (refused bool) {
 	e := edge{reader, author}
-	if !w.requests[e] {
+	if !w.requests[e] || accept && w.anyAbsent(author, reader) {
 		return true
 	}
 	delete(w.requests, e)
@@ -91,21 +167,30 @@ func (w *World) Answer(author, reader int, accept bool) (refused bool) {
 	return false
 }
 
-// Block ends what is between the two.
-func (w *World) Block(user, other int) {
+// Block ends what is between the two. It is refused when either is absent.
+func (w *World) Block(user, other int) (refused bool) {
+	if w.anyAbsent(user, other) {
+		return true
+	}
 	w.blocks[edge{user, other}] = true
-	w.Unfollow(user, other)
-	w.Unfollow(other, user)
+	w.part(user, other)
+	w.part(other, user)
+	return false
 }
 
 // Unblock brings nothing back.
 func (w *World) Unblock(user, other int) { delete(w.blocks, edge{user, other}) }
 
-// Mute hides other from user's feed, or no longer.
-func (w *World) Mute(user, other int, on bool) {
+// Mute hides other from user's feed, or no longer. The first is refused when either is
+// absent.
+func (w *World) Mute(user, other int, on bool) (refused bool) {
+	if on && w.anyAbsent(user, other) {
+		return true
+	}
 	if delete(w.mutes, edge{user, other}); on {
 		w.mutes[edge{user, other}] = true
 	}
+	return false
 }
 
 // SetPrivate changes who may follow and see; followers stay.
@@ -157,7 +242,7 @@ func (w *World) Likes(photo int) int { return len(w.photos[photo].likes) }
 func (w *World) Sees(viewer, photo int) bool {
 	p := &w.photos[photo]
 	switch {
-	case p.deleted:
+	case p.deleted || w.anyAbsent(viewer, p.author):
 		return false
 	case viewer == p.author:
 		return true
@@ -215,7 +300,7 @@ func (w *World) newest(want func(int, *photo) bool) (list []int) {
 	return list
 }
 
-// Followers are those of an author, ascending.
+// Followers are those of an author, ascending, the absent among them.
 func (w *World) Followers(author int) []int {
 	return w.others(func(e edge) (int, bool) { return e.from, e.to == author })
 }

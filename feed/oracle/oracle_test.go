@@ -39,6 +39,13 @@ func TestFeedByExamples(t *testing.T) {
 			w.Follow(reader, author)
 			w.Answer(author, reader, false)
 		}, []int{1}},
+		{"author suspended", func(w *World) { w.Suspend(author, true) }, []int{1}},
+		{"author back", func(w *World) { w.Suspend(author, true); w.Suspend(author, false) }, []int{1, 0}},
+		{"author left", func(w *World) { w.Leave(author); w.Suspend(author, false) }, []int{1}},
+		{"author cleared", func(w *World) { w.Leave(author); w.Clear() }, []int{1}},
+		{"suspended", func(w *World) { w.Suspend(reader, true) }, nil},
+		{"back", func(w *World) { w.Suspend(reader, true); w.Clear(); w.Suspend(reader, false) }, []int{1, 0}},
+		{"left", func(w *World) { w.Leave(reader) }, nil},
 		{"others do not matter", func(w *World) { w.Publish(other, Everybody); w.Block(other, author) }, []int{1, 0}},
 		{"newest first", func(w *World) { w.Publish(author, Everybody) }, []int{2, 1, 0}},
 	}
@@ -101,5 +108,36 @@ func TestRefusals(t *testing.T) {
 	}
 	if w.Unlike(b, p); w.Likes(p) != 0 {
 		t.Error("a like stays")
+	}
+}
+
+// Nothing is done by or to those who are absent; what they did counts until they are
+// cleared.
+func TestAbsent(t *testing.T) {
+	w := New()
+	a, b, c := w.Join(), w.Join(), w.Join()
+	w.Follow(a, b)
+	w.SetPrivate(a, true)
+	w.Follow(c, a)
+	p := w.Publish(b, Everybody)
+	w.Like(a, p)
+	w.Suspend(c, true)
+	if !w.Answer(a, c, true) || w.Answer(a, c, false) {
+		t.Error("a request of somebody absent can be declined alone")
+	}
+	w.Leave(a)
+	for what, refused := range map[string]bool{
+		"follow": w.Follow(b, a), "be followed": w.Follow(a, b), "unfollow": w.Unfollow(a, b), "block": w.Block(b, a), "mute": w.Mute(b, a, true),
+		"like": w.Like(a, p), "look": w.Seen(a, p), "leave again": w.Leave(a), "come back": w.Suspend(a, false),
+	} {
+		if !refused {
+			t.Error(what)
+		}
+	}
+	if w.Likes(p) != 1 || !slices.Equal(w.Followers(b), []int{a}) || w.Mute(b, a, false) {
+		t.Error("gone too early")
+	}
+	if w.Clear(); w.Likes(p) != 0 || len(w.Followers(b)) != 0 || !w.Left(a) || w.Left(c) || !w.Absent(c) {
+		t.Error("there too long")
 	}
 }
