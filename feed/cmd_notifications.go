@@ -48,19 +48,22 @@ func (t *tx) enterInbox(k notificationKey, cause, actor id.ID) error {
 	return nil
 }
 
-// trimNotifications drops the oldest notifications of an inbox that is about to have too many.
+// trimNotifications drops the oldest notifications of an inbox that is about to have too
+// many: box counts the one being made, which the list does not have yet.
 func (t *tx) trimNotifications(to id.ID, box *inboxRow) error {
-	kept := 1 // the one being made, which the list does not have yet
-	return t.list(tabNotifications, to, 0, func(seq id.ID, v []byte) error {
+	prefix := key1(tabNotifications, to)
+	return t.scanBack(prefix, after(prefix), func(key, v []byte) error {
+		if box.Entries <= notificationsKept {
+			return errStop
+		}
+		if len(key) != 17 {
+			return corrupt("key %x", key)
+		}
 		k, err := parseNotificationTail(to, v)
-		if err != nil {
-			return err
+		if err == nil {
+			t.dropNotification(k, ^id.ID(parseBE(key[9:])), box)
 		}
-		if kept++; kept <= notificationsKept {
-			return nil
-		}
-		t.dropNotification(k, seq, box)
-		return nil
+		return err
 	})
 }
 

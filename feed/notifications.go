@@ -13,7 +13,9 @@ const (
 	maxUnseen = 99 // unread notifications are counted to here
 	// notificationWait is how long NotificationsAfter waits before it says that there is nothing.
 	notificationWait = 8 * time.Second
-	tellChunk        = 1024 // listeners told by one command
+	// tellChunk is how many listeners one command tells: few enough that what others
+	// propose does not wait long, even where each inbox is full and loses its oldest.
+	tellChunk = 32
 )
 
 // NotificationsFromNow, as a place to go on after, is behind all that there is.

@@ -122,7 +122,16 @@ var errStop = errors.New("stop")
 
 // scan calls f for the keys in [from, to) in order until f returns an error.
 // errStop ends it quietly. Key and value are only valid during the call.
-func (s store) scan(from, to []byte, f func(key, value []byte) error) (err error) {
+func (s store) scan(from, to []byte, f func(key, value []byte) error) error {
+	return s.walk(from, to, (*pebble.Iterator).First, (*pebble.Iterator).Next, f)
+}
+
+// scanBack is scan from the last key to the first.
+func (s store) scanBack(from, to []byte, f func(key, value []byte) error) error {
+	return s.walk(from, to, (*pebble.Iterator).Last, (*pebble.Iterator).Prev, f)
+}
+
+func (s store) walk(from, to []byte, first, next func(*pebble.Iterator) bool, f func(key, value []byte) error) (err error) {
 	it, err := s.r.NewIter(&pebble.IterOptions{LowerBound: from, UpperBound: to})
 	if err != nil {
 		return fmt.Errorf("feed: scan: %w", err)
@@ -132,7 +141,7 @@ func (s store) scan(from, to []byte, f func(key, value []byte) error) (err error
 			err = cerr
 		}
 	}()
-	for ok := it.First(); ok; ok = it.Next() {
+	for ok := first(it); ok; ok = next(it) {
 		v, err := it.ValueAndErr()
 		if err != nil {
 			return err
