@@ -54,7 +54,7 @@ func (v *visit) talkAbout(photo id.ID) {
 			continue
 		}
 		eventually(v.t, who+" is told of a photo", func() bool {
-			return slices.ContainsFunc(v.told().list(v.tokens[who]).Items, func(n notificationBody) bool {
+			return slices.ContainsFunc(v.told().list(v.tokens[who]).Items, func(n notificationSeen) bool {
 				return n.Kind == "post" && n.Photo.PhotoID == photo
 			})
 		})
@@ -76,7 +76,7 @@ func line(kind string, photo id.ID, count int) string {
 	return fmt.Sprintf("%s of %v by %d", kind, photo, count)
 }
 
-func lineOf(n notificationBody) string {
+func lineOf(n notificationSeen) string {
 	var photo id.ID
 	if n.Photo != nil {
 		photo = n.Photo.PhotoID
@@ -163,7 +163,7 @@ func (v *visit) checkTold(who string) {
 }
 
 // checkActors wants nobody to be named whom the recipient does not hear.
-func (v *visit) checkActors(who string, n notificationBody) {
+func (v *visit) checkActors(who string, n notificationSeen) {
 	v.t.Helper()
 	for _, a := range n.Actors {
 		if a.Handle == v.author && (v.level(who) == nothing || who == "muter") || who == v.author && v.levels[a.Handle] == nothing && a.Handle != "eve" {

@@ -19,6 +19,8 @@ import (
 
 	service "hayloft/feed"
 	"hayloft/feed/timeline"
+	"hayloft/internal/clock"
+	"hayloft/internal/heap"
 	"hayloft/internal/id"
 	"hayloft/internal/raftgroup"
 )
@@ -115,8 +117,11 @@ func (w *world) open(ctx context.Context, people int) (err error) {
 	running, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- w.feed.Run(running) }()
+	paced := make(chan struct{})
+	go func() { defer close(paced); heap.Pace(running, clock.Real{}) }() // as in a node
 	w.stop = func() error {
 		cancel()
+		<-paced
 		if err := <-ended; !errors.Is(err, context.Canceled) {
 			return err
 		}

@@ -25,6 +25,7 @@ import (
 	"hayloft/feed/search"
 	"hayloft/feed/timeline"
 	"hayloft/internal/clock"
+	"hayloft/internal/heap"
 	"hayloft/internal/id"
 	"hayloft/internal/mesh"
 	"hayloft/internal/raftgroup"
@@ -358,6 +359,7 @@ func (n *node) startWork() error {
 	}
 	if n.feed != nil {
 		g.Go(func() error { return n.feed.Run(ctx) })
+		g.Go(func() error { heap.Pace(ctx, clock.Real{}); return nil })
 		if n.wire != nil {
 			g.Go(func() error { return n.runVoters(ctx, n.feedVoters()) })
 		}

@@ -1,0 +1,62 @@
+package heap
+
+import (
+	"context"
+	"runtime"
+	"runtime/metrics"
+	"testing"
+	"time"
+
+	"hayloft/internal/clock"
+)
+
+func TestPercent(t *testing.T) {
+	for _, c := range []struct {
+		alive uint64
+		want  int
+	}{{0, most}, {1 << 20, most}, {32 << 20, 400}, {64 << 20, 200}, {Garbage, 100}, {1 << 40, 100}} {
+		if got := percent(c.alive, Garbage); got != c.want {
+			t.Errorf("%d bytes alive: %d %%, want %d", c.alive, got, c.want)
+		}
+	}
+}
+
+var sink [][]byte
+
+// TestPace checks that a small heap is collected less often, that one that has grown is not, and
+// that all is as before in the end.
+func TestPace(t *testing.T) {
+	t.Setenv("GOGC", "")
+	now := func() int {
+		s := []metrics.Sample{{Name: "/gc/gogc:percent"}}
+		metrics.Read(s)
+		return int(s[0].Value.Uint64())
+	}
+	before := now()
+	c := clock.NewFake(time.Unix(0, 0))
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	runtime.GC()
+	go func() { defer close(done); Pace(ctx, c) }()
+	until := func(what string, ok func(int) bool) {
+		t.Helper()
+		for end := time.Now().Add(10 * time.Second); !ok(now()); c.Advance(look) {
+			if time.Now().After(end) {
+				t.Fatalf("%s: %d %%", what, now())
+			}
+			runtime.Gosched()
+		}
+	}
+	until("a small heap", func(p int) bool { return p > 300 })
+	for range 4 {
+		sink = append(sink, make([]byte, Garbage/4))
+	}
+	runtime.GC()
+	until("a large heap", func(p int) bool { return p < 120 })
+	sink = nil
+	cancel()
+	<-done
+	if now() != before {
+		t.Errorf("left at %d %%, it was %d", now(), before)
+	}
+}
