@@ -93,8 +93,9 @@ func (w *world) open(ctx context.Context, people int) (err error) {
 	now := time.Now()
 	w.begin = id.MillisOf(now) - id.Millis(len(w.g.posts)+1)*postSpacing
 	machine := service.NewMachine()
+	state, timelines := service.SplitBlocks(service.BlockCache(heap.Machine()))
 	w.group, err = raftgroup.Open(ctx, raftgroup.Options{
-		Dirs: []string{filepath.Join(w.dir, "group")}, Name: "feed", NodeID: "bench", Tune: service.Tune,
+		Dirs: []string{filepath.Join(w.dir, "group")}, Name: "feed", NodeID: "bench", Tune: service.Tune(state),
 		Machine: &seeded{machine, func(db *pebble.DB) error { return w.seed(db, now) }},
 	})
 	if err != nil {
@@ -105,7 +106,7 @@ func (w *world) open(ctx context.Context, people int) (err error) {
 	}
 	w.feed, err = service.Open(service.Options{
 		Group: w.group, Machine: machine, Member: "bench", Mint: w.mint, TimelineDirs: []string{filepath.Join(w.dir, "timelines")},
-		Timeline: timeline.Options{Cap: o.Cap},
+		Timeline: timeline.Options{Cap: o.Cap, CacheBytes: timelines},
 		Policy:   service.Policy{CelebrityThreshold: uint64(max(1_000_000, w.n+1000))},
 	})
 	if err != nil {

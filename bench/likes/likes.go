@@ -14,6 +14,7 @@ import (
 
 	"hayloft/bench"
 	"hayloft/feed"
+	"hayloft/internal/heap"
 	"hayloft/internal/id"
 	"hayloft/internal/raftgroup"
 )
@@ -148,8 +149,9 @@ func open(ctx context.Context, dir string, people int) (w *world, err error) {
 		return w, err
 	}
 	machine := feed.NewMachine()
+	blocks, _ := feed.SplitBlocks(feed.BlockCache(heap.Machine()))
 	w.group, err = raftgroup.Open(ctx, raftgroup.Options{
-		Dirs: []string{filepath.Join(w.dir, "group")}, Name: "feed", NodeID: "bench", Tune: feed.Tune,
+		Dirs: []string{filepath.Join(w.dir, "group")}, Name: "feed", NodeID: "bench", Tune: feed.Tune(blocks),
 		Machine: &seeded{machine, func(db *pebble.DB) error { return w.seed(db, people) }},
 	})
 	if err != nil {

@@ -239,8 +239,9 @@ func (n *node) openDirectoryAlone(ctx context.Context) error {
 // waits to be given one.
 func (n *node) openFeedGroup(ctx context.Context, join bool) (err error) {
 	n.machine = feed.NewMachine()
+	blocks, _ := feed.SplitBlocks(int64(n.s.feedBlocks))
 	n.group, err = raftgroup.Open(ctx, raftgroup.Options{
-		Dirs: in(n.s.data, feedGroup...), Mirrors: n.s.mirrors(), Name: "feed", NodeID: n.who.name, Machine: n.machine, Events: n.raftEvent, Tune: feed.Tune,
+		Dirs: in(n.s.data, feedGroup...), Mirrors: n.s.mirrors(), Name: "feed", NodeID: n.who.name, Machine: n.machine, Events: n.raftEvent, Tune: feed.Tune(blocks),
 		Scratch:   func() raftgroup.Machine { return feed.NewMachine() },
 		Transport: n.transport("feed"), Peers: n.peersAt(pathFeedGroup), Join: join,
 	})
@@ -270,12 +271,13 @@ func (n *node) openFeed(context.Context) (err error) {
 		n.away = feedremote.New(&feedNodes{n: n})
 		return n.openPages()
 	}
+	_, blocks := feed.SplitBlocks(int64(n.s.feedBlocks))
 	n.feed, err = feed.Open(feed.Options{
 		Group: n.group, Machine: n.machine, Member: n.who.name, Mint: n.ids.Mint, Clock: n.clock, Lender: n.lender(),
 		TimelineDirs: in(n.s.data, timelines...),
 		Timeline: timeline.Options{
 			Cap: n.s.timelineCap, Segment: n.s.timelineSegment, MaxFollowees: n.s.followeeThreshold,
-			ActiveWindow: time.Duration(n.s.activeWindow), Notify: n.timelineNotice,
+			ActiveWindow: time.Duration(n.s.activeWindow), CacheBytes: blocks, Notify: n.timelineNotice,
 		},
 		SearchDirs: in(n.s.data, searchIndex...),
 		Search:     search.Options{Notify: n.searchNotice},

@@ -14,6 +14,8 @@ import (
 
 	"hayloft/api"
 	"hayloft/cache/policy"
+	"hayloft/feed"
+	"hayloft/internal/heap"
 	"hayloft/internal/units"
 	"hayloft/volume/coding"
 
@@ -73,6 +75,7 @@ type settings struct {
 
 	celebrityThreshold int
 	feedMemory         units.Size
+	feedBlocks         units.Size
 	timelineCap        int
 	timelineSegment    int
 	followeeThreshold  int
@@ -117,9 +120,6 @@ func (s *settings) define(f *pflag.FlagSet) {
 	s.volumeSize = units.Size(32 << 30)
 	s.diskReserve = units.Size(1 << 30)
 	s.cacheMemory = units.Size(256 << 20)
-	s.feedMemory = units.Size(192 << 20)
-	s.activeWindow = units.Duration(30 * 24 * time.Hour)
-	s.deleteGrace = units.Duration(30 * 24 * time.Hour)
 	s.drainTimeout = units.Duration(15 * time.Second)
 	s.sealAfter = units.Duration(30 * 24 * time.Hour)
 	s.maintenanceRate = units.Size(64 << 20)
@@ -171,17 +171,27 @@ func (s *settings) define(f *pflag.FlagSet) {
 	f.Var(&s.ecGrace, "ec-grace", "how long the source of a coded volume is kept beside its shards")
 	f.Var(&s.repairDelay, "repair-delay", "how long a node or a disk may be away before what it holds is made again elsewhere")
 	f.Var(&s.scrubEvery, "scrub-every", "time in which everything on each disk is read once, verified and repaired")
+	s.defineFeed(f)
+	f.Var(&s.drainTimeout, "drain-timeout", "how long a clean stop may take; requests have two thirds of it")
+	f.StringVar(&s.config, "config", "", "TOML file with settings")
+	f.BoolVar(&s.printConfig, "print-config", false, "print each setting and where it comes from, then stop")
+	f.BoolVar(&s.demo, "demo", false, "load the demo when the data directory is new (loopback only)")
+}
+
+// defineFeed is define for the feed.
+func (s *settings) defineFeed(f *pflag.FlagSet) {
+	s.feedMemory = units.Size(192 << 20)
+	s.feedBlocks = units.Size(feed.BlockCache(heap.Machine()))
+	s.activeWindow = units.Duration(30 * 24 * time.Hour)
+	s.deleteGrace = units.Duration(30 * 24 * time.Hour)
 	f.IntVar(&s.celebrityThreshold, "celebrity-threshold", 10_000, "followers from which new posts are pulled instead of pushed")
 	f.Var(&s.feedMemory, "feed-memory", "memory of the feed for rows that pages share")
+	f.Var(&s.feedBlocks, "feed-block-cache", "memory of the feed for blocks of its state and its timelines; by default an eighth of the machine's, 192MiB at least and 4GiB at most")
 	f.IntVar(&s.timelineCap, "timeline-cap", 500, "entries kept in each timeline")
 	f.IntVar(&s.timelineSegment, "timeline-segment", 500, "entries that a page below a timeline's end gathers for those after it too")
 	f.IntVar(&s.followeeThreshold, "followee-threshold", 2000, "followees above which a reader has no timeline and pulls every page")
 	f.Var(&s.activeWindow, "active-window", "readers away for longer receive no pushes")
 	f.Var(&s.deleteGrace, "delete-grace", "how long a deleted photo can be restored")
-	f.Var(&s.drainTimeout, "drain-timeout", "how long a clean stop may take; requests have two thirds of it")
-	f.StringVar(&s.config, "config", "", "TOML file with settings")
-	f.BoolVar(&s.printConfig, "print-config", false, "print each setting and where it comes from, then stop")
-	f.BoolVar(&s.demo, "demo", false, "load the demo when the data directory is new (loopback only)")
 }
 
 // source says where a setting came from.
@@ -394,6 +404,7 @@ func (s *settings) validate() error {
 func (s *settings) validateFeed(fault func(ok bool, format string, args ...any)) {
 	fault(s.celebrityThreshold > 0, "--celebrity-threshold must be positive")
 	fault(s.feedMemory >= 1<<20, "--feed-memory %s is less than 1MiB", s.feedMemory)
+	fault(s.feedBlocks >= 3<<20, "--feed-block-cache %s is less than 3MiB", s.feedBlocks)
 	fault(s.timelineCap > 0, "--timeline-cap must be positive")
 	fault(s.timelineSegment > 0 && s.followeeThreshold > 0, "--timeline-segment and --followee-threshold must be positive")
 	fault(s.deleteGrace > 0, "--delete-grace must be positive: DELETE …?purge=now removes at once")

@@ -1,4 +1,5 @@
-// Package heap paces the collection of garbage in processes that answer requests.
+// Package heap knows how much memory there is, and paces the collection of garbage in
+// processes that answer requests.
 //
 // By itself Go collects when as much garbage has come up as there is alive. What this
 // project holds is mostly outside of the heap, so little is alive, and a collection comes

@@ -21,6 +21,21 @@ func TestPercent(t *testing.T) {
 	}
 }
 
+func TestMachine(t *testing.T) {
+	if n := Machine(); n < 64<<20 {
+		t.Errorf("%d bytes of memory", n)
+	}
+	for _, c := range []struct {
+		total int64
+		group string
+		want  int64
+	}{{100, "max\n", 100}, {100, "50\n", 50}, {100, "9223372036854771712\n", 100}, {100, "", 100}, {0, "50", 50}, {100, "0", 100}} {
+		if got := least(c.total, c.group); got != c.want {
+			t.Errorf("%d, group %q: %d, want %d", c.total, c.group, got, c.want)
+		}
+	}
+}
+
 var sink [][]byte
 
 // TestPace checks that a small heap is collected less often, that one that has grown is not, and
