@@ -199,8 +199,9 @@ func (r *runner) http(ctx context.Context, w *world, _ *costs) error {
 	s.open(ctx, pageRate, r.o.share(0.03)) // warm-up
 	l := s.open(ctx, pageRate, r.o.share(0.15))
 	cancel()
-	err = errors.Join(<-posted, w.settle(ctx), s.close(context.WithoutCancel(ctx)), l.Err())
+	err = errors.Join(<-posted, w.settle(ctx), l.Err())
 	rate := float64(w.feed.TimelineStats().Deliveries-before) / time.Since(begin).Seconds()
+	err = errors.Join(err, s.close(context.WithoutCancel(ctx)))
 	r.r.Results = append(r.r.Results, l.Result("feed_page_p99", 0.99))
 	r.r.Settings["feed_page_p99"] = fmt.Sprintf("over HTTP, open-loop at %d pages/s beside %.0f deliveries/s, clients in the same process", pageRate, rate)
 	return errors.Join(err, ctx.Err())
