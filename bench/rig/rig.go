@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -76,7 +77,7 @@ func (r *Rig) addresses() error {
 		for k, at := range []*string{&n.listen, &n.admin, &n.node} {
 			port := r.o.Port + 3*i + k
 			if r.o.Port == 0 {
-				l, err := net.Listen("tcp", "127.0.0.1:0")
+				l, err := listenSomewhere()
 				if err != nil {
 					return err
 				}
@@ -88,6 +89,21 @@ func (r *Rig) addresses() error {
 		n.URL, n.Admin = "http://"+n.listen, "http://"+n.admin
 	}
 	return nil
+}
+
+// Ports of nodes are below those that the system gives to outgoing connections: one of these
+// could take a port before its node does, or while the node is down.
+const firstPort, lastPort = 10_000, 32_000
+
+// listenSomewhere takes a port that is free.
+func listenSomewhere() (l net.Listener, err error) {
+	for range 100 {
+		port := firstPort + rand.IntN(lastPort-firstPort)
+		if l, err = net.Listen("tcp", net.JoinHostPort("127.0.0.1", fmt.Sprint(port))); err == nil {
+			return l, nil
+		}
+	}
+	return nil, err
 }
 
 // certify makes the certificates that are not there.
