@@ -488,9 +488,23 @@ func (x *trio) good(disk uint32) bool {
 	return err == nil && st.Generation != 0 && !st.Poisoned
 }
 
+// disarm has no fault come any more: what nodes do by themselves goes on, and one that has
+// not come by now would come in the middle of a look at them. One that came just now is got
+// over first.
+func (x *trio) disarm() {
+	x.tmu.Lock()
+	x.at, x.cutAt = 0, 0
+	fell := len(x.fell) > 0
+	x.tmu.Unlock()
+	if fell {
+		x.settle()
+	}
+}
+
 // check compares every replica in sync with what was acknowledged, and with the others.
 func (x *trio) check() {
 	x.t.Helper()
+	x.disarm()
 	row := x.row()
 	holds := make(map[uint32]string)
 	for _, disk := range row.InSync {
