@@ -1,6 +1,7 @@
 package heap
 
 import (
+	"path"
 	"strconv"
 	"strings"
 
@@ -17,11 +18,32 @@ func Machine() int64 {
 	if unix.Sysinfo(&info) == nil {
 		total = int64(info.Totalram) * int64(info.Unit)
 	}
-	text, err := vfs.ReadFile(vfs.OS{}, "/sys/fs/cgroup/memory.max", 64)
+	own, err := vfs.ReadFile(vfs.OS{}, "/proc/self/cgroup", 4096)
 	if err != nil {
 		return total
 	}
-	return least(total, string(text))
+	for _, dir := range groups(string(own)) {
+		if text, err := vfs.ReadFile(vfs.OS{}, path.Join("/sys/fs/cgroup", dir, "memory.max"), 64); err == nil {
+			total = least(total, string(text))
+		}
+	}
+	return total
+}
+
+// groups are the control group of /proc/self/cgroup (version 2) and those it is in: each may
+// have a limit of its own.
+func groups(text string) (all []string) {
+	for line := range strings.Lines(text) {
+		dir, ok := strings.CutPrefix(strings.TrimSpace(line), "0::")
+		for ok && path.IsAbs(dir) {
+			all = append(all, dir)
+			if dir == "/" {
+				break
+			}
+			dir = path.Dir(dir)
+		}
+	}
+	return all
 }
 
 // least is the machine's memory, or what its control group allows: "max" or a number.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"runtime"
 	"runtime/metrics"
+	"slices"
 	"testing"
 	"time"
 
@@ -32,6 +33,17 @@ func TestMachine(t *testing.T) {
 	}{{100, "max\n", 100}, {100, "50\n", 50}, {100, "9223372036854771712\n", 100}, {100, "", 100}, {0, "50", 50}, {100, "0", 100}} {
 		if got := least(c.total, c.group); got != c.want {
 			t.Errorf("%d, group %q: %d, want %d", c.total, c.group, got, c.want)
+		}
+	}
+}
+
+func TestGroups(t *testing.T) {
+	for text, want := range map[string][]string{
+		"0::/\n": {"/"}, "": nil, "3:memory:/old\n": nil,
+		"1:name=x:/a\n0::/system.slice/hayloft.service\n": {"/system.slice/hayloft.service", "/system.slice", "/"},
+	} {
+		if got := groups(text); !slices.Equal(got, want) {
+			t.Errorf("%q: %q, want %q", text, got, want)
 		}
 	}
 }
