@@ -287,7 +287,7 @@ func (p *pager) judge(some []Post) error {
 	return nil
 }
 
-// view is what the instance says about one reader at one moment.
+// view is what the instance says about one reader.
 type view struct {
 	known  *known           // posts looked up before
 	it     *pebble.Iterator // nil: nothing can be read
@@ -300,15 +300,16 @@ type view struct {
 	pos    []id.ID          // descending
 }
 
-// openView reads state and timeline of reader at one moment. A view that
-// cannot be read is one that is not built.
+// openView reads the state first and the timeline of reader second, so the latter may know
+// more: the page merges what it has already. A view that cannot be read is one that is not
+// built.
 func (s *Store) openView(reader id.ID) *view {
 	v := views.Get().(*view)
 	v.known = &s.known
 	if s.in == nil {
 		return v // no directory is left
 	}
-	if err := v.read(s.in.db, reader); err != nil {
+	if err := v.read(s.in, reader); err != nil {
 		v.built, v.broken = false, true
 		if s.in.lost() == nil { // the writer is about to find out otherwise
 			s.o.Notify(Notice{Kind: ReadFailed, Err: err})
@@ -323,20 +324,17 @@ func ours(ctx context.Context, err error) bool {
 	return err != nil && !errors.As(err, &source) && ctx.Err() == nil
 }
 
-func (v *view) read(db *pebble.DB, reader id.ID) (err error) {
-	if v.it, err = db.NewIter(nil); err != nil {
+func (v *view) read(in *instance, reader id.ID) (err error) {
+	shown := in.shown.Load()
+	if shown == nil {
+		return nil // the writer has not begun
+	}
+	v.state, v.began = *shown, true
+	if v.it, err = in.db.NewIter(nil); err != nil {
 		return err
 	}
-	b, ok, err := v.get(key1(keyState))
-	if err != nil || !ok {
-		return err // ok is false: the writer has not begun
-	}
-	if v.state, err = decodeState(b); err != nil {
-		return err
-	}
-	v.began = true
 	setKey8(v.key[:], keyTimeline, uint64(reader))
-	b, ok, err = v.get(v.key[:])
+	b, ok, err := v.get(v.key[:])
 	if err != nil || !ok {
 		return err
 	}

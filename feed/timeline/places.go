@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -109,6 +110,10 @@ type instance struct {
 	place   *place
 	clock   clock.Clock
 	closing chan struct{} // closed when it is being closed
+
+	// shown is the state row in memory, nil while there is none. It is stored once the
+	// batch is committed, so who takes it and then looks into db finds that batch there.
+	shown atomic.Pointer[state]
 
 	mu     sync.Mutex // guards broken
 	broken error      // Pebble met a fatal error: its locks may be held, so it stays open

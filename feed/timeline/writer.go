@@ -189,7 +189,7 @@ func (w *writer) start() error {
 	}
 	w.s.pullers.reset()
 	w.s.segments.reset(last)
-	return w.commit(w.db.NewBatch(), state{cursor: last}, func() { w.started = true })
+	return w.commit(w.db.NewBatch(), state{cursor: last}, func() {})
 }
 
 // commit writes b with the new state, then runs applied, which brings the rest
@@ -200,7 +200,7 @@ func (w *writer) commit(b *pebble.Batch, st state, applied func()) (err error) {
 		return err
 	}
 	return w.commitOnly(b, func() {
-		w.state = st
+		w.state, w.started = st, true
 		w.publish()
 		applied()
 	})
@@ -218,8 +218,12 @@ func (w *writer) commitOnly(b *pebble.Batch, applied func()) error {
 	return nil
 }
 
-// publish shows the writer's state to Stats.
+// publish shows the writer's state to pages and Stats.
 func (w *writer) publish() {
+	if w.started {
+		st := w.state
+		w.in.shown.Store(&st)
+	}
 	w.s.counters.cursor.Store(w.cursor)
 	w.s.counters.openFanouts.Store(uint64(len(w.open)))
 }
