@@ -82,7 +82,7 @@ type Options struct {
 	Lender Lender
 
 	// RowBytes is the memory for decoded rows that reads share, in bytes; default
-	// 192 MiB, less than 0: none.
+	// 256 MiB, less than 0: none.
 	RowBytes int64
 
 	Policy Policy
@@ -191,7 +191,7 @@ func Open(o Options) (*Feed, error) {
 		group: o.Group, machine: o.Machine, member: o.Member, lender: o.Lender, mint: o.Mint, clock: o.Clock,
 		policy: o.Policy.withDefaults(), notify: o.Notify, sweepRows: sweepRows, tellRows: tellChunk, laggards: map[string]laggard{},
 	}
-	orElse(&o.RowBytes, 192<<20)
+	orElse(&o.RowBytes, 256<<20)
 	f.machine.rows.limit(max(o.RowBytes, 0))
 	f.snapshot = func() (pebble.Reader, error) { return f.group.Snapshot() }
 	to := o.Timeline

@@ -26,13 +26,16 @@ type rows struct {
 	accounts keep[accountRow]
 	photos   keep[photoRow]
 	circles  keep[circle] // by their owner
+	heads    keep[head]   // by their author
 }
 
 // limit bounds the memory, in bytes; 0: nothing is kept.
 func (r *rows) limit(bytes int64) {
-	r.photos.limit(bytes / 2)
-	r.circles.limit(bytes / 3)
-	r.accounts.limit(bytes / 6)
+	part := bytes / 16
+	r.photos.limit(7 * part)
+	r.circles.limit(4 * part)
+	r.accounts.limit(4 * part)
+	r.heads.limit(part)
 }
 
 // change drops what ops will change, once the batch that they go into is committed.
@@ -50,13 +53,15 @@ func (r *rows) change(ops []op) {
 			r.photos.drop(id.ID(parseBE(o.key[1:])), at)
 		case tabFollow, tabBlock, tabBlockedBy, tabMute:
 			r.circles.drop(id.ID(parseBE(o.key[1:])), at)
+		case tabPosts:
+			r.heads.drop(id.ID(parseBE(o.key[1:])), at)
 		}
 	}
 }
 
 // changeRange is change for all rows of some tables.
 func (r *rows) changeRange(first, last byte) {
-	for _, table := range []byte{tabAccount, tabPhoto, tabFollow, tabBlock, tabBlockedBy, tabMute} {
+	for _, table := range []byte{tabAccount, tabPhoto, tabFollow, tabBlock, tabBlockedBy, tabMute, tabPosts} {
 		if first <= table && table <= last {
 			r.forget()
 			return
@@ -75,6 +80,7 @@ func (r *rows) forget() {
 	r.accounts.forget(at)
 	r.photos.forget(at)
 	r.circles.forget(at)
+	r.heads.forget(at)
 }
 
 const (
@@ -135,7 +141,8 @@ func (k *keep[T]) get(of id.ID, at uint64) *T {
 	return e.row
 }
 
-// put keeps a row that a view of version at has read; size is its memory in bytes.
+// put keeps a row that a view of version at has read, in place of what is kept: that may
+// say less. size is its memory in bytes.
 func (k *keep[T]) put(of id.ID, at uint64, row *T, size int64) {
 	s, changed := k.place(of)
 	s.mu.Lock()
@@ -144,8 +151,9 @@ func (k *keep[T]) put(of id.ID, at uint64, row *T, size int64) {
 	if since > at || size > s.room {
 		return
 	}
-	if _, ok := s.young[of]; ok {
-		return // the same: another view was faster
+	if e, ok := s.young[of]; ok {
+		s.size -= e.size
+		delete(s.young, of)
 	}
 	delete(s.old, of)
 	s.add(of, kept[T]{row, since, size})

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"reflect"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -54,6 +55,9 @@ func (v *view) agrees(users, photos []id.ID) error {
 			}
 		}
 	}
+	if err := v.agreesOnPosts(users); err != nil {
+		return err
+	}
 	for _, p := range photos {
 		got, err := again.photo(p)
 		want, werr := v.store.photo(p)
@@ -62,6 +66,31 @@ func (v *view) agrees(users, photos []id.ID) error {
 		}
 		if !reflect.DeepEqual(got, want) {
 			return fmt.Errorf("photo %v: kept %+v, stored %+v", p, got, want)
+		}
+	}
+	return nil
+}
+
+// agreesOnPosts is agrees for the newest posts of users, of portions that grow and of
+// those below them.
+func (v *view) agreesOnPosts(users []id.ID) error {
+	for _, u := range users {
+		for _, limit := range []int{1, 2, 8} {
+			var before id.ID
+			for range 3 {
+				got, err := v.shelf.posts(v.store, nil, u, before, limit)
+				want, werr := v.store.posts(nil, u, before, limit)
+				if err := errors.Join(err, werr); err != nil {
+					return err
+				}
+				if !slices.Equal(got, want) {
+					return fmt.Errorf("%d posts of %v below %v: kept %+v, stored %+v", limit, u, before, got, want)
+				}
+				if len(got) == 0 {
+					break
+				}
+				before = got[len(got)-1].Pos
+			}
 		}
 	}
 	return nil
@@ -87,6 +116,8 @@ func TestKeptRowsHoldForEachView(t *testing.T) {
 		},
 		func() error { return h.feed.Unblock(ctx, ben, anna) },
 		func() error { return h.feed.DeletePhoto(ctx, ben, photo, false) },
+		func() error { _, err := h.feed.RestorePhoto(ctx, ben, photo); return err },
+		func() error { h.post(ben, Details{Caption: "another"}); return nil },
 	}
 	views := []*view{h.looking()}
 	for i, change := range changes {
@@ -226,7 +257,7 @@ func TestKeptRowsAmongWriters(t *testing.T) {
 func (h *house) meddle(ctx context.Context, rng *rand.Rand, users, photos []id.ID) {
 	a, b, p := users[rng.IntN(len(users))], users[rng.IntN(len(users))], rng.IntN(len(photos))
 	yes := rng.IntN(2) == 0
-	switch rng.IntN(9) {
+	switch rng.IntN(11) {
 	case 0:
 		_ = h.feed.Follow(ctx, a, b)
 	case 1:
@@ -246,6 +277,10 @@ func (h *house) meddle(ctx context.Context, rng *rand.Rand, users, photos []id.I
 		_, _ = h.feed.UpdatePhoto(ctx, users[p], photos[p], PhotoChange{Caption: &caption})
 	case 8:
 		_, _ = h.feed.SetPrivate(ctx, a, yes)
+	case 9:
+		_ = h.feed.DeletePhoto(ctx, users[p], photos[p], false)
+	case 10:
+		_, _ = h.feed.RestorePhoto(ctx, users[p], photos[p])
 	}
 }
 

@@ -122,21 +122,7 @@ func (s sourceSnapshot) Follows(reader, author id.ID) (bool, error) {
 
 // Posts implements timeline.Snapshot.
 func (s sourceSnapshot) Posts(dst []timeline.Post, author, before id.ID, limit int) ([]timeline.Post, error) {
-	if limit <= 0 {
-		return dst, nil
-	}
-	err := s.list(tabPosts, author, before, func(pos id.ID, v []byte) error {
-		photo, pull, err := parsePostValue(v)
-		if err != nil {
-			return err
-		}
-		dst = append(dst, timeline.Post{Pos: pos, Photo: photo, Author: author, Pull: pull})
-		if limit--; limit == 0 {
-			return errStop
-		}
-		return nil
-	})
-	return dst, err
+	return s.shelf.posts(s.store, dst, author, before, limit)
 }
 
 // HasPull implements timeline.Snapshot.

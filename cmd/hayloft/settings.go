@@ -180,7 +180,7 @@ func (s *settings) define(f *pflag.FlagSet) {
 
 // defineFeed is define for the feed.
 func (s *settings) defineFeed(f *pflag.FlagSet) {
-	s.feedMemory = units.Size(192 << 20)
+	s.feedMemory = units.Size(256 << 20)
 	s.feedBlocks = units.Size(feed.BlockCache(heap.Machine()))
 	s.activeWindow = units.Duration(30 * 24 * time.Hour)
 	s.deleteGrace = units.Duration(30 * 24 * time.Hour)
