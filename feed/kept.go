@@ -32,10 +32,10 @@ type rows struct {
 // limit bounds the memory, in bytes; 0: nothing is kept.
 func (r *rows) limit(bytes int64) {
 	part := bytes / 16
-	r.photos.limit(7 * part)
+	r.photos.limit(6 * part)
 	r.circles.limit(4 * part)
 	r.accounts.limit(4 * part)
-	r.heads.limit(part)
+	r.heads.limit(2 * part)
 }
 
 // change drops what ops will change, once the batch that they go into is committed.

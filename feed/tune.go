@@ -20,6 +20,7 @@ func tune(o *pebble.Options, blocks int64) {
 	o.LBaseMaxBytes = 64 << 20
 	o.CompactionConcurrencyRange = func() (int, int) { return 1, 2 }
 	for i := range o.Levels {
+		o.Levels[i].IndexBlockSize = 64 << 10
 		o.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
 		o.Levels[i].FilterType = pebble.TableFilter
 	}
@@ -37,8 +38,9 @@ func BlockCache(machine int64) int64 {
 	return min(max(machine/8, leastBlocks), mostBlocks) &^ (1<<20 - 1)
 }
 
-// SplitBlocks is how much of a block cache is for the state, and how much for timelines.
+// SplitBlocks is how much of a block cache is for the state, and how much for timelines: a
+// half each. Of the state most is rows that pages keep decoded; timelines have blocks alone.
 func SplitBlocks(cache int64) (state, timelines int64) {
-	timelines = cache / 3
+	timelines = cache / 2
 	return cache - timelines, timelines
 }

@@ -45,6 +45,7 @@ func (s *Store) pebbleOptions(in *instance) *pebble.Options {
 	for i := range o.Levels {
 		l := &o.Levels[i]
 		l.BlockSize = 16 << 10
+		l.IndexBlockSize = 512 << 10 // one level of index in every file: a page's seek goes through it
 		// Positions are packed already; what is left does not compress.
 		l.Compression = func() *block.CompressionProfile { return block.NoCompression }
 	}
