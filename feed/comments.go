@@ -107,22 +107,8 @@ func (f *Feed) Replies(ctx context.Context, viewer, comment id.ID, p Page) (rows
 }
 
 func (v *view) replyPage(viewer, comment id.ID, p Page) (rows []Comment, next id.ID, err error) {
-	limit := max(p.Limit, 1)
-	seen := 0
-	last := p.After
-	from := key2(tabReplies, comment, p.After+1)
-	err = v.scan(from, after(key1(tabReplies, comment)), func(k, _ []byte) error {
-		if len(k) != 17 {
-			return corrupt("reply key %x", k)
-		}
-		if len(rows) == limit || seen == limit*pageScan {
-			next = last
-			return errStop
-		}
-		seen++
-		last = id.ID(parseBE(k[9:]))
-		_, err := v.takeComment(viewer, last, &rows)
-		return err
+	next, err = v.climb(tabReplies, comment, p, func(reply id.ID) (bool, error) {
+		return v.takeComment(viewer, reply, &rows)
 	})
 	return rows, next, err
 }

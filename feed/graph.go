@@ -152,6 +152,30 @@ func (v *view) pager(table byte, owner id.ID, p Page, take func(row id.ID, value
 	return next, err
 }
 
+// climb is pager for a table whose rows (table, owner, row) ascend.
+func (v *view) climb(table byte, owner id.ID, p Page, take func(row id.ID) (bool, error)) (next id.ID, err error) {
+	limit := max(p.Limit, 1)
+	taken, seen := 0, 0
+	last := p.After
+	err = v.scan(key2(table, owner, p.After+1), after(key1(table, owner)), func(k, _ []byte) error {
+		if len(k) != 17 {
+			return corrupt("key %x", k)
+		}
+		if taken == limit || seen == limit*pageScan {
+			next = last
+			return errStop
+		}
+		seen++
+		last = id.ID(parseBE(k[9:]))
+		ok, err := take(last)
+		if ok {
+			taken++
+		}
+		return err
+	})
+	return next, err
+}
+
 // userPage is a page of a list whose values are users. Those who hide from the
 // viewer are left out, and whom the viewer has blocked but in their own lists of that.
 func (v *view) userPage(table byte, viewer, owner id.ID, p Page) (rows []UserView, next id.ID, err error) {

@@ -17,6 +17,7 @@ const (
 	permalink surface = iota // the photo's own page, its likes and comments; its author sees it before it is ready
 	listing                  // a profile, later tags, places and search
 	inFeed                   // the viewer's feed
+	inExport                 // what an account takes with it: its author's alone, from Pending on, deleted ones too
 )
 
 // visible is the one answer to "may viewer (0: anybody) see this photo here?".
@@ -25,9 +26,11 @@ func visible(s state, viewer id.ID, p *photoRow, where surface) (bool, error) {
 	switch {
 	case p == nil || p.Purging:
 		return false, nil
-	case p.Status == Ready:
+	case where == inExport && (viewer != p.Author || viewer == 0):
+		return false, nil
+	case p.Status == Ready || p.Status == Deleted && where == inExport:
 	case p.Status == Pending || p.Status == Failed:
-		if where != permalink || viewer != p.Author || viewer == 0 {
+		if where != permalink && where != inExport || viewer != p.Author || viewer == 0 {
 			return false, nil
 		}
 	default: // reserved, stored, deleted

@@ -252,3 +252,18 @@ func (c change) photoChange() feed.PhotoChange {
 	}
 	return p
 }
+
+// Owned is that of feed.Feed.
+func (c *Client) Owned(ctx context.Context, owner id.ID, p feed.Page) ([]feed.PhotoView, id.ID, error) {
+	return two[[]feed.PhotoView, id.ID](ctx, c, "Owned", true, owner, p)
+}
+
+// Said is that of feed.Feed.
+func (c *Client) Said(ctx context.Context, user id.ID, p feed.Page) ([]feed.Remark, id.ID, error) {
+	return two[[]feed.Remark, id.ID](ctx, c, "Said", true, user, p)
+}
+
+// Liked is that of feed.Feed.
+func (c *Client) Liked(ctx context.Context, user id.ID, p feed.Page) ([]feed.Liking, id.ID, error) {
+	return two[[]feed.Liking, id.ID](ctx, c, "Liked", true, user, p)
+}
