@@ -48,7 +48,7 @@ race: deps-test build ## the test suite under the race detector
 fuzz: ## every fuzz target for FUZZTIME (30s)
 	scripts/fuzz $(FUZZTIME)
 
-soak: deps-test build ## a million crash points, 100 kills, 50 power cuts, a million clients that vanish, half an hour of faults of a cluster; then random tests until SOAK (20m) is over
+soak: deps-test build ## a million crash points, 100 kills, 50 power cuts, a million clients that vanish, an hour of histories of the feed, half an hour of faults of a cluster; then random tests until SOAK (20m) is over
 	scripts/soak $(SOAK)
 
 bench: build ## the benchmarks of docs/benchmarks.md that the tree holds
