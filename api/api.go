@@ -28,6 +28,7 @@ type API struct {
 	ingests *mutexes // one ingest per photo at a time
 	conns   *connTable
 	streams streams
+	exports exportDesk
 	server  *fasthttp.Server
 
 	laneHead []byte // first lines of what the lane answers
@@ -59,6 +60,7 @@ func New(o Options) (*API, error) {
 	a.hasher = hasher
 	a.spool = newSpool(o.Limits.SpoolBytes, o.Limits.SpoolWait, o.Limits.BytesPerSecond)
 	a.masters = newSpool(o.Limits.MasterBytes, o.Limits.SpoolWait, o.Limits.BytesPerSecond)
+	a.exports.max = o.Limits.Exports
 	a.keys = newFlights()
 	a.ingests = newMutexes()
 	a.conns = newConnTable(o.Limits.Connections, o.Limits.PerAddress, a.trusted)

@@ -33,6 +33,7 @@ type Feed interface {
 	Personal
 	Search
 	Telling
+	Exports
 
 	// BeginUpload reserves a photo id and records what its upload URL binds.
 	BeginUpload(ctx context.Context, owner id.ID, spec feed.UploadSpec) (id.ID, error)

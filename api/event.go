@@ -24,6 +24,7 @@ const (
 	EventKeyMade                             // audit: an API key was made
 	EventKeyEnded                            // audit: an API key was deleted
 	EventAccountDeleted                      // audit: an account was deleted by its owner
+	EventExport                              // audit: an account's owner asked for its archive
 	EventRateLimit                           // a limit refused a call; Note names the limit
 )
 

@@ -53,7 +53,7 @@ func (r *request) masterBody(photo id.ID, m feed.Master) (*pieceBody, error) {
 // masterPieces reads a master piece after piece. The last one is only given out
 // if all of them together are the upload: else the answer is cut off. A master of
 // one piece is judged before anything leaves.
-func (a *API) masterPieces(m feed.Master) func(ctx context.Context, off int64, to []byte) error {
+func (a *API) masterPieces(m feed.Master) fetchFunc {
 	sum := sha256.New()
 	return func(ctx context.Context, off int64, to []byte) error {
 		n, err := a.opt.Blobs.ReadMaster(ctx, m.Blob, m.Cookie, off, to)

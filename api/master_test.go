@@ -94,13 +94,13 @@ func TestMasterIsCutOff(t *testing.T) {
 	must(t, err)
 	other := row.Master
 	other.Digest = sha256.Sum256([]byte("another upload"))
-	b := &pieceBody{a: w.api, size: other.Size, fetch: w.api.masterPieces(other), room: w.api.masters.hold(t, adaID, pieceBytes), space: make([]byte, pieceBytes)}
+	b := &pieceBody{a: w.api, fill: piecesOf(other.Size, w.api.masterPieces(other)), room: w.api.masters.hold(t, adaID, pieceBytes)}
 	var got bytes.Buffer
 	if n, err := b.WriteTo(&got); err == nil || n >= other.Size || int64(got.Len()) != n {
 		t.Errorf("another upload: %d of %d bytes, %v", n, other.Size, err)
 	}
 	must(t, b.Close())
-	b = &pieceBody{a: w.api, size: row.Master.Size, fetch: w.api.masterPieces(row.Master), room: w.api.masters.hold(t, adaID, pieceBytes), space: make([]byte, pieceBytes)}
+	b = &pieceBody{a: w.api, fill: piecesOf(row.Master.Size, w.api.masterPieces(row.Master)), room: w.api.masters.hold(t, adaID, pieceBytes)}
 	if all, err := io.ReadAll(struct{ io.Reader }{b}); err != nil || !bytes.Equal(all, largePicture(2<<20)) {
 		t.Errorf("%d bytes, %v", len(all), err)
 	}

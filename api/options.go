@@ -86,6 +86,7 @@ type Limits struct {
 	PerAddress     int           // 1024: connections of one address that is no trusted proxy
 	Hashers        int           // 2: passwords hashed at once, 19 MiB each
 	HashQueue      int           // 64: sign-ins that wait for a hasher
+	Exports        int           // 2: archives of accounts on their way at once, one of each account
 	Uploads        time.Duration // 15 min: life of an upload URL
 	Session        time.Duration // 90 days: life of a session
 	MediaTTL       time.Duration // 1 h: least life of a private media URL
@@ -140,6 +141,7 @@ func (l Limits) withDefaults() Limits {
 	orElse(&l.PerAddress, 1024)
 	orElse(&l.Hashers, 2)
 	orElse(&l.HashQueue, 64)
+	orElse(&l.Exports, 2)
 	orElse(&l.Uploads, 15*time.Minute)
 	orElse(&l.Session, 90*day)
 	orElse(&l.MediaTTL, time.Hour)
@@ -176,6 +178,7 @@ func (l Limits) validate() (errs []error) {
 	bad(l.BytesPerSecond > 0, "limit BytesPerSecond is %d", l.BytesPerSecond)
 	bad(l.Connections > 0 && l.PerAddress > 0, "limits Connections and PerAddress are %d and %d", l.Connections, l.PerAddress)
 	bad(l.Hashers > 0 && l.HashQueue > 0, "limits Hashers and HashQueue are %d and %d", l.Hashers, l.HashQueue)
+	bad(l.Exports > 0, "limit Exports is %d", l.Exports)
 	for name, d := range map[string]time.Duration{"SpoolWait": l.SpoolWait, "HeaderTimeout": l.HeaderTimeout, "IdleTimeout": l.IdleTimeout,
 		"CallTimeout": l.CallTimeout, "Uploads": l.Uploads, "Session": l.Session, "MediaTTL": l.MediaTTL} {
 		bad(d > 0, "limit %s is %v", name, d)

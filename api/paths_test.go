@@ -93,7 +93,8 @@ func TestEncodedPaths(t *testing.T) {
 		"/api/v1/tags/%E2%80%A8/photos":        404, // a line separator
 		"/api/v1/tags/%EF%BC%8F/photos":        404, // a wide slash
 		"/api/v1/tags/a%2Fb/photos":            404,
-		"/api/v1/exports":                      404,
+		"/api/v1/exports":                      405,
+		"/api/v1/exports/x/archive/y":          404,
 		"/api/v1/users/me/face":                404,
 		"/api/v1/photos/x/unknown":             404,
 		"/api/v1/photos/0000000000000":         404,

@@ -7,43 +7,69 @@ import (
 	"net"
 
 	"github.com/valyala/fasthttp"
+
+	"hayloft/internal/id"
 )
 
 // pieceBytes is how much of an answer is in memory at a time.
 const pieceBytes = 1 * mib
 
-// pieceBody is the body of an answer that is read from the store as it leaves,
-// one piece in memory at a time, whatever its size and however slow its reader.
+// pieceBody is the body of an answer that is made as it leaves, one piece in memory at a
+// time, whatever its size and however slow its reader.
 type pieceBody struct {
 	a      *API
-	size   int64
-	fetch  func(ctx context.Context, off int64, to []byte) error
+	fill   func(ctx context.Context) ([]byte, error) // the next piece, valid until it is called again; io.EOF: there is none
 	room   *booking
 	nc     net.Conn
-	failed Event // what is emitted when a piece cannot be read, without the error
+	failed Event  // what is emitted when a piece cannot be made, without the error
+	ended  func() // is called once, when the answer is written or cut off; may be nil
 
-	space []byte
-	next  int64  // offset of the piece after the one in space
-	ready []byte // of that one, what has not left
+	made  int64  // bytes of the pieces so far
+	ready []byte // of the last one, what has not left
 }
 
-// pieces books room and reads the first piece. fetch fills all of to, from off on
-// of size bytes, or says why it cannot: then the answer is cut off. waits is called
-// before room is waited for: meanwhile nothing of the store should be held.
-func (r *request) pieces(size int64, waits func(), fetch func(ctx context.Context, off int64, to []byte) error) (*pieceBody, error) {
-	first := min(size, pieceBytes)
-	room, err := r.a.masters.begin(r.payer(), first, r.cutWrite())
+// pieces is stream for an answer of so many bytes that is read from the store.
+func (r *request) pieces(size int64, waits func(), fetch fetchFunc) (*pieceBody, error) {
+	return r.stream(r.payer(), min(size, pieceBytes), waits, piecesOf(size, fetch))
+}
+
+// fetchFunc fills all of to, from off on, or says why it cannot.
+type fetchFunc func(ctx context.Context, off int64, to []byte) error
+
+// piecesOf is the fill of a pieceBody for so many bytes that fetch reads.
+func piecesOf(size int64, fetch fetchFunc) func(ctx context.Context) ([]byte, error) {
+	var space []byte
+	var next int64
+	return func(ctx context.Context) ([]byte, error) {
+		if space == nil {
+			space = make([]byte, min(size, pieceBytes))
+		} else if next == size {
+			return nil, io.EOF
+		}
+		piece := space[:min(int64(len(space)), size-next)]
+		if err := fetch(ctx, next, piece); err != nil {
+			return nil, err
+		}
+		next += int64(len(piece))
+		return piece, nil
+	}
+}
+
+// stream books memory, in bytes, for an answer that payer asked for, and has its first piece
+// made. When fill says later that it cannot, the answer is cut off. waits is called before
+// room is waited for: meanwhile nothing of the store should be held.
+func (r *request) stream(payer id.ID, memory int64, waits func(), fill func(ctx context.Context) ([]byte, error)) (*pieceBody, error) {
+	room, err := r.a.masters.begin(payer, memory, r.cutWrite())
 	if err != nil {
 		return nil, err
 	}
-	b := &pieceBody{a: r.a, size: size, fetch: fetch, room: room, nc: r.rc.Conn(), failed: Event{
-		Kind: EventFault, Method: methodName(r.rc), Route: r.route.pattern, Status: fasthttp.StatusOK, Account: r.viewer, Address: r.addr}}
-	if !room.take(first) {
+	b := &pieceBody{a: r.a, fill: fill, room: room, nc: r.rc.Conn(), failed: Event{
+		Kind: EventFault, Method: methodName(r.rc), Route: r.route.pattern, Status: fasthttp.StatusOK, Account: payer, Address: r.addr}}
+	if !room.take(memory) {
 		waits()
-		err = room.grow(r.ctx, first)
+		err = room.grow(r.ctx, memory)
 	}
 	if err == nil {
-		b.space = make([]byte, first)
 		err = b.read(r.ctx)
 	}
 	if err != nil {
@@ -57,34 +83,29 @@ func (r *request) pieces(size int64, waits func(), fetch func(ctx context.Contex
 	return b, nil
 }
 
-// read reads the next piece.
-func (b *pieceBody) read(ctx context.Context) error {
-	piece := b.space[:min(int64(len(b.space)), b.size-b.next)]
-	if err := b.fetch(ctx, b.next, piece); err != nil {
-		return err
+// read has the next piece made.
+func (b *pieceBody) read(ctx context.Context) (err error) {
+	if b.ready, err = b.fill(ctx); err == nil {
+		b.made += int64(len(b.ready))
 	}
-	b.next += int64(len(piece))
-	b.ready = piece
-	return nil
+	return err
 }
 
-// refill reads the next piece when there is one. That is the server's work, not
-// its peer's.
+// refill has the next piece made when there is one. That is the server's work, not its
+// peer's.
 func (b *pieceBody) refill() error {
-	if b.next == b.size {
-		return io.EOF
-	}
 	b.room.pace(false)
 	ctx, cancel := context.WithTimeout(b.a.base, b.a.opt.Limits.CallTimeout)
 	defer cancel()
-	if err := b.read(ctx); err != nil {
+	err := b.read(ctx)
+	if err != nil && err != io.EOF {
 		e := b.failed
-		e.Err = fmt.Errorf("api: the answer is cut off at byte %d of %d: %w", b.next, b.size, err)
+		e.Err = fmt.Errorf("api: the answer is cut off at byte %d: %w", b.made, err)
 		b.a.emit(e)
 		return e.Err
 	}
 	b.room.pace(true)
-	return nil
+	return err
 }
 
 // Read implements io.Reader.
@@ -125,5 +146,8 @@ func (b *pieceBody) Close() error {
 		c.sends.CompareAndSwap(b.room, nil)
 	}
 	b.room.close()
+	if b.ended != nil {
+		b.ended()
+	}
 	return nil
 }

@@ -65,7 +65,7 @@ func commonRoutes() []route {
 }
 
 func accountRoutes() []route {
-	return slices.Concat(coreRoutes(), peopleRoutes(), personalRoutes(), searchRoutes(), tellingRoutes())
+	return slices.Concat(coreRoutes(), peopleRoutes(), personalRoutes(), searchRoutes(), tellingRoutes(), exportRoutes())
 }
 
 func coreRoutes() []route {

@@ -249,6 +249,7 @@ func (v *visit) check(who string, author id.ID) {
 	if who != "anonymous" && (who != v.author || !v.hidden) {
 		v.checkFeed(who)
 		v.checkTold(who)
+		v.checkExport(who)
 	}
 }
 
@@ -292,6 +293,26 @@ func (v *visit) checkFeed(who string) {
 	v.shows(who, "/feed", want)
 	if n := into[newBody](v.call(v.tokens[who], "GET", "/api/v1/feed/new", nil).is(200)).Count; n != len(want) {
 		v.t.Errorf("%s has %d new photos, want %d", who, n, len(want))
+	}
+}
+
+// checkExport wants an archive to say of others' photos what their pages do, and no more.
+func (v *visit) checkExport(who string) {
+	v.t.Helper()
+	a := v.archive(v.tokens[who])
+	if who == v.author {
+		if got := idsOf(a.photos(), nil); !slices.Equal(got, slices.Sorted(maps.Values(v.photos))) {
+			v.t.Errorf("private %v: the author's archive has %v", v.private, got)
+		}
+		return
+	}
+	ofAuthor := func(p id.ID) bool { return slices.Contains(slices.Collect(maps.Values(v.photos)), p) }
+	want := v.seen(who)
+	if got := idsOf(a.likes(), ofAuthor); !slices.Equal(got, want) {
+		v.t.Errorf("private %v, hidden %v: likes of %s: %v, want %v", v.private, v.hidden, who, got, want)
+	}
+	if got := idsOf(a.comments(), ofAuthor); !slices.Equal(got, want) {
+		v.t.Errorf("private %v, hidden %v: comments of %s at %v, want %v", v.private, v.hidden, who, got, want)
 	}
 }
 

@@ -86,6 +86,7 @@ export const api = {
   setAvatar: (photo) => call('PUT', '/users/me/avatar', { body: { photo_id: photo } }),
   setPassword: (password, fresh) => call('PUT', '/users/me/password', { body: { password, new_password: fresh } }),
   deleteMe: () => call('DELETE', '/users/me'),
+  takeAway: () => call('POST', '/exports'),
   keys: () => get('/api-keys'),
   createKey: (name, scopes) => call('POST', '/api-keys', { body: { name, scopes } }),
   deleteKey: (id) => call('DELETE', `/api-keys/${seg(id)}`),

@@ -1,5 +1,5 @@
 // Settings: privacy, what one is told, password, sessions, keys for programs, whom one has
-// blocked or muted, and the end of the account.
+// blocked or muted, the archive, and the end of the account.
 
 import { api } from '../api.js';
 import { emit } from '../bus.js';
@@ -173,6 +173,17 @@ function away(title, fetchPage, end, text, none, signal, testid) {
   return box;
 }
 
+// archive gives a link to everything that the account has.
+function archive() {
+  const link = h('p', { 'aria-live': 'polite', testid: 'export-link' });
+  return panel('Take everything with you', h('p', { class: 'quiet' }, 'One zip file with your original photos, what you wrote about them, your comments, likes, and the people you follow.'),
+    press('Prepare a download', 'export', async () => {
+      const e = await api.takeAway();
+      fill(link, h('a', { class: 'button', href: e.download_url, rel: 'noreferrer', testid: 'export-download' }, 'Download'),
+        h('span', { class: 'quiet' }, ' Whoever has this link can download it, for about an hour.'));
+    }), link);
+}
+
 function end() {
   const sure = h('input', { id: 's-sure', autocomplete: 'off', autocapitalize: 'none', testid: 'delete-sure' });
   const act = press('Delete my account', 'delete-account', async () => {
@@ -195,6 +206,7 @@ export function settings({ signal }) {
     title: 'Settings',
     node: h('div', { class: 'column' }, h('h1', null, 'Settings'), privacy(), picture, told(signal), password(), sessions(signal), keys(signal),
       away('You hear of new photos from', api.listening(), api.listen, 'Stop', 'Nobody. Press “Notify me” on the profile of somebody you follow.', signal, 'listen-end'),
-      away('Blocked', api.blocks(), api.block, 'Unblock', 'Nobody.', signal), away('Muted', api.mutes(), api.mute, 'Unmute', 'Nobody.', signal), end()),
+      away('Blocked', api.blocks(), api.block, 'Unblock', 'Nobody.', signal), away('Muted', api.mutes(), api.mute, 'Unmute', 'Nobody.', signal),
+      archive(), end()),
   };
 }

@@ -1,0 +1,184 @@
+package api
+
+import (
+	"archive/zip"
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"time"
+
+	"hayloft/feed"
+	"hayloft/internal/id"
+)
+
+const (
+	archiveFormat = "hayloft-export/1"
+	archiveMemory = 2 * pieceBytes // a piece of a master, and the same on its way
+	archiveRows   = 100            // read at once
+)
+
+// archive makes the zip file of docs/export-format.md a step at a time, whatever its size.
+// One goroutine uses it.
+type archive struct {
+	a     *API
+	me    feed.UserView
+	now   time.Time
+	out   bytes.Buffer // what the steps have written since it was emptied
+	zip   *zip.Writer  // into out
+	steps []step       // the first is under way
+
+	missing []missingPhoto
+}
+
+// step writes a part of the archive; done says that it has no more.
+type step func(ctx context.Context) (done bool, err error)
+
+func newArchive(a *API, me feed.UserView, now time.Time) *archive {
+	x := &archive{a: a, me: me, now: now}
+	x.zip = zip.NewWriter(&x.out)
+	f, self := a.opt.Feed, me.ID
+	people := func(list func(ctx context.Context, p Page) ([]feed.UserView, id.ID, error)) pageOf {
+		return rowsOf(list, func(u feed.UserView) any { return archivedPerson{u.ID, u.Handle, u.Name} })
+	}
+	x.steps = []step{
+		x.account,
+		x.list("photos.json", rowsOf(func(ctx context.Context, p Page) ([]feed.PhotoView, id.ID, error) { return f.Owned(ctx, self, p) }, archivePhoto)),
+		x.list("comments.json", rowsOf(func(ctx context.Context, p Page) ([]feed.Remark, id.ID, error) { return f.Said(ctx, self, p) }, archiveRemark)),
+		x.list("likes.json", rowsOf(func(ctx context.Context, p Page) ([]feed.Liking, id.ID, error) { return f.Liked(ctx, self, p) }, archiveLiking)),
+		x.list("following.json", people(func(ctx context.Context, p Page) ([]feed.UserView, id.ID, error) {
+			return f.Following(ctx, self, self, p)
+		})),
+		x.list("followers.json", people(func(ctx context.Context, p Page) ([]feed.UserView, id.ID, error) {
+			return f.Followers(ctx, self, self, p)
+		})),
+		x.list("follow_requests.json", people(func(ctx context.Context, p Page) ([]feed.UserView, id.ID, error) {
+			return f.FollowRequests(ctx, self, p)
+		})),
+		x.list("blocked.json", people(func(ctx context.Context, p Page) ([]feed.UserView, id.ID, error) { return f.Blocks(ctx, self, p) })),
+		x.list("muted.json", people(func(ctx context.Context, p Page) ([]feed.UserView, id.ID, error) { return f.Mutes(ctx, self, p) })),
+		x.list("listening.json", people(func(ctx context.Context, p Page) ([]feed.UserView, id.ID, error) { return f.Listening(ctx, self, p) })),
+		(&originals{x: x}).step,
+		x.lost,
+		func(context.Context) (bool, error) { return true, x.zip.Close() },
+	}
+	return x
+}
+
+// next returns the bytes that follow, valid until it is called again; io.EOF at the end.
+func (x *archive) next(ctx context.Context) ([]byte, error) {
+	x.out.Reset()
+	for x.out.Len() == 0 {
+		if len(x.steps) == 0 {
+			return nil, io.EOF
+		}
+		done, err := x.steps[0](ctx)
+		if err == nil && (!done || len(x.steps) > 1) { // Close has flushed
+			err = x.zip.Flush()
+		}
+		if err != nil {
+			return nil, err
+		}
+		if done {
+			x.steps = x.steps[1:]
+		}
+	}
+	return x.out.Bytes(), nil
+}
+
+// file begins a file of text.
+func (x *archive) file(name string) (io.Writer, error) {
+	return x.zip.CreateHeader(&zip.FileHeader{Name: name, Method: zip.Deflate, Modified: x.now})
+}
+
+// account writes whose archive it is.
+func (x *archive) account(ctx context.Context) (bool, error) {
+	wanted, err := x.a.opt.Feed.NotificationsWanted(ctx, x.me.ID)
+	if err != nil {
+		return false, err
+	}
+	told := make(map[string]bool, len(wanted))
+	for k, on := range wanted {
+		told[k.String()] = on
+	}
+	u := x.me.User
+	b, err := json.MarshalIndent(archivedAccount{
+		Format: archiveFormat, MadeAt: utc(x.now), Server: x.a.opt.PublicURL,
+		ID: u.ID, Handle: u.Handle, Name: u.Name, Bio: u.Bio, IsPrivate: u.IsPrivate, CreatedAt: utc(u.CreatedAt), Notifications: told,
+	}, "", "  ")
+	if err != nil {
+		return false, err
+	}
+	w, err := x.file("account.json")
+	if err == nil {
+		_, err = w.Write(append(b, '\n'))
+	}
+	return true, err
+}
+
+// pageOf reads some rows after a place, as they are written; next is as that of the feed.
+type pageOf func(ctx context.Context, after id.ID) (rows []any, next id.ID, err error)
+
+func rowsOf[T any](list func(context.Context, Page) ([]T, id.ID, error), show func(T) any) pageOf {
+	return func(ctx context.Context, after id.ID) ([]any, id.ID, error) {
+		rows, next, err := list(ctx, Page{After: after, Limit: archiveRows})
+		shown := make([]any, len(rows))
+		for i, row := range rows {
+			shown[i] = show(row)
+		}
+		return shown, next, err
+	}
+}
+
+// list is a step that writes a list, a page at a time.
+func (x *archive) list(name string, page pageOf) step {
+	var w io.Writer
+	var after id.ID
+	between := "[\n"
+	return func(ctx context.Context) (bool, error) {
+		rows, next, err := page(ctx, after)
+		if err != nil {
+			return false, err
+		}
+		if w == nil {
+			if w, err = x.file(name); err != nil {
+				return false, err
+			}
+		}
+		var b bytes.Buffer
+		for _, row := range rows {
+			line, err := json.Marshal(row)
+			if err != nil {
+				return false, err
+			}
+			b.WriteString(between)
+			b.Write(line)
+			between = ",\n"
+		}
+		after = next
+		if next == 0 {
+			if between == "[\n" {
+				b.WriteString("[")
+			}
+			b.WriteString("\n]\n")
+		}
+		_, err = w.Write(b.Bytes())
+		return next == 0, err
+	}
+}
+
+// lost writes which originals are not in it, if any.
+func (x *archive) lost(context.Context) (bool, error) {
+	if len(x.missing) == 0 {
+		return true, nil
+	}
+	b, err := json.MarshalIndent(x.missing, "", "  ")
+	if err != nil {
+		return false, err
+	}
+	w, err := x.file("missing.json")
+	if err == nil {
+		_, err = w.Write(append(b, '\n'))
+	}
+	return true, err
+}
