@@ -211,6 +211,9 @@ func (r *cmdRestorePhoto) fields(c *codec) {
 }
 
 func (r *cmdRestorePhoto) apply(t *tx) (outcome, error) {
+	if _, err := t.active(r.Owner); err != nil {
+		return outcome{}, err
+	}
 	p, err := t.photo(r.Photo)
 	if err != nil {
 		return outcome{}, err

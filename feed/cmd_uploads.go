@@ -180,6 +180,9 @@ func (r *cmdFinalize) fields(c *codec) {
 }
 
 func (r *cmdFinalize) apply(t *tx) (outcome, error) {
+	if _, err := t.active(r.Owner); err != nil {
+		return outcome{}, err
+	}
 	p, err := t.photo(r.Photo)
 	if err != nil {
 		return outcome{}, err

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"testing"
+
+	"hayloft/internal/id"
 )
 
 // An operator sees every account that is there, by handle and page by page.
@@ -49,7 +51,20 @@ func TestSuspendedChangesNothing(t *testing.T) {
 	ctx := context.Background()
 	anna := h.user("anna")
 	photo, after := h.post(anna, Details{Caption: "before"}), "after"
+	deleted, stored, blob := h.post(anna, Details{}), h.reserve(anna), h.mint()
+	h.must(h.feed.Intend(ctx, stored, blob))
+	h.must(h.feed.Stored(ctx, stored, master(blob), nil))
+	h.must(h.feed.DeletePhoto(ctx, anna, deleted, false))
 	h.must(h.feed.Suspend(ctx, anna, true))
+	for p, status := range map[id.ID]Status{deleted: Deleted, stored: Stored} {
+		_, err := h.feed.RestorePhoto(ctx, anna, p)
+		h.wants(err, ErrNotFound)
+		_, err = h.feed.Finalize(ctx, anna, p, Details{})
+		h.wants(err, ErrNotFound)
+		if row, err := h.feed.PhotoRow(ctx, p); err != nil || row.Status != status {
+			t.Errorf("%+v, want status %v; %v", row, status, err)
+		}
+	}
 	_, err := h.feed.UpdatePhoto(ctx, anna, photo, PhotoChange{Caption: &after})
 	h.wants(err, ErrNotFound)
 	row, err := h.feed.PhotoRow(ctx, photo)
