@@ -85,6 +85,7 @@ func (b *tab) usesSettings(password string) {
 	b.text("toast", "password is changed")
 	b.goTo("#/settings")
 	b.until("one session is left", `document.querySelector('[data-testid="sessions"]')?.children.length === 1`)
+	b.takesEverything()
 }
 
 // choosesWhatToBeTold turns one kind of notification off and on, and hears of a refusal
