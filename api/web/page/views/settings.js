@@ -177,11 +177,11 @@ function away(title, fetchPage, end, text, none, signal, testid) {
 function archive() {
   const link = h('p', { 'aria-live': 'polite', testid: 'export-link' });
   return panel('Take everything with you', h('p', { class: 'quiet' }, 'One zip file with your original photos, what you wrote about them, your comments, likes, and the people you follow.'),
-    press('Prepare a download', 'export', async () => {
+    h('p', { class: 'row' }, press('Prepare a download', 'export', async () => {
       const e = await api.takeAway();
-      fill(link, h('a', { class: 'button', href: e.download_url, rel: 'noreferrer', testid: 'export-download' }, 'Download'),
+      fill(link, h('a', { class: 'button small', href: e.download_url, rel: 'noreferrer', testid: 'export-download' }, 'Download'),
         h('span', { class: 'quiet' }, ' Whoever has this link can download it, for about an hour.'));
-    }), link);
+    })), link);
 }
 
 function end() {
