@@ -17,7 +17,7 @@ import (
 // timeline is full.
 func TestSeededWorldIsSound(t *testing.T) {
 	o := Options{Dir: t.TempDir(), Cap: 20}.withDefaults()
-	w, err := newWorld(t.Context(), &o, 200, true)
+	w, err := newWorld(t.Context(), &o, 200)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -40,10 +40,23 @@ func (w *world) visitors() int { return min(w.n, w.o.Readers) }
 // pages reads newest pages of random visitors on every processor for d. They are
 // closed-loop: the figure is how many there were.
 func (w *world) pages(ctx context.Context, d time.Duration) pageCost {
-	return w.readPages(ctx, d, func(proc int) func() (int, bool) {
-		rng := rand.New(rand.NewPCG(w.o.Seed, uint64(100+proc)))
-		return func() (int, bool) { return w.visitor(rng.IntN(w.visitors())), true }
-	})
+	return w.readPages(ctx, d, w.anybody, w.newest)
+}
+
+// served is pages as clients get them: the API's whole answer to a request, without a network.
+func (w *world) served(ctx context.Context, s *site, d time.Duration) pageCost {
+	return w.readPages(ctx, d, w.anybody, s.answer)
+}
+
+func (w *world) newest(ctx context.Context, reader int) error {
+	_, err := w.page(ctx, reader, 0)
+	return err
+}
+
+// anybody picks random visitors.
+func (w *world) anybody(proc int) func() (int, bool) {
+	rng := rand.New(rand.NewPCG(w.o.Seed, uint64(100+proc)))
+	return func() (int, bool) { return w.visitor(rng.IntN(w.visitors())), true }
 }
 
 // firstPages reads a page of each visitor once, in random order, or as many as d allows.
@@ -58,7 +71,7 @@ func (w *world) firstPages(ctx context.Context, d time.Duration) pageCost {
 			}
 			return w.visitor(order[i]), true
 		}
-	})
+	}, w.newest)
 }
 
 // pageCost is what pages that were read on every processor took.
@@ -72,7 +85,7 @@ func (c pageCost) rate() float64 { return float64(c.n) / c.took }
 func (c pageCost) each() float64 { return c.cpu / float64(c.n) }
 
 // readPages reads pages of the readers that pick says, for d or until it has no more.
-func (w *world) readPages(ctx context.Context, d time.Duration, pick func(proc int) func() (int, bool)) pageCost {
+func (w *world) readPages(ctx context.Context, d time.Duration, pick func(proc int) func() (int, bool), read func(context.Context, int) error) pageCost {
 	c := pageCost{latency: new(bench.Latency)}
 	some, cancel := context.WithTimeout(ctx, d)
 	defer cancel()
@@ -84,7 +97,7 @@ func (w *world) readPages(ctx context.Context, d time.Duration, pick func(proc i
 			next := pick(p)
 			for reader, ok := next(); ok && some.Err() == nil; reader, ok = next() {
 				start := time.Now()
-				_, err := w.page(ctx, reader, 0)
+				err := read(ctx, reader)
 				c.latency.Add(time.Since(start), err)
 				count.Add(1)
 			}
@@ -113,11 +126,12 @@ func (w *world) scroll(ctx context.Context, reader, rows int, d time.Duration, a
 
 // site is the API in front of the world's feed, and its clients.
 type site struct {
-	w      *world
-	api    *api.API
-	ended  chan error
-	client *fasthttp.HostClient
-	url    string
+	w       *world
+	api     *api.API
+	handler fasthttp.RequestHandler
+	ended   chan error
+	client  *fasthttp.HostClient
+	url     string
 }
 
 const siteClients = 64
@@ -142,6 +156,7 @@ func (w *world) openSite() (*site, error) {
 	if err != nil {
 		return nil, err
 	}
+	s.handler = s.api.Handler()
 	s.client = &fasthttp.HostClient{Addr: ln.Addr().String(), MaxConns: siteClients, ReadTimeout: 30 * time.Second}
 	go func() { s.ended <- s.api.Serve(ln) }()
 	return s, nil
@@ -154,11 +169,30 @@ func (s *site) get(reader int) error {
 	req, resp := fasthttp.AcquireRequest(), fasthttp.AcquireResponse()
 	defer fasthttp.ReleaseRequest(req)
 	defer fasthttp.ReleaseResponse(resp)
-	req.SetRequestURI(s.url + "/api/v1/feed?limit=20")
-	req.Header.Set("Authorization", "Bearer "+token(reader))
+	s.ask(req, reader)
 	if err := s.client.Do(req, resp); err != nil {
 		return err
 	}
+	return good(resp)
+}
+
+// answer has the API answer what get asks for, on the caller's goroutine.
+func (s *site) answer(_ context.Context, reader int) error {
+	req := fasthttp.AcquireRequest()
+	defer fasthttp.ReleaseRequest(req)
+	s.ask(req, reader)
+	var rc fasthttp.RequestCtx
+	rc.Init(req, &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)}, nil)
+	s.handler(&rc)
+	return good(&rc.Response)
+}
+
+func (s *site) ask(req *fasthttp.Request, reader int) {
+	req.SetRequestURI(s.url + "/api/v1/feed?limit=20")
+	req.Header.Set("Authorization", "Bearer "+token(reader))
+}
+
+func good(resp *fasthttp.Response) error {
 	if resp.StatusCode() != fasthttp.StatusOK || len(resp.Body()) < 1000 {
 		return fmt.Errorf("GET /feed: %d, %d bytes", resp.StatusCode(), len(resp.Body()))
 	}

@@ -56,14 +56,15 @@ func (r *runner) add(name, unit string, value float64, n int) {
 
 func (r *runner) tell(format string, args ...any) { r.o.Progress(fmt.Sprintf(format, args...)) }
 
-// costs are the processor seconds of one delivery, one page, and a reader's first page.
-type costs struct{ delivery, page, first float64 }
+// costs are the processor seconds of one delivery, one page, a reader's first page, and a page
+// as the API serves it.
+type costs struct{ delivery, page, first, served float64 }
 
 // open makes a world and tells of it.
-func (r *runner) open(ctx context.Context, readers int, logins bool) (*world, error) {
+func (r *runner) open(ctx context.Context, readers int) (*world, error) {
 	begin := time.Now()
 	r.tell("a world of %d readers with %d entries each", readers, r.o.Cap)
-	w, err := newWorld(ctx, &r.o, readers, logins)
+	w, err := newWorld(ctx, &r.o, readers)
 	if err == nil {
 		r.tell("made in %.0f s: %d follows, %d posts, mean fan-out %.0f", time.Since(begin).Seconds(), len(w.g.edges), len(w.g.posts), w.g.mean)
 	}
@@ -72,7 +73,7 @@ func (r *runner) open(ctx context.Context, readers int, logins bool) (*world, er
 
 // first is all that is measured in the ordinary world.
 func (r *runner) first(ctx context.Context) (c costs, err error) {
-	w, err := r.open(ctx, r.o.Readers, true)
+	w, err := r.open(ctx, r.o.Readers)
 	if err != nil {
 		return c, err
 	}
@@ -157,12 +158,19 @@ func (r *runner) pages(ctx context.Context, w *world, c *costs) error {
 
 // readPages measures pages of a world, first ones and others, under names that end in at.
 func (r *runner) readPages(ctx context.Context, w *world, c *costs, at string) error {
-	first := w.firstPages(ctx, r.o.share(0.1))
-	all := w.pages(ctx, r.o.share(0.1))
-	if err := errors.Join(ctx.Err(), first.latency.Err(), all.latency.Err()); err != nil {
+	s, err := w.openSite()
+	if err != nil {
 		return err
 	}
-	c.first, c.page = first.each(), all.each()
+	first := w.firstPages(ctx, r.o.share(0.1))
+	all := w.pages(ctx, r.o.share(0.1))
+	served := w.served(ctx, s, r.o.share(0.05))
+	err = errors.Join(ctx.Err(), first.latency.Err(), all.latency.Err(), served.latency.Err(), s.close(context.WithoutCancel(ctx)))
+	if err != nil {
+		return err
+	}
+	c.first, c.page, c.served = first.each(), all.each(), served.each()
+	r.add("cpu_s_per_served_page"+at, "s", c.served, served.n)
 	r.add("feed_pages_per_s"+at, "1/s", all.rate(), all.n)
 	r.r.Results = append(r.r.Results, all.latency.Result("feed_page_closed_p99"+at, 0.99))
 	r.add("cpu_s_per_page"+at, "s", c.page, all.n)
@@ -251,7 +259,7 @@ func (r *runner) bytes(ctx context.Context, w *world, _ *costs) error {
 
 // second measures what grows in a larger world.
 func (r *runner) second(ctx context.Context, small costs) (err error) {
-	w, err := r.open(ctx, r.o.Large, false)
+	w, err := r.open(ctx, r.o.Large)
 	if err != nil {
 		return err
 	}
@@ -272,6 +280,7 @@ func (r *runner) second(ctx context.Context, small costs) (err error) {
 	}
 	r.r.Ratios["cpu_per_delivery_growth"] = large.delivery / small.delivery
 	r.r.Ratios["cpu_per_page_growth"] = large.page / small.page
+	r.r.Ratios["cpu_per_served_page_growth"] = large.served / small.served
 	r.r.Ratios["cpu_per_first_page_growth"] = large.first / small.first
 	return r.burst(ctx, w, nil)
 }

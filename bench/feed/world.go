@@ -48,7 +48,6 @@ type world struct {
 	g      *graph
 	n      int // people of the graph; the others come after them
 	begin  id.Millis
-	logins bool
 	group  *raftgroup.Group
 	feed   *service.Feed
 	stop   func() error // ends feed.Run
@@ -70,10 +69,9 @@ func (m *seeded) Restored(db *pebble.DB) error {
 	return m.Machine.Restored(db)
 }
 
-// newWorld makes a world of people readers and opens it. logins says whether they
-// can be asked for over HTTP.
-func newWorld(ctx context.Context, o *Options, people int, logins bool) (*world, error) {
-	w := &world{o: o, logins: logins}
+// newWorld makes a world of people readers and opens it.
+func newWorld(ctx context.Context, o *Options, people int) (*world, error) {
+	w := &world{o: o}
 	if err := w.open(ctx, people); err != nil {
 		return nil, errors.Join(err, w.close())
 	}
@@ -245,9 +243,6 @@ func (w *world) seed(db *pebble.DB, now time.Time) error {
 		}
 		if err := s.Account(u, star); err != nil {
 			return err
-		}
-		if !w.logins {
-			continue
 		}
 		err := s.Login(u.ID, id.Make(id.Millis(1000+i), 5, 0), service.NewSession{
 			TokenHash: sha256.Sum256([]byte(token(i))), ExpiresAt: now.Add(24 * time.Hour).Truncate(time.Second),
