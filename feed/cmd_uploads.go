@@ -145,13 +145,15 @@ func (r *cmdStored) apply(t *tx) (outcome, error) {
 	}
 	p.Status = Stored
 	t.setPhotoDue(p, r.Due)
-	if r.Details != nil {
-		if err := t.finalize(p, *r.Details); err != nil {
-			return outcome{}, err
-		}
-	}
 	t.putPhoto(p)
-	return outcome{ID: p.ID}, nil
+	if r.Details == nil {
+		return outcome{ID: p.ID}, nil
+	}
+	author, err := t.account(p.Author)
+	if err != nil || author == nil || author.hidden() { // the bytes wait as those of other uploads do
+		return outcome{ID: p.ID}, err
+	}
+	return outcome{ID: p.ID}, t.finalize(p, *r.Details)
 }
 
 // finalize makes a stored photo pending and owes its transcoding.

@@ -55,8 +55,11 @@ func TestSuspendedChangesNothing(t *testing.T) {
 	h.must(h.feed.Intend(ctx, stored, blob))
 	h.must(h.feed.Stored(ctx, stored, master(blob), nil))
 	h.must(h.feed.DeletePhoto(ctx, anna, deleted, false))
+	under, bytes := h.reserve(anna), h.mint()
+	h.must(h.feed.Intend(ctx, under, bytes))
 	h.must(h.feed.Suspend(ctx, anna, true))
-	for p, status := range map[id.ID]Status{deleted: Deleted, stored: Stored} {
+	h.must(h.feed.Stored(ctx, under, master(bytes), &Details{}))
+	for p, status := range map[id.ID]Status{deleted: Deleted, stored: Stored, under: Stored} {
 		_, err := h.feed.RestorePhoto(ctx, anna, p)
 		h.wants(err, ErrNotFound)
 		_, err = h.feed.Finalize(ctx, anna, p, Details{})

@@ -66,6 +66,9 @@ type history struct {
 	posts []Post
 	calm  bool // nothing is lost: long lives of timelines
 	lost  bool // the instance may have been wiped for good reason
+
+	in     *instance
+	states []*state // that in has shown
 }
 
 func playHistory(seed uint64, logf func(string, ...any)) (err error) {
@@ -324,7 +327,7 @@ func (h *history) check(reader id.ID) error {
 	}
 	var got []Post
 	for pages := 0; ; pages++ {
-		posts, next, err := h.s.Page(context.Background(), reader, before, limit, h.m.visible(reader))
+		posts, next, err := h.page(reader, before, limit)
 		if err != nil {
 			return fmt.Errorf("page: %w", err)
 		}
@@ -349,6 +352,25 @@ func (h *history) check(reader id.ID) error {
 		return fmt.Errorf("reader %d sees\n%s\nand not\n%s", reader, show(got), show(want))
 	}
 	return nil
+}
+
+// page reads a page that has taken the state, one time in two, before some of what is in the
+// timeline by now.
+func (h *history) page(reader, before id.ID, limit int) (posts []Post, next id.ID, err error) {
+	if in := h.s.in; in != nil {
+		now := in.shown.Load()
+		if h.in != in {
+			h.in, h.states = in, nil
+		}
+		if n := len(h.states); now != nil && (n == 0 || h.states[n-1] != now) {
+			h.states = append(h.states, now)
+		}
+		if old := h.states[max(0, len(h.states)-8):]; len(old) > 0 && h.rng.IntN(2) == 0 {
+			in.shown.Store(old[h.rng.IntN(len(old))])
+			defer in.shown.Store(now)
+		}
+	}
+	return h.s.Page(context.Background(), reader, before, limit, h.m.visible(reader))
 }
 
 func show(posts []Post) string {
