@@ -14,8 +14,9 @@ import (
 
 const (
 	archiveFormat = "hayloft-export/1"
-	archiveMemory = 2 * pieceBytes // a piece of a master, and the same on its way
+	archiveMemory = 3 * pieceBytes // a piece of a master, and up to two on their way
 	archiveRows   = 100            // read at once
+	gatherTime    = time.Second    // so long steps are gathered for a piece
 )
 
 // archive makes the zip file of docs/export-format.md a step at a time, whatever its size.
@@ -28,6 +29,7 @@ type archive struct {
 	zip   *zip.Writer  // into out
 	steps []step       // the first is under way
 
+	listed  []missingPhoto // in photos.json and not come to yet, by id
 	missing []missingPhoto
 }
 
@@ -43,7 +45,7 @@ func newArchive(a *API, me feed.UserView, now time.Time) *archive {
 	}
 	x.steps = []step{
 		x.account,
-		x.list("photos.json", rowsOf(func(ctx context.Context, p Page) ([]feed.PhotoView, id.ID, error) { return f.Owned(ctx, self, p) }, archivePhoto)),
+		x.list("photos.json", rowsOf(func(ctx context.Context, p Page) ([]feed.PhotoView, id.ID, error) { return f.Owned(ctx, self, p) }, x.photo)),
 		x.list("comments.json", rowsOf(func(ctx context.Context, p Page) ([]feed.Remark, id.ID, error) { return f.Said(ctx, self, p) }, archiveRemark)),
 		x.list("likes.json", rowsOf(func(ctx context.Context, p Page) ([]feed.Liking, id.ID, error) { return f.Liked(ctx, self, p) }, archiveLiking)),
 		x.list("following.json", people(func(ctx context.Context, p Page) ([]feed.UserView, id.ID, error) {
@@ -65,25 +67,39 @@ func newArchive(a *API, me feed.UserView, now time.Time) *archive {
 	return x
 }
 
-// next returns the bytes that follow, valid until it is called again; io.EOF at the end.
-func (x *archive) next(ctx context.Context) ([]byte, error) {
+// next returns the bytes that follow, a piece of them if there are so many, valid until it is
+// called again; io.EOF at the end.
+func (x *archive) next(context.Context) ([]byte, error) {
 	x.out.Reset()
-	for x.out.Len() == 0 {
-		if len(x.steps) == 0 {
-			return nil, io.EOF
-		}
-		done, err := x.steps[0](ctx)
-		if err == nil && (!done || len(x.steps) > 1) { // Close has flushed
-			err = x.zip.Flush()
-		}
-		if err != nil {
+	for begun := x.a.opt.Clock.Now(); len(x.steps) > 0; {
+		if err := x.step(); err != nil {
 			return nil, err
 		}
-		if done {
-			x.steps = x.steps[1:]
+		if n := x.out.Len(); n >= pieceBytes || n > 0 && x.a.opt.Clock.Now().Sub(begun) > gatherTime {
+			break
 		}
 	}
+	if x.out.Len() == 0 {
+		return nil, io.EOF
+	}
 	return x.out.Bytes(), nil
+}
+
+// step does the next step. It has a call's time, however many it takes to make a piece.
+func (x *archive) step() error {
+	ctx, cancel := context.WithTimeout(x.a.base, x.a.opt.Limits.CallTimeout)
+	defer cancel()
+	done, err := x.steps[0](ctx)
+	if err != nil {
+		return err
+	}
+	if done {
+		x.steps = x.steps[1:]
+	}
+	if len(x.steps) == 0 {
+		return nil // the last one has closed it
+	}
+	return x.zip.Flush()
 }
 
 // file begins a file of text.
@@ -164,6 +180,24 @@ func (x *archive) list(name string, page pageOf) step {
 		}
 		_, err = w.Write(b.Bytes())
 		return next == 0, err
+	}
+}
+
+// photo is the row of a photo, whose original is to follow.
+func (x *archive) photo(p feed.PhotoView) any {
+	x.listed = append(x.listed, missingPhoto{p.ID, originalName(p), deletedMeanwhile})
+	return archivePhoto(p)
+}
+
+// passed notes that the original of photo is what comes next: photos before it which were
+// listed are gone.
+func (x *archive) passed(photo id.ID) {
+	for len(x.listed) > 0 && x.listed[0].ID < photo {
+		x.missing = append(x.missing, x.listed[0])
+		x.listed = x.listed[1:]
+	}
+	if len(x.listed) > 0 && x.listed[0].ID == photo {
+		x.listed = x.listed[1:]
 	}
 }
 

@@ -58,7 +58,7 @@ type archivedLocation struct {
 	Name string  `json:"name"`
 }
 
-func archivePhoto(p feed.PhotoView) any {
+func archivePhoto(p feed.PhotoView) archivedPhoto {
 	m, d := p.Master, p.Details
 	row := archivedPhoto{
 		ID: p.ID, File: originalName(p), SHA256: hex.EncodeToString(m.Digest[:]), Size: m.Size, ContentType: m.ContentType, Width: m.Width, Height: m.Height,

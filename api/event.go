@@ -25,6 +25,7 @@ const (
 	EventKeyEnded                            // audit: an API key was deleted
 	EventAccountDeleted                      // audit: an account was deleted by its owner
 	EventExport                              // audit: an account's owner asked for its archive
+	EventArchive                             // audit: somebody with the link takes it
 	EventRateLimit                           // a limit refused a call; Note names the limit
 )
 

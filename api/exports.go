@@ -28,11 +28,12 @@ func exportRoutes() []route {
 	return []route{
 		{method: "POST", pattern: v1 + "/exports", access: signedIn, login: true, handle: (*request).postExport},
 		{method: "GET", pattern: v1 + "/exports/{id}", access: signedIn, login: true, handle: (*request).getExport},
-		{method: "GET", pattern: v1 + "/exports/{id}/archive", access: anyone, handle: (*request).getArchive},
+		{method: "GET", pattern: archiveRoute, access: anyone, handle: (*request).getArchive},
 	}
 }
 
 const (
+	archiveRoute  = v1 + "/exports/{id}/archive"
 	exportPurpose = "export"
 	exportLife    = 7 * day
 	exportLink    = time.Hour // least life of a download URL
@@ -121,6 +122,9 @@ func (r *request) getArchive() error {
 		r.archiveHeader(me, now)
 		return nil
 	}
+	if !r.rc.Request.Header.IsHTTP11() {
+		return pMalformed.because("an archive takes HTTP/1.1: its length is not known before")
+	}
 	if !r.a.exports.enter(e.owner) {
 		return &problem{kind: pBusy, detail: "this account's archive is on its way already, or as many as may be of others' are", retryAfter: exportRetry}
 	}
@@ -132,6 +136,7 @@ func (r *request) getArchive() error {
 		return err
 	}
 	body.ended = leave
+	r.audit(EventArchive, e.owner)
 	r.archiveHeader(me, now)
 	r.rc.Response.SetBodyStream(body, -1)
 	return nil

@@ -2,15 +2,22 @@ package api
 
 import (
 	"archive/zip"
+	"bufio"
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
+	"maps"
+	"net"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -22,6 +29,7 @@ import (
 type taken struct {
 	t     *testing.T
 	files map[string][]byte
+	dates map[string]time.Time
 }
 
 // export asks for an archive and returns it with its link.
@@ -45,8 +53,9 @@ func unpack(t *testing.T, b []byte) taken {
 	t.Helper()
 	z, err := zip.NewReader(bytes.NewReader(b), int64(len(b)))
 	must(t, err)
-	a := taken{t, map[string][]byte{}}
+	a := taken{t, map[string][]byte{}, map[string]time.Time{}}
 	for _, f := range z.File {
+		a.dates[f.Name] = f.Modified
 		r, err := f.Open()
 		must(t, err)
 		if a.files[f.Name], err = io.ReadAll(r); err != nil {
@@ -98,7 +107,7 @@ func TestExport(t *testing.T) {
 	w := newWorld(t)
 	ada, adaID := w.account("ada")
 	ben, _ := w.account("ben")
-	eve, _ := w.account("eve")
+	_, _ = w.account("eve")
 	originals := map[id.ID][]byte{}
 	add := func(data []byte, details m) id.ID {
 		p := w.post(ada, data, details)
@@ -127,7 +136,6 @@ func TestExport(t *testing.T) {
 	w.call(ada, "POST", "/api/v1/users/eve/block", nil).is(204)
 	w.call(ada, "PATCH", "/api/v1/users/me", m{"name": "Ada", "bio": "photos"}).is(200)
 	w.call(ada, "PATCH", "/api/v1/notifications/preferences", m{"like": false}).is(200)
-	_ = eve
 
 	a := w.archive(ada)
 	for _, p := range rows[archivedPhoto](a, "photos.json") {
@@ -135,6 +143,9 @@ func TestExport(t *testing.T) {
 		sum := sha256.Sum256(data)
 		if got := a.files[p.File]; !known || !bytes.Equal(got, data) || p.SHA256 != hex.EncodeToString(sum[:]) || p.Size != int64(len(data)) {
 			t.Errorf("photo %v: %d bytes of %d, %+v", p.ID, len(got), len(data), p)
+		}
+		if at := a.dates[p.File]; at.Sub(p.CreatedAt).Abs() > 2*time.Second {
+			t.Errorf("photo %v is of %v and not %v", p.ID, at, p.CreatedAt)
 		}
 		delete(originals, p.ID)
 		want := map[id.ID]string{large: "ready", secret: "ready", deleted: "deleted", failed: "failed"}[p.ID]
@@ -169,8 +180,8 @@ func TestExport(t *testing.T) {
 	if _, there := a.files["missing.json"]; there || strings.Contains(string(a.files["comments.json"]), "ben's words") {
 		t.Error("something is missing, or somebody else's")
 	}
-	if len(w.eventsOf(EventExport)) != 1 {
-		t.Error("nobody was told that an archive was asked for")
+	if len(w.eventsOf(EventExport)) != 1 || len(w.eventsOf(EventArchive)) != 1 {
+		t.Error("nobody was told that an archive was asked for, and taken")
 	}
 	eventually(t, "the room is given back", func() bool { n, _ := w.api.masters.held(); return n == 0 })
 }
@@ -244,62 +255,215 @@ func (w *world) get(url string) (status int, body []byte, err error) {
 	return resp.StatusCode, body, err
 }
 
-// An original that is damaged is named and left out. A store that cannot be asked, or an
-// original that changes under way, ends the archive where it is: it cannot be taken for one.
-func TestExportOfDamagedOriginals(t *testing.T) {
+// failing has reads of masters ask when, with the number of the read and its size, from now on.
+func (w *world) failing(when func(read int64, bytes int64) error) {
+	var reads atomic.Int64
+	look := func(_, n int64) error { return when(reads.Add(1), n) }
+	w.blobs.onRead.Store(&look)
+}
+
+// hurry has the clock run until the test ends: who waits does not wait for long.
+func (w *world) hurry() {
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for ctx.Err() == nil {
+			w.clock.Advance(100 * time.Millisecond)
+			time.Sleep(time.Millisecond)
+		}
+	}()
+	w.t.Cleanup(func() { cancel(); <-ended })
+}
+
+// An original that is damaged, or that its disk does not give, is named and left out; one
+// that comes a little later is waited for. One that cannot be read when its entry has begun
+// ends the archive where it is: it cannot be taken for a whole one.
+func TestExportOfOriginalsThatCannotBeRead(t *testing.T) {
 	w := newWorld(t)
 	ada, _ := w.account("ada")
 	photos := []id.ID{w.post(ada, picture(64, 48, 1), nil), w.post(ada, largePicture(2<<20), nil), w.post(ada, picture(64, 48, 3), nil)}
 	e := w.export(ada)
-	reads := 0
-	fail := func(at int, with error) {
-		reads = 0
-		look := func(_, _ int64) error {
-			if reads++; reads == at {
-				return with
+	w.hurry()
+	errDisk := errors.New("test: a bad sector")
+	once := func(at int64, err error) func(int64, int64) error {
+		return func(read, _ int64) error {
+			if read == at {
+				return err
 			}
 			return nil
 		}
-		w.blobs.onRead.Store(&look)
 	}
-	errDisk := errors.New("test: a bad sector")
-	fail(3, errDisk) // the first is one piece; then the second piece of the second
-	status, body, err := w.get(e.DownloadURL)
-	must(t, err)
-	a := unpack(t, body)
-	lost := rows[missingPhoto](a, "missing.json")
-	if status != 200 || len(lost) != 1 || lost[0].ID != photos[1] || len(a.photos()) != 3 {
-		t.Errorf("%d, %+v", status, lost)
-	}
-	n := 0
-	for name := range a.files {
-		if strings.HasPrefix(name, "originals/") {
-			n++
+	for name, tt := range map[string]struct {
+		when func(int64, int64) error
+		lost string // reason
+	}{
+		"its second piece is damaged": {once(3, errDisk), "damaged or lost"},
+		"the store is away":           {once(3, ErrUnavailable), ""},
+		"its disk is away": {func(_, n int64) error {
+			if n == pieceBytes {
+				return ErrUnavailable
+			}
+			return nil
+		}, "not available now"},
+	} {
+		before := len(w.eventsOf(EventFault))
+		w.failing(tt.when)
+		status, body, err := w.get(e.DownloadURL)
+		must(t, err)
+		a := unpack(t, body)
+		n := len(slices.DeleteFunc(slices.Collect(maps.Keys(a.files)), func(f string) bool { return !strings.HasPrefix(f, "originals/") }))
+		if tt.lost == "" {
+			if status != 200 || n != 3 || a.files["missing.json"] != nil {
+				t.Errorf("%s: %d, %d originals, %s", name, status, n, a.files["missing.json"])
+			}
+			continue
+		}
+		lost := rows[missingPhoto](a, "missing.json")
+		if status != 200 || n != 2 || len(lost) != 1 || lost[0].ID != photos[1] || lost[0].Reason != tt.lost || a.files[lost[0].File] != nil || len(a.photos()) != 3 {
+			t.Errorf("%s: %d, %d originals, %+v", name, status, n, lost)
+		}
+		if len(w.eventsOf(EventFault)) != before+1 {
+			t.Errorf("%s: %d faults are told of", name, len(w.eventsOf(EventFault))-before)
 		}
 	}
-	if n != 2 || a.files[lost[0].File] != nil {
-		t.Errorf("%d originals, want 2", n)
+	w.failing(once(6, errDisk)) // the first is read once, the second twice
+	w.cutOff(e.DownloadURL, "it was whole a moment ago")
+	w.blobs.onRead.Store(nil)
+	w.takesAgain(e.DownloadURL)
+}
+
+// cutOff wants an archive to end early.
+func (w *world) cutOff(link, why string) {
+	w.t.Helper()
+	status, body, err := w.get(link)
+	if status != 200 || err == nil {
+		w.t.Errorf("%s: %d, %d bytes, %v", why, status, len(body), err)
+	} else if _, err := zip.NewReader(bytes.NewReader(body), int64(len(body))); err == nil {
+		w.t.Errorf("%s: what came is an archive", why)
 	}
-	faults := w.eventsOf(EventFault)
-	if len(faults) != 1 || !errors.Is(faults[0].Err, errDisk) {
-		t.Errorf("%+v", faults)
-	}
-	for name, why := range map[string]struct {
-		at  int
-		err error
-	}{"the store is away": {3, ErrUnavailable}, "it was whole a moment ago": {6, errDisk}} {
-		fail(why.at, why.err)
-		if status, body, err := w.get(e.DownloadURL); status != 200 || err == nil {
-			t.Errorf("%s: %d, %d bytes, %v", name, status, len(body), err)
-		} else if _, err := zip.NewReader(bytes.NewReader(body), int64(len(body))); err == nil {
-			t.Errorf("%s: what came is an archive", name)
+}
+
+func (w *world) takesAgain(link string) {
+	w.t.Helper()
+	eventually(w.t, "the account may take its archive again", func() bool {
+		status, body, err := w.get(link)
+		return err == nil && status == 200 && unpack(w.t, body).files["missing.json"] == nil
+	})
+}
+
+// What is deleted, or hidden, while an archive is on its way is not in it from then on.
+func TestExportEndsWithItsAccount(t *testing.T) {
+	w := newWorld(t)
+	ada, adaID := w.account("ada")
+	first, second := w.post(ada, largePicture(2<<20), nil), w.post(ada, picture(64, 48, 3), nil)
+	e := w.export(ada)
+	w.failing(func(read, _ int64) error {
+		if read == 1 {
+			return w.feed.DeletePhoto(context.Background(), adaID, second, true)
 		}
+		return nil
+	})
+	a := unpack(t, w.call("", "GET", e.DownloadURL, nil).is(200).body)
+	if lost := rows[missingPhoto](a, "missing.json"); len(lost) != 1 || lost[0].ID != second || lost[0].Reason != "deleted meanwhile" || a.files[lost[0].File] != nil {
+		t.Errorf("%+v", lost)
+	}
+	w.failing(func(read, _ int64) error {
+		if read == 4 { // the first piece of the second reading
+			return w.feed.DeletePhoto(context.Background(), adaID, first, true)
+		}
+		return nil
+	})
+	w.cutOff(e.DownloadURL, "the photo is deleted in the middle")
+	w.post(ada, largePicture(2<<20), nil)
+	w.failing(func(read, _ int64) error {
+		if read == 5 {
+			return w.feed.Suspend(context.Background(), adaID, true)
+		}
+		return nil
+	})
+	w.cutOff(e.DownloadURL, "the account is suspended in the middle")
+}
+
+// A photo that goes after photos.json was written, and before its original is come to, is
+// named.
+func TestExportNamesWhatGoesMeanwhile(t *testing.T) {
+	w := newWorld(t)
+	ada, adaID := w.account("ada")
+	var photos []id.ID
+	for range archiveRows + 1 {
+		photos = append(photos, w.post(ada, picture(8, 8, 1), nil))
+	}
+	last := photos[archiveRows]
+	w.failing(func(read, _ int64) error {
+		if read == 1 {
+			return w.feed.DeletePhoto(context.Background(), adaID, last, true)
+		}
+		return nil
+	})
+	a := w.archive(ada)
+	if lost := rows[missingPhoto](a, "missing.json"); len(lost) != 1 || lost[0].ID != last || lost[0].Reason != deletedMeanwhile || len(a.photos()) != archiveRows+1 {
+		t.Errorf("%+v", lost)
+	}
+}
+
+// A panic on the way is told of, and nothing is left of it.
+func TestExportSurvivesPanics(t *testing.T) {
+	w := newWorld(t)
+	ada, _ := w.account("ada")
+	w.post(ada, largePicture(4<<20), nil)
+	e := w.export(ada)
+	for i, read := range []int64{1, 7} { // in the first piece, and later
+		w.failing(func(n, _ int64) error {
+			if n == read {
+				panic("test: a panic")
+			}
+			return nil
+		})
+		if status, _, err := w.get(e.DownloadURL); status == 200 && err == nil {
+			t.Errorf("read %d: %d, %v", read, status, err)
+		}
+		eventually(t, "it is told of", func() bool { return len(w.eventsOf(EventPanic)) == i+1 })
 	}
 	w.blobs.onRead.Store(nil)
-	eventually(t, "the account may take its archive again", func() bool {
-		status, body, err := w.get(e.DownloadURL)
-		return err == nil && (status == 200 && unpack(t, body).files["missing.json"] == nil)
-	})
+	w.takesAgain(e.DownloadURL)
+	eventually(t, "the room is given back", func() bool { n, _ := w.api.masters.held(); return n == 0 })
+}
+
+// An archive leaves in large chunks: its reader is held to the slowest rate by the piece.
+func TestExportLeavesInPieces(t *testing.T) {
+	w := newWorld(t)
+	ada, _ := w.account("ada")
+	for i := range 24 {
+		w.post(ada, largePicture(100_000+i), nil)
+	}
+	path := strings.TrimPrefix(w.export(ada).DownloadURL, w.url)
+	for version, want := range map[string]string{"1.1": "100", "1.0": ""} {
+		nc, err := net.Dial("tcp", strings.TrimPrefix(w.url, "http://"))
+		must(t, err)
+		_, err = fmt.Fprintf(nc, "GET %s HTTP/%s\r\nHost: x\r\n\r\n", path, version)
+		must(t, err)
+		r := bufio.NewReader(nc)
+		line, err := r.ReadString('\n')
+		must(t, err)
+		if want == "" {
+			if !strings.Contains(line, " 400 ") {
+				t.Errorf("HTTP/%s: %q", version, line)
+			}
+			must(t, nc.Close())
+			continue
+		}
+		for line != "\r\n" {
+			line, err = r.ReadString('\n')
+			must(t, err)
+		}
+		size, err := r.ReadString('\n')
+		must(t, err)
+		if n, err := strconv.ParseInt(strings.TrimSpace(size), 16, 64); err != nil || n < pieceBytes {
+			t.Errorf("the first chunk has %q bytes, %v", size, err)
+		}
+		must(t, nc.Close())
+	}
 }
 
 // An account takes one archive at a time, and all accounts so many; who leaves makes room.

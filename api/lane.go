@@ -167,7 +167,7 @@ func (c *conn) awaitNext() error {
 	return c.Conn.SetReadDeadline(now.Add(idle))
 }
 
-var errPanic = errors.New("api: a panic in the lane")
+var errPanic = errors.New("api: a panic")
 
 // plainRequest is what the lane wants to know of a request.
 type plainRequest struct {

@@ -86,7 +86,7 @@ type Limits struct {
 	PerAddress     int           // 1024: connections of one address that is no trusted proxy
 	Hashers        int           // 2: passwords hashed at once, 19 MiB each
 	HashQueue      int           // 64: sign-ins that wait for a hasher
-	Exports        int           // 2: archives of accounts on their way at once, one of each account
+	Exports        int           // 8: archives of accounts on their way at once, one of each account
 	Uploads        time.Duration // 15 min: life of an upload URL
 	Session        time.Duration // 90 days: life of a session
 	MediaTTL       time.Duration // 1 h: least life of a private media URL
@@ -141,7 +141,7 @@ func (l Limits) withDefaults() Limits {
 	orElse(&l.PerAddress, 1024)
 	orElse(&l.Hashers, 2)
 	orElse(&l.HashQueue, 64)
-	orElse(&l.Exports, 2)
+	orElse(&l.Exports, 8)
 	orElse(&l.Uploads, 15*time.Minute)
 	orElse(&l.Session, 90*day)
 	orElse(&l.MediaTTL, time.Hour)

@@ -7,24 +7,36 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"time"
 
 	"hayloft/feed"
 	"hayloft/internal/id"
 	"hayloft/media"
 )
 
-// originals writes the masters. Those of several pieces are read twice, first to see that all
-// of it is there: so what is in the archive is whole, and its header says so.
+const (
+	deletedMeanwhile = "deleted meanwhile" // a reason
+
+	originalPause = time.Second // before a store that could not be reached is asked again
+	originalTries = 30          // of the first original that cannot be reached; later ones have one
+)
+
+// originals writes the masters, a piece at each step. Each is read to its end before its
+// entry begins: so what is in the archive is whole, and its header says so. One that is
+// longer than a piece is read once more for that.
 type originals struct {
 	x     *archive
 	after id.ID
 	begun bool // the first page was read
 	queue []feed.PhotoView
 
-	w     io.Writer // of the one that is being written
-	size  int64
-	off   int64
-	fetch fetchFunc
+	photo feed.PhotoView // the one that is under way
+	off   int64          // so far its bytes are checked, or written
+	crc   uint32         // of those that are checked
+	tries int            // that the store could not be reached
+	given bool           // an original was given up for that
+	fetch fetchFunc      // nil: none is under way
+	w     io.Writer      // nil: it is being checked
 	space []byte
 }
 
@@ -32,11 +44,15 @@ func (o *originals) step(ctx context.Context) (bool, error) {
 	switch {
 	case o.w != nil:
 		return false, o.copyPiece(ctx)
+	case o.fetch != nil:
+		return false, o.checkPiece(ctx)
 	case len(o.queue) > 0:
-		p := o.queue[0]
-		o.queue = o.queue[1:]
-		return false, o.open(ctx, p)
+		o.photo, o.queue, o.tries = o.queue[0], o.queue[1:], 0
+		o.x.passed(o.photo.ID)
+		o.begin()
+		return false, nil
 	case o.begun && o.after == 0:
+		o.x.passed(^id.ID(0))
 		return true, nil
 	}
 	rows, next, err := o.x.a.opt.Feed.Owned(ctx, o.x.me.ID, Page{After: o.after, Limit: archiveRows})
@@ -44,66 +60,129 @@ func (o *originals) step(ctx context.Context) (bool, error) {
 	return false, err
 }
 
-// open begins the file of a photo, or notes that it is missing. A store that cannot be
-// reached is no reason to leave one out: then the archive is cut off.
-func (o *originals) open(ctx context.Context, p feed.PhotoView) error {
-	crc, err := o.check(ctx, p.Master)
-	switch {
-	case err == nil:
-	case ctx.Err() != nil, errors.Is(err, ErrUnavailable):
-		return fmt.Errorf("master of photo %v: %w", p.ID, err)
-	default:
-		o.x.missing = append(o.x.missing, missingPhoto{p.ID, originalName(p), "the original could not be read"})
-		o.x.a.emit(Event{Kind: EventFault, Route: v1 + "/exports/{id}/archive", Account: p.Author, Err: fmt.Errorf("api: an export leaves out photo %v: %w", p.ID, err)})
-		return nil
-	}
-	size := uint64(p.Master.Size)
-	o.w, err = o.x.zip.CreateRaw(&zip.FileHeader{
-		Name: originalName(p), Method: zip.Store, Modified: p.CreatedAt,
-		CRC32: crc, CompressedSize64: size, UncompressedSize64: size,
-	})
-	o.size, o.off, o.fetch = p.Master.Size, 0, o.x.a.masterPieces(p.Master)
-	if err == nil && o.size <= pieceBytes { // it is in space
-		return o.write(o.space[:o.size])
-	}
-	return err
-}
-
-// check reads a master and returns its checksum of zip.
-func (o *originals) check(ctx context.Context, m feed.Master) (uint32, error) {
+// begin starts a reading of the photo's original.
+func (o *originals) begin() {
 	if o.space == nil {
 		o.space = make([]byte, pieceBytes)
 	}
-	sum, fetch := crc32.NewIEEE(), o.x.a.masterPieces(m)
-	for off := int64(0); off < m.Size; {
-		piece := o.space[:min(pieceBytes, m.Size-off)]
-		if err := fetch(ctx, off, piece); err != nil {
-			return 0, err
+	o.off, o.crc, o.fetch = 0, 0, o.x.a.masterPieces(o.photo.Master)
+}
+
+// there looks again whether the photo is its owner's still. The error is that of an account
+// which is suspended or gone by now.
+func (o *originals) there(ctx context.Context) (bool, error) {
+	rows, _, err := o.x.a.opt.Feed.Owned(ctx, o.x.me.ID, Page{After: o.photo.ID - 1, Limit: 1})
+	return len(rows) > 0 && rows[0].ID == o.photo.ID, err
+}
+
+// piece reads what follows of the original.
+func (o *originals) piece(ctx context.Context) ([]byte, error) {
+	piece := o.space[:min(pieceBytes, o.photo.Master.Size-o.off)]
+	err := o.fetch(ctx, o.off, piece)
+	o.off += int64(len(piece))
+	return piece, err
+}
+
+// checkPiece reads on in an original that is not in the archive yet.
+func (o *originals) checkPiece(ctx context.Context) error {
+	if there, err := o.there(ctx); err != nil || !there {
+		o.leaveOut(deletedMeanwhile)
+		return err
+	}
+	piece, err := o.piece(ctx)
+	if err != nil {
+		return o.unread(ctx, err)
+	}
+	o.crc = crc32.Update(o.crc, crc32.IEEETable, piece)
+	if o.off < o.photo.Master.Size {
+		return nil
+	}
+	return o.open(piece)
+}
+
+// unread tries an original that cannot be reached again for a while, and leaves out one that
+// cannot be read.
+func (o *originals) unread(ctx context.Context, why error) error {
+	lost := fmt.Errorf("api: an export leaves out photo %v: %w", o.photo.ID, why)
+	away := errors.Is(why, ErrUnavailable) || ctx.Err() != nil
+	if o.tries++; away && o.tries < originalTries && !o.given {
+		select {
+		case <-o.x.a.opt.Clock.After(originalPause):
+		case <-ctx.Done():
 		}
-		sum.Write(piece)
-		off += int64(len(piece))
+		if err := o.x.a.base.Err(); err != nil {
+			return err
+		}
+		o.begin()
+		return nil
 	}
-	return sum.Sum32(), nil
-}
-
-func (o *originals) copyPiece(ctx context.Context) error {
-	piece := o.space[:min(pieceBytes, o.size-o.off)]
-	if err := o.fetch(ctx, o.off, piece); err != nil {
-		return err
-	}
-	return o.write(piece)
-}
-
-func (o *originals) write(piece []byte) error {
-	if _, err := o.w.Write(piece); err != nil {
-		return err
-	}
-	if o.off += int64(len(piece)); o.off == o.size {
-		o.w = nil
+	o.x.a.emit(Event{Kind: EventFault, Route: archiveRoute, Account: o.photo.Author, Err: lost})
+	if away {
+		o.given = true
+		o.leaveOut("not available now")
+	} else {
+		o.leaveOut("damaged or lost")
 	}
 	return nil
 }
 
+func (o *originals) leaveOut(reason string) {
+	o.x.missing = append(o.x.missing, missingPhoto{o.photo.ID, originalName(o.photo), reason})
+	o.fetch = nil
+}
+
+// open begins the entry of an original that is whole; last is its last piece.
+func (o *originals) open(last []byte) error {
+	m := o.photo.Master
+	w, err := o.x.zip.CreateRaw(rawHeader(originalName(o.photo), o.photo.CreatedAt, o.crc, m.Size))
+	if err != nil {
+		return err
+	}
+	if m.Size == int64(len(last)) {
+		o.fetch = nil
+		_, err := w.Write(last)
+		return err
+	}
+	o.begin()
+	o.w = w
+	return nil
+}
+
+// copyPiece writes what follows of the original. Its entry has begun: whatever comes between
+// ends the archive.
+func (o *originals) copyPiece(ctx context.Context) error {
+	there, err := o.there(ctx)
+	if err == nil && !there {
+		err = feed.ErrNotFound
+	}
+	if err != nil {
+		return err
+	}
+	piece, err := o.piece(ctx)
+	if err != nil {
+		return err
+	}
+	if _, err := o.w.Write(piece); err != nil {
+		return err
+	}
+	if o.off == o.photo.Master.Size {
+		o.w, o.fetch = nil, nil
+	}
+	return nil
+}
+
+// rawHeader is the header of a file that is stored as it is. Nothing but CreateHeader makes
+// one complete.
+func rawHeader(name string, at time.Time, crc uint32, size int64) *zip.FileHeader {
+	at = at.UTC()
+	return &zip.FileHeader{
+		Name: name, Method: zip.Store, CRC32: crc, CompressedSize64: uint64(size), UncompressedSize64: uint64(size),
+		CreatorVersion: 20, ReaderVersion: 20,
+		ModifiedDate: uint16(at.Day() + int(at.Month())<<5 + (at.Year()-1980)<<9),
+		ModifiedTime: uint16(at.Second()/2 + at.Minute()<<5 + at.Hour()<<11),
+	}
+}
+
 func originalName(p feed.PhotoView) string {
-	return "originals/" + p.CreatedAt.UTC().Format("2006-01-02") + "-" + p.ID.String() + "." + media.Ext(p.Master.ContentType)
+	return "originals/" + p.CreatedAt.UTC().Format(time.DateOnly) + "-" + p.ID.String() + "." + media.Ext(p.Master.ContentType)
 }

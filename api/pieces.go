@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"runtime/debug"
 
 	"github.com/valyala/fasthttp"
 
@@ -83,8 +84,17 @@ func (r *request) stream(payer id.ID, memory int64, waits func(), fill func(ctx 
 	return b, nil
 }
 
-// read has the next piece made.
+// read has the next piece made. It runs on the machinery's own time, where nobody else tells
+// of a panic.
 func (b *pieceBody) read(ctx context.Context) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			e := b.failed
+			e.Kind, e.Err = EventPanic, fmt.Errorf("panic: %v\n%s", v, debug.Stack())
+			b.a.emit(e)
+			err = errPanic
+		}
+	}()
 	if b.ready, err = b.fill(ctx); err == nil {
 		b.made += int64(len(b.ready))
 	}
@@ -107,6 +117,10 @@ func (b *pieceBody) refill() error {
 	b.room.pace(true)
 	return err
 }
+
+// SupportsBodyWriteTo says to the machinery that a piece may be one chunk: in small ones each
+// would have a time of its own, however slow its reader.
+func (b *pieceBody) SupportsBodyWriteTo() bool { return true }
 
 // Read implements io.Reader.
 func (b *pieceBody) Read(p []byte) (int, error) {

@@ -148,7 +148,7 @@ func (n *node) apiEvent(e api.Event) {
 		log.Error("a handler panicked", "err", e.Err, "note", e.Note)
 	case api.EventServer:
 		log.Debug("http: " + e.Note)
-	case api.EventSignUp, api.EventSignIn, api.EventSignOut, api.EventPassword, api.EventKeyMade, api.EventKeyEnded, api.EventAccountDeleted, api.EventExport:
+	case api.EventSignUp, api.EventSignIn, api.EventSignOut, api.EventPassword, api.EventKeyMade, api.EventKeyEnded, api.EventAccountDeleted, api.EventExport, api.EventArchive:
 		log.Info("audit: "+auditNames[e.Kind], "account", e.Account)
 	case api.EventSignInFail:
 		log.Warn("audit: sign-in failed", "account", e.Account)
@@ -160,7 +160,7 @@ func (n *node) apiEvent(e api.Event) {
 var auditNames = map[api.EventKind]string{
 	api.EventSignUp: "account made", api.EventSignIn: "signed in", api.EventSignOut: "signed out",
 	api.EventPassword: "password changed", api.EventKeyMade: "API key made", api.EventKeyEnded: "API key deleted", api.EventAccountDeleted: "account deleted",
-	api.EventExport: "archive asked for",
+	api.EventExport: "archive asked for", api.EventArchive: "archive taken",
 }
 
 func (n *node) blobEvent(e server.Event) {
