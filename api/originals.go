@@ -178,7 +178,9 @@ func rawHeader(name string, at time.Time, crc uint32, size int64) *zip.FileHeade
 	return &zip.FileHeader{
 		Name: name, Method: zip.Store, CRC32: crc, CompressedSize64: uint64(size), UncompressedSize64: uint64(size),
 		CreatorVersion: 20, ReaderVersion: 20,
+		//lint:ignore SA1019 CreateRaw writes the date from nothing else
 		ModifiedDate: uint16(at.Day() + int(at.Month())<<5 + (at.Year()-1980)<<9),
+		//lint:ignore SA1019 the same
 		ModifiedTime: uint16(at.Second()/2 + at.Minute()<<5 + at.Hour()<<11),
 	}
 }
