@@ -94,6 +94,8 @@ func (x *matrix) target(method, pattern, visibility string) string {
 	case strings.Contains(pattern, "/comments/"):
 		c := into[commentBody](x.call(x.tokens["owner"], "POST", "/api/v1/photos/"+photo.String()+"/comments", m{"text": "x"}).is(201))
 		named = c.ID.String()
+	case strings.Contains(pattern, "/exports/"):
+		named = x.export(x.tokens["owner"]).ID
 	case strings.HasSuffix(pattern, "/restore"):
 		x.call(x.tokens["owner"], "DELETE", "/api/v1/photos/"+named, nil).is(204)
 	}

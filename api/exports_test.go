@@ -264,16 +264,20 @@ func (w *world) failing(when func(read int64, bytes int64) error) {
 
 // hurry has the clock run until the test ends: who waits does not wait for long.
 func (w *world) hurry() {
-	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan struct{})
+	over, ended := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(ended)
-		for ctx.Err() == nil {
+		eventually(w.t, "the test ends", func() bool {
 			w.clock.Advance(100 * time.Millisecond)
-			time.Sleep(time.Millisecond)
-		}
+			select {
+			case <-over:
+				return true
+			default:
+				return false
+			}
+		})
 	}()
-	w.t.Cleanup(func() { cancel(); <-ended })
+	w.t.Cleanup(func() { close(over); <-ended })
 }
 
 // An original that is damaged, or that its disk does not give, is named and left out; one
