@@ -93,7 +93,7 @@ func (h *history) storedWith(p *modelPhoto, blob id.ID, d *Details) {
 		h.expect(what, err)
 		delete(h.m.intents, blob)
 		p.master, p.status, p.due = blob, Stored, now.Add(h.m.storedLife)
-		if d != nil {
+		if d != nil && !h.m.hidden[p.owner] { // else it waits for one who may share it
 			p.status, p.vis, p.due = Pending, d.Visibility, time.Time{}
 		}
 	}
