@@ -113,23 +113,24 @@ func (x *archive) account(ctx context.Context) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	told := make(map[string]bool, len(wanted))
-	for k, on := range wanted {
-		told[k.String()] = on
-	}
 	u := x.me.User
-	b, err := json.MarshalIndent(archivedAccount{
+	return true, x.document("account.json", archivedAccount{
 		Format: archiveFormat, MadeAt: utc(x.now), Server: x.a.opt.PublicURL,
-		ID: u.ID, Handle: u.Handle, Name: u.Name, Bio: u.Bio, IsPrivate: u.IsPrivate, CreatedAt: utc(u.CreatedAt), Notifications: told,
-	}, "", "  ")
+		ID: u.ID, Handle: u.Handle, Name: u.Name, Bio: u.Bio, IsPrivate: u.IsPrivate, CreatedAt: utc(u.CreatedAt), Notifications: byKind(wanted),
+	})
+}
+
+// document writes a file with one value.
+func (x *archive) document(name string, v any) error {
+	b, err := json.MarshalIndent(v, "", "  ")
 	if err != nil {
-		return false, err
+		return err
 	}
-	w, err := x.file("account.json")
+	w, err := x.file(name)
 	if err == nil {
 		_, err = w.Write(append(b, '\n'))
 	}
-	return true, err
+	return err
 }
 
 // pageOf reads some rows after a place, as they are written; next is as that of the feed.
@@ -206,13 +207,5 @@ func (x *archive) lost(context.Context) (bool, error) {
 	if len(x.missing) == 0 {
 		return true, nil
 	}
-	b, err := json.MarshalIndent(x.missing, "", "  ")
-	if err != nil {
-		return false, err
-	}
-	w, err := x.file("missing.json")
-	if err == nil {
-		_, err = w.Write(append(b, '\n'))
-	}
-	return true, err
+	return true, x.document("missing.json", x.missing)
 }

@@ -304,6 +304,7 @@ func TestExportOfOriginalsThatCannotBeRead(t *testing.T) {
 	}{
 		"its second piece is damaged": {once(3, errDisk), "damaged or lost"},
 		"the store is away":           {once(3, ErrUnavailable), ""},
+		"it is away in the middle":    {once(6, ErrUnavailable), ""},
 		"its disk is away": {func(_, n int64) error {
 			if n == pieceBytes {
 				return ErrUnavailable

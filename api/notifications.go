@@ -126,11 +126,16 @@ func (r *request) preferences() error {
 	if err != nil {
 		return err
 	}
-	body := make(map[string]bool, len(wanted))
+	return r.json(200, byKind(wanted))
+}
+
+// byKind is what an account wants to be told, by the names of the kinds.
+func byKind(wanted map[feed.NotificationKind]bool) map[string]bool {
+	out := make(map[string]bool, len(wanted))
 	for k, on := range wanted {
-		body[k.String()] = on
+		out[k.String()] = on
 	}
-	return r.json(200, body)
+	return out
 }
 
 // patchPreferences is PATCH /notifications/preferences.

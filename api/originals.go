@@ -18,7 +18,7 @@ const (
 	deletedMeanwhile = "deleted meanwhile" // a reason
 
 	originalPause = time.Second // before a store that could not be reached is asked again
-	originalTries = 30          // of the first original that cannot be reached; later ones have one
+	originalTries = 30          // until the first original that it does not give is left out; later ones have one
 )
 
 // originals writes the masters, a piece at each step. Each is read to its end before its
@@ -33,8 +33,8 @@ type originals struct {
 	photo feed.PhotoView // the one that is under way
 	off   int64          // so far its bytes are checked, or written
 	crc   uint32         // of those that are checked
-	tries int            // that the store could not be reached
-	given bool           // an original was given up for that
+	tries int            // in a row that the store could not be reached
+	given bool           // an original was left out for that
 	fetch fetchFunc      // nil: none is under way
 	w     io.Writer      // nil: it is being checked
 	space []byte
@@ -75,23 +75,48 @@ func (o *originals) there(ctx context.Context) (bool, error) {
 	return len(rows) > 0 && rows[0].ID == o.photo.ID, err
 }
 
-// piece reads what follows of the original.
-func (o *originals) piece(ctx context.Context) ([]byte, error) {
-	piece := o.space[:min(pieceBytes, o.photo.Master.Size-o.off)]
-	err := o.fetch(ctx, o.off, piece)
-	o.off += int64(len(piece))
-	return piece, err
+// piece reads what follows of the original; again says that the store was away, and may be back
+// by the next step.
+func (o *originals) piece(ctx context.Context) (piece []byte, again bool, err error) {
+	piece = o.space[:min(pieceBytes, o.photo.Master.Size-o.off)]
+	if err = o.fetch(ctx, o.off, piece); err != nil {
+		return nil, o.awaits(ctx, err), err
+	}
+	o.off, o.tries = o.off+int64(len(piece)), 0
+	return piece, false, nil
+}
+
+// awaits waits a little for a store that could not be reached; false: not any more.
+func (o *originals) awaits(ctx context.Context, why error) bool {
+	if o.tries++; !errors.Is(why, ErrUnavailable) && ctx.Err() == nil || o.tries == originalTries || o.given {
+		return false
+	}
+	select {
+	case <-o.x.a.opt.Clock.After(originalPause):
+	case <-ctx.Done():
+	}
+	return o.x.a.base.Err() == nil
 }
 
 // checkPiece reads on in an original that is not in the archive yet.
 func (o *originals) checkPiece(ctx context.Context) error {
-	if there, err := o.there(ctx); err != nil || !there {
-		o.leaveOut(deletedMeanwhile)
+	there, err := o.there(ctx)
+	if err != nil {
 		return err
 	}
-	piece, err := o.piece(ctx)
-	if err != nil {
-		return o.unread(ctx, err)
+	if !there {
+		o.leaveOut(deletedMeanwhile)
+		return nil
+	}
+	piece, again, err := o.piece(ctx)
+	switch {
+	case again:
+		return nil
+	case o.x.a.base.Err() != nil:
+		return o.x.a.base.Err()
+	case err != nil:
+		o.unread(ctx, err)
+		return nil
 	}
 	o.crc = crc32.Update(o.crc, crc32.IEEETable, piece)
 	if o.off < o.photo.Master.Size {
@@ -100,30 +125,16 @@ func (o *originals) checkPiece(ctx context.Context) error {
 	return o.open(piece)
 }
 
-// unread tries an original that cannot be reached again for a while, and leaves out one that
-// cannot be read.
-func (o *originals) unread(ctx context.Context, why error) error {
-	lost := fmt.Errorf("api: an export leaves out photo %v: %w", o.photo.ID, why)
-	away := errors.Is(why, ErrUnavailable) || ctx.Err() != nil
-	if o.tries++; away && o.tries < originalTries && !o.given {
-		select {
-		case <-o.x.a.opt.Clock.After(originalPause):
-		case <-ctx.Done():
-		}
-		if err := o.x.a.base.Err(); err != nil {
-			return err
-		}
-		o.begin()
-		return nil
-	}
-	o.x.a.emit(Event{Kind: EventFault, Route: archiveRoute, Account: o.photo.Author, Err: lost})
-	if away {
+// unread leaves out an original that cannot be read. Those after one that its store did not
+// give are not waited for.
+func (o *originals) unread(ctx context.Context, why error) {
+	o.x.a.emit(Event{Kind: EventFault, Route: archiveRoute, Account: o.photo.Author, Err: fmt.Errorf("api: an export leaves out photo %v: %w", o.photo.ID, why)})
+	if errors.Is(why, ErrUnavailable) || ctx.Err() != nil {
 		o.given = true
 		o.leaveOut("not available now")
-	} else {
-		o.leaveOut("damaged or lost")
+		return
 	}
-	return nil
+	o.leaveOut("damaged or lost")
 }
 
 func (o *originals) leaveOut(reason string) {
@@ -158,7 +169,10 @@ func (o *originals) copyPiece(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	piece, err := o.piece(ctx)
+	piece, again, err := o.piece(ctx)
+	if again {
+		return nil
+	}
 	if err != nil {
 		return err
 	}
